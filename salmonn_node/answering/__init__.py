@@ -1,0 +1,1 @@
+"""The way out: question, reader, generation, typed answer with evidence, confidence, abstention."""

@@ -1,0 +1,51 @@
+"""One command, `salmonn`: a table of sub-commands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+# name -> (module, help). A module provides add_arguments(parser) and run(args) -> exit status.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "ask": ("salmonn_node.ros.ask", "ask a running node a question"),
+    "bag": ("salmonn_node.replay.bag_command", "look at, play, cut or make a rosbag"),
+    "bench": ("salmonn_node.bench.command", "run a benchmark and print its figures"),
+    "checkpoint": ("salmonn_node.model.checkpoint_command", "inspect, convert or verify a checkpoint"),
+    "demo": ("salmonn_node.ros.demo", "run the node on the demo bag and ask it questions"),
+    "doctor": ("salmonn_node.engines.doctor", "say what this machine can build and run"),
+    "engines": ("salmonn_node.engines.command", "export, build, verify and list encoder engines"),
+    "eval": ("salmonn_node.replay.eval_command", "score memories on synthetic worlds"),
+    "golden": ("salmonn_node.bench.golden", "check the mathematics against golden vectors"),
+    "memory": ("salmonn_node.memory.command", "list, verify, export and clean stored memories"),
+    "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),
+    "replay": ("salmonn_node.replay.command", "replay bags through the memory and score the answers"),
+    "train": ("salmonn_node.training.command", "train the tiny checkpoint"),
+    "world": ("salmonn_node.world.command", "make or look at a synthetic world"),
+}
+
+
+def build_parser(only: str | None) -> argparse.ArgumentParser:
+    """Build the parser; arguments of sub-commands other than `only` are left out, so that nothing heavy is imported."""
+    parser = argparse.ArgumentParser(prog="salmonn", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == only:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(sub)
+            sub.set_defaults(run=loaded.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command; returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = next((a for a in arguments if not a.startswith("-")), None)
+    args = build_parser(name).parse_args(arguments)
+    return int(args.run(args) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

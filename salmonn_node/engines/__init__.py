@@ -1,0 +1,1 @@
+"""An encoder as a TensorRT plan: spec, export, build, cache, parity, runtime."""

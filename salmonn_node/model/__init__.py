@@ -1,0 +1,1 @@
+"""The network: configuration, towers, language model, prompt and positions, checkpoint loading."""

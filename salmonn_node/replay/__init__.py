@@ -1,0 +1,1 @@
+"""Bags in, scores and a report out; never rclpy."""

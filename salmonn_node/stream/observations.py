@@ -1,0 +1,94 @@
+"""What was observed: frames, audio spans, poses and intervals, as plain numpy values with int nanosecond stamps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+SECOND_NS = 1_000_000_000
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A span of time, `start_ns <= end_ns` (int nanoseconds of the stream's clock, both ends included)."""
+
+    start_ns: int
+    end_ns: int
+
+    def __post_init__(self) -> None:
+        if self.start_ns > self.end_ns:
+            raise ValueError(f"interval ends before it starts: start_ns={self.start_ns}, end_ns={self.end_ns}")
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return (self.end_ns - self.start_ns) / SECOND_NS
+
+    def overlaps(self, other: Interval) -> bool:
+        """Whether the two spans share at least one instant."""
+        return self.start_ns <= other.end_ns and other.start_ns <= self.end_ns
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the robot was.
+
+    Attributes:
+        stamp_ns: time of the estimate.
+        frame_id: the frame it is expressed in (map or odom, REP-105).
+        position: (3,) float64, metres.
+        orientation: (4,) float64, unit quaternion x y z w.
+        covariance: (6, 6) float64 over x y z roll pitch yaw (m, rad), or None when unknown.
+        map_id: name of the map that `frame_id` belongs to; empty when there is none.
+        child_frame_id: the frame whose pose this is, usually base_link.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    position: npt.NDArray[np.float64]
+    orientation: npt.NDArray[np.float64]
+    covariance: npt.NDArray[np.float64] | None = None
+    map_id: str = ""
+    child_frame_id: str = "base_link"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera image.
+
+    Attributes:
+        stamp_ns: header stamp, > 0.
+        source: the camera's name.
+        image: (H, W, 3) uint8 RGB; a view of the message where the encoding allows it.
+        frame_id: the sensor's optical frame.
+    """
+
+    stamp_ns: int
+    source: str
+    image: npt.NDArray[np.uint8]
+    frame_id: str = ""
+
+
+@dataclass(frozen=True)
+class AudioSpan:
+    """Contiguous sound of one microphone.
+
+    Attributes:
+        start_ns: stamp of the first sample.
+        source: the microphone's name.
+        samples: (n,) float32 mono in -1..1 at 16 kHz.
+        frame_id: the sensor's frame.
+    """
+
+    start_ns: int
+    source: str
+    samples: npt.NDArray[np.float32] = field(repr=False)
+    frame_id: str = ""
+
+    @property
+    def end_ns(self) -> int:
+        """Stamp just after the last sample."""
+        return self.start_ns + round(len(self.samples) * SECOND_NS / SAMPLE_RATE_HZ)

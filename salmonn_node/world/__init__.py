@@ -1,0 +1,1 @@
+"""A synthetic robot world with known answers: frames, sounds, trajectory, questions."""

@@ -1,0 +1,74 @@
+"""Package of the node; the ROS dependencies are extras, so that colcon never sees them as pip packages."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+PACKAGE = "salmonn_node"
+ROOT = Path(__file__).parent.resolve()
+
+
+def data_files(folder: str) -> tuple[str, list[str]]:
+    """Install the files of one top-level folder under share/salmonn_node/."""
+    files = sorted(str(p.relative_to(ROOT)) for p in (ROOT / folder).glob("*") if p.is_file())
+    return f"share/{PACKAGE}/{folder}", files
+
+
+# Exact pins: ROS 2 Jazzy built as wheels. Unpinned names resolve to another ROS distribution.
+ROS = [
+    "ros-rclpy[fastrtps]==7.1.6",
+    "ros-sensor-msgs==5.3.6",
+    "ros-std-msgs==5.3.6",
+    "ros-geometry-msgs==5.3.6",
+    "ros-nav-msgs==5.3.6",
+    "ros-diagnostic-msgs==5.3.6",
+    "ros-visualization-msgs==5.3.6",
+    "ros-std-srvs==5.3.6",
+    "ros-action-msgs==2.0.3",
+]
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    packages=find_packages(include=["salmonn_node", "salmonn_node.*"]),
+    package_data={"salmonn_node": ["py.typed", "checkpoints/**/*", "replay/templates/*", "world/data/*"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        data_files("launch"),
+        data_files("config"),
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        "numpy",
+        "torch",
+        "transformers>=5.23,<5.24",
+        "safetensors",
+        "tokenizers",
+        "opencv-python-headless",
+        "soxr",
+        "rosbags>=0.11,<0.12",
+        "pydantic>=2",
+        "rich",
+        "PyYAML",
+    ],
+    extras_require={
+        "ros": ROS,
+        "test": ["pytest", "pytest-timeout", "hypothesis", "ruff==0.17.6", "mypy==2.4.1", "codespell==2.4.3"],
+        "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
+        "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
+        "world": ["mujoco", "espeakng-loader"],
+        "report": ["Jinja2", "plotly"],
+    },
+    zip_safe=False,
+    maintainer="The salmonn_node developers",
+    maintainer_email="maintainers@salmonn-node.invalid",
+    description="A ROS 2 perception node with a long memory that answers typed, grounded questions.",
+    license="Apache-2.0",
+    entry_points={
+        "console_scripts": [
+            "salmonn = salmonn_node.cli:main",
+            "memory_node = salmonn_node.ros.node:main",
+        ],
+    },
+)
