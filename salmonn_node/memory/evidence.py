@@ -1,0 +1,366 @@
+"""The evidence index: what was seen and heard, when and where, with a thumbnail, in one SQLite database."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from salmonn_node.stream.observations import Interval, Pose
+
+SCHEMA_VERSION = 1
+MODALITIES = ("vision", "audio")
+THUMBNAIL_PX = 160
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS poses (
+    id INTEGER PRIMARY KEY, stamp_ns INTEGER NOT NULL, frame_id TEXT NOT NULL, map_id TEXT NOT NULL,
+    child_frame_id TEXT NOT NULL, x REAL NOT NULL, y REAL NOT NULL, z REAL NOT NULL,
+    orientation BLOB NOT NULL, covariance BLOB);
+CREATE INDEX IF NOT EXISTS poses_by_place ON poses (map_id, frame_id, x);
+CREATE TABLE IF NOT EXISTS moments (
+    id INTEGER PRIMARY KEY, modality TEXT NOT NULL, token_start INTEGER NOT NULL, token_end INTEGER NOT NULL,
+    start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, source TEXT NOT NULL, frame_id TEXT NOT NULL,
+    pose_id INTEGER, thumbnail BLOB NOT NULL, UNIQUE (modality, token_start));
+CREATE INDEX IF NOT EXISTS moments_by_time ON moments (start_ns, end_ns);
+CREATE INDEX IF NOT EXISTS moments_by_pose ON moments (pose_id);
+"""
+_MOMENT_COLUMNS = "modality, token_start, token_end, start_ns, end_ns, source, frame_id, pose_id, thumbnail"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One temporal patch or audio window, as evidence.
+
+    Attributes:
+        modality: "vision" or "audio".
+        token_start, token_end: original token indices of that modality, half open.
+        interval: when it was observed.
+        source: camera or microphone name.
+        frame_id: the sensor's frame.
+        pose_id: id given out by `EvidenceIndex.add_pose`, -1 when unknown.
+        thumbnail: JPEG bytes, empty when there is none.
+    """
+
+    modality: str
+    token_start: int
+    token_end: int
+    interval: Interval
+    source: str
+    frame_id: str = ""
+    pose_id: int = -1
+    thumbnail: bytes = b""
+
+
+def encode_thumbnail(image: npt.NDArray[np.uint8], longest_px: int = THUMBNAIL_PX, quality: int = 80) -> bytes:
+    """JPEG of an (H, W, 3) uint8 RGB image, its longer side shrunk to at most `longest_px` pixels."""
+    height, width = image.shape[:2]
+    scale = longest_px / max(height, width)
+    if scale < 1.0:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"image of shape {image.shape} cannot be encoded as JPEG")
+    return bytes(data.tobytes())
+
+
+class EvidenceIndex:
+    """Moments and poses of a stream, bounded by count and by bytes of thumbnails: the oldest go first.
+
+    Threads may share one index: each call is atomic. On disk it is in WAL mode, so another process may read it; a
+    power cut may lose what came after the last `sync`, which the journal gives back.
+
+    Args:
+        path: database file, or ":memory:" for replay and tests.
+        max_moments: at most this many moments are kept.
+        max_bytes: at most this many bytes of thumbnails are kept.
+        max_poses: at most this many poses are kept.
+    """
+
+    def __init__(
+        self,
+        path: str | Path = ":memory:",
+        *,
+        max_moments: int = 200_000,
+        max_bytes: int = 2 << 30,
+        max_poses: int = 1_000_000,
+    ) -> None:
+        for name, value in (("max_moments", max_moments), ("max_bytes", max_bytes), ("max_poses", max_poses)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.path = str(path)
+        self.max_moments, self.max_bytes, self.max_poses = max_moments, max_bytes, max_poses
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        try:
+            # secure_delete: what is forgotten is overwritten with zeros, not only unlinked.
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+                self._db.execute(f"PRAGMA {pragma}")
+            version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+            if version > SCHEMA_VERSION:
+                raise ValueError(f"evidence index has schema {version}; this program knows up to {SCHEMA_VERSION}")
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            self._count_again()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _count_again(self) -> None:
+        row = self._db.execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(thumbnail)), 0) FROM moments").fetchone()
+        self._moments, self._bytes = int(row[0]), int(row[1])
+        row = self._db.execute("SELECT COUNT(*), COALESCE(MAX(id), -1) + 1 FROM poses").fetchone()
+        self._poses, self._next_pose = int(row[0]), int(row[1])
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def add_pose(self, pose: Pose) -> int:
+        """Store a pose; returns its id. Ids count up from 0 in the order of the calls."""
+        covariance = None if pose.covariance is None else np.asarray(pose.covariance, "<f8").tobytes()
+        x, y, z = (float(v) for v in pose.position)
+        with self._lock:
+            number = self._next_pose
+            self._db.execute(
+                "INSERT INTO poses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (number, pose.stamp_ns, pose.frame_id, pose.map_id, pose.child_frame_id, x, y, z,
+                 np.asarray(pose.orientation, "<f8").tobytes(), covariance),
+            )  # fmt: skip
+            self._next_pose, self._poses = number + 1, self._poses + 1
+            if self._poses > self.max_poses:
+                self._db.execute("DELETE FROM poses WHERE id = (SELECT MIN(id) FROM poses)")
+                self._poses -= 1
+        return number
+
+    def add(self, moment: Moment) -> None:
+        """Store a moment; one with the same modality and `token_start` is replaced.
+
+        Raises:
+            ValueError: unknown modality, or an empty token range.
+        """
+        if moment.modality not in MODALITIES:
+            raise ValueError(f"modality must be one of {MODALITIES}, got {moment.modality!r}")
+        if not 0 <= moment.token_start < moment.token_end:
+            raise ValueError(f"token range [{moment.token_start}, {moment.token_end}) is empty or negative")
+        key = (moment.modality, moment.token_start)
+        with self._lock, self._db:
+            self._db.execute("BEGIN")
+            old = self._db.execute(
+                "SELECT LENGTH(thumbnail) FROM moments WHERE modality = ? AND token_start = ?", key
+            ).fetchone()
+            if old is not None:
+                self._db.execute("DELETE FROM moments WHERE modality = ? AND token_start = ?", key)
+                self._moments, self._bytes = self._moments - 1, self._bytes - int(old[0])
+            self._db.execute(
+                f"INSERT INTO moments ({_MOMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*key, moment.token_end, moment.interval.start_ns, moment.interval.end_ns, moment.source,
+                 moment.frame_id, None if moment.pose_id < 0 else moment.pose_id, moment.thumbnail),
+            )  # fmt: skip
+            self._moments, self._bytes = self._moments + 1, self._bytes + len(moment.thumbnail)
+            while self._moments > 1 and (self._moments > self.max_moments or self._bytes > self.max_bytes):
+                number, size = self._db.execute(
+                    "SELECT id, LENGTH(thumbnail) FROM moments ORDER BY start_ns, id LIMIT 1"
+                ).fetchone()
+                self._db.execute("DELETE FROM moments WHERE id = ?", (number,))
+                self._moments, self._bytes = self._moments - 1, self._bytes - int(size)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def pose(self, pose_id: int) -> Pose | None:
+        """The pose with that id, None when it is unknown."""
+        if pose_id < 0:
+            return None
+        with self._lock:
+            row = self._db.execute("SELECT * FROM poses WHERE id = ?", (int(pose_id),)).fetchone()
+        if row is None:
+            return None
+        covariance = None if row[9] is None else np.frombuffer(row[9], "<f8").reshape(6, 6).copy()
+        return Pose(
+            stamp_ns=row[1],
+            frame_id=row[2],
+            position=np.array(row[5:8], np.float64),
+            orientation=np.frombuffer(row[8], "<f8").copy(),
+            covariance=covariance,
+            map_id=row[3],
+            child_frame_id=row[4],
+        )
+
+    def of_tokens(self, modality: str, indices: Iterable[int]) -> list[Moment | None]:
+        """The moment that each original token index belongs to, None where the index no longer keeps it."""
+        found: list[Moment | None] = []
+        with self._lock:
+            for index in indices:
+                row = self._db.execute(
+                    f"SELECT {_MOMENT_COLUMNS} FROM moments WHERE modality = ? AND token_start <= ? "
+                    "ORDER BY token_start DESC LIMIT 1",
+                    (modality, int(index)),
+                ).fetchone()
+                found.append(_moment(row) if row is not None and int(index) < row[2] else None)
+        return found
+
+    def between(
+        self, after_ns: int = 0, before_ns: int = 0, *, modality: str = "", sources: Sequence[str] = (), limit: int = 0
+    ) -> list[Moment]:
+        """Moments that overlap [after_ns, before_ns], by time; 0 leaves an end open, `limit` 0 means all."""
+        where, values = ["end_ns >= ?"], [int(after_ns)]
+        parameters: list[int | str | float] = list(values)
+        if before_ns:
+            where.append("start_ns <= ?")
+            parameters.append(int(before_ns))
+        return self._select("moments", where, parameters, modality, sources, limit)
+
+    def near(
+        self,
+        position: Sequence[float],
+        radius_m: float,
+        *,
+        frame_id: str,
+        map_id: str = "",
+        modality: str = "",
+        sources: Sequence[str] = (),
+        limit: int = 0,
+    ) -> list[Moment]:
+        """Moments observed within `radius_m` metres of `position` (x, y, z in `frame_id` of `map_id`), by time."""
+        if not radius_m >= 0:
+            raise ValueError(f"radius_m must not be negative, got {radius_m}")
+        x, y, z = (float(v) for v in position)
+        where = [
+            "p.id = pose_id AND p.map_id = ? AND p.frame_id = ? AND p.x BETWEEN ? AND ?",
+            "(p.x - ?) * (p.x - ?) + (p.y - ?) * (p.y - ?) + (p.z - ?) * (p.z - ?) <= ?",
+        ]
+        box: list[int | str | float] = [map_id, frame_id, x - radius_m, x + radius_m]
+        return self._select(
+            "moments JOIN poses p", where, [*box, x, x, y, y, z, z, radius_m * radius_m], modality, sources, limit
+        )
+
+    def _select(
+        self,
+        tables: str,
+        where: list[str],
+        parameters: list[int | str | float],
+        modality: str,
+        sources: Sequence[str],
+        limit: int,
+    ) -> list[Moment]:
+        if modality:
+            where.append("modality = ?")
+            parameters.append(modality)
+        if sources:
+            where.append(f"source IN ({', '.join('?' * len(sources))})")
+            parameters.extend(sources)
+        columns = ", ".join(f"moments.{name}" for name in _MOMENT_COLUMNS.split(", "))
+        query = f"SELECT {columns} FROM {tables} WHERE {' AND '.join(where)} ORDER BY start_ns, moments.id"
+        with self._lock:
+            rows = self._db.execute(query + (f" LIMIT {int(limit)}" if limit else ""), parameters).fetchall()
+        return [_moment(row) for row in rows]
+
+    def sizes(self) -> dict[str, int]:
+        """Counts of moments and poses, and bytes of thumbnails."""
+        with self._lock:
+            return {"moments": self._moments, "poses": self._poses, "thumbnail_bytes": self._bytes}
+
+    def digest(self) -> str:
+        """SHA-256 over every moment and pose in order: equal for two indices that keep the same."""
+        total = hashlib.sha256()
+        with self._lock:
+            for row in self._db.execute(f"SELECT {_MOMENT_COLUMNS} FROM moments ORDER BY modality, token_start"):
+                total.update(repr(row).encode())
+            for row in self._db.execute("SELECT * FROM poses ORDER BY id"):
+                total.update(repr(row).encode())
+        return total.hexdigest()
+
+    # -- keeping and forgetting -------------------------------------------------------------------------------------
+
+    def position(self) -> dict[str, int]:
+        """How far the index has come: the next token of each modality and the next pose id; see `rewind`."""
+        with self._lock:
+            ends = dict(self._db.execute("SELECT modality, MAX(token_end) FROM moments GROUP BY modality").fetchall())
+            return {**{name: int(ends.get(name, 0)) for name in MODALITIES}, "pose": self._next_pose}
+
+    def rewind(self, position: dict[str, int]) -> None:
+        """Drop what came after `position`, as a restore does before the journal is taken in again."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN")
+            for name in MODALITIES:
+                self._db.execute(
+                    "DELETE FROM moments WHERE modality = ? AND token_start >= ?", (name, position.get(name, 0))
+                )
+            self._db.execute("DELETE FROM poses WHERE id >= ?", (position.get("pose", 0),))
+        with self._lock:
+            self._count_again()
+            self._next_pose = max(self._next_pose, position.get("pose", 0))
+
+    def forget(self, interval: Interval) -> int:
+        """Erase moments, thumbnails and poses of an interval from database and WAL; returns the number of moments."""
+        with self._lock:
+            with self._db:
+                self._db.execute("BEGIN")
+                gone = self._db.execute(
+                    "DELETE FROM moments WHERE end_ns >= ? AND start_ns <= ?", (interval.start_ns, interval.end_ns)
+                ).rowcount
+                self._db.execute(
+                    "DELETE FROM poses WHERE stamp_ns BETWEEN ? AND ?", (interval.start_ns, interval.end_ns)
+                )
+            next_pose = self._next_pose
+            self._count_again()
+            self._next_pose = next_pose
+            self.sync()
+        return int(gone)
+
+    def clear(self) -> None:
+        """Erase everything, from database and WAL; pose ids start from 0 again."""
+        with self._lock:
+            with self._db:
+                self._db.execute("BEGIN")
+                self._db.execute("DELETE FROM moments")
+                self._db.execute("DELETE FROM poses")
+            self._count_again()
+            self.sync()
+
+    def sync(self) -> None:
+        """Bring everything so far safely to the disk (WAL checkpoint, fsync)."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def copy_to(self, path: str | Path) -> None:
+        """Write a consistent copy of the database to `path`, replacing what lies there."""
+        with self._lock, sqlite3.connect(path) as target:
+            self._db.backup(target)
+        target.close()
+
+    def copy_from(self, path: str | Path) -> None:
+        """Replace everything by the content of another index."""
+        source = sqlite3.connect(f"file:{Path(path)}?mode=ro", uri=True)
+        try:
+            with self._lock:
+                source.backup(self._db)
+                self._count_again()
+        finally:
+            source.close()
+
+    def close(self) -> None:
+        """Sync and close; the index cannot be used afterwards."""
+        with self._lock:
+            self.sync()
+            self._db.close()
+
+
+def _moment(row: tuple) -> Moment:
+    return Moment(
+        modality=row[0],
+        token_start=row[1],
+        token_end=row[2],
+        interval=Interval(row[3], row[4]),
+        source=row[5],
+        frame_id=row[6],
+        pose_id=-1 if row[7] is None else row[7],
+        thumbnail=row[8],
+    )
