@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,6 +70,23 @@ class Frame:
     stamp_ns: int
     source: str
     image: npt.NDArray[np.uint8]
+    frame_id: str = ""
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """One camera image that has not been converted yet, so that the frames which are not sampled cost nothing.
+
+    Attributes:
+        stamp_ns: header stamp, > 0.
+        source: the camera's name.
+        decode: gives the (H, W, 3) uint8 RGB image; raises ValueError when the bytes are damaged.
+        frame_id: the sensor's optical frame.
+    """
+
+    stamp_ns: int
+    source: str
+    decode: Callable[[], npt.NDArray[np.uint8]] = field(repr=False)
     frame_id: str = ""
 
 
