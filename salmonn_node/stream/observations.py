@@ -110,3 +110,22 @@ class AudioSpan:
     def end_ns(self) -> int:
         """Stamp just after the last sample."""
         return self.start_ns + round(len(self.samples) * SECOND_NS / SAMPLE_RATE_HZ)
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """One message of a microphone as it came, before the audio timeline makes 16 kHz mono of it.
+
+    Attributes:
+        stamp_ns: stamp of the first sample, > 0.
+        source: the microphone's name.
+        samples: (n, channels) float32 in -1..1.
+        rate_hz: samples per second and channel.
+        frame_id: the sensor's frame.
+    """
+
+    stamp_ns: int
+    source: str
+    samples: npt.NDArray[np.float32] = field(repr=False)
+    rate_hz: int = SAMPLE_RATE_HZ
+    frame_id: str = ""

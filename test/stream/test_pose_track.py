@@ -1,0 +1,73 @@
+"""Poses are interpolated where they are known and withheld where they are not."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from salmonn_node.stream.observations import SECOND_NS as S
+from salmonn_node.stream.observations import Pose
+from salmonn_node.stream.pose_track import PoseTrack, slerp
+
+
+def pose(t_s: float, x: float = 0.0, yaw: float = 0.0, map_id: str = "home", covariance: float = 0.1) -> Pose:
+    orientation = np.array([0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2)])
+    return Pose(round(t_s * S), "map", np.array([x, 0.0, 0.0]), orientation, np.eye(6) * covariance, map_id)
+
+
+def yaw_of(p: Pose) -> float:
+    return 2 * math.atan2(p.orientation[2], p.orientation[3])
+
+
+def test_between_two_poses() -> None:
+    track = PoseTrack()
+    track.add(pose(1.0, x=0.0, yaw=0.0, covariance=0.1))
+    track.add(pose(2.0, x=4.0, yaw=1.0, covariance=0.3))
+    middle = track.at(round(1.75 * S))
+    assert middle is not None
+    assert middle.stamp_ns == round(1.75 * S)
+    assert middle.position[0] == pytest.approx(3.0)
+    assert yaw_of(middle) == pytest.approx(0.75)
+    assert middle.covariance[0, 0] == pytest.approx(0.3)
+    assert middle.map_id == "home"
+
+
+def test_not_across_gaps_nor_maps_nor_far_ends() -> None:
+    track = PoseTrack(max_gap_s=1.0, max_age_s=0.5)
+    track.add(pose(1.0))
+    track.add(pose(5.0, x=8.0))
+    assert track.at(3 * S) is None
+    assert track.at(round(5.4 * S)).position[0] == 8.0
+    assert track.at(6 * S) is None
+    assert track.at(round(0.2 * S)) is None
+    track.add(pose(5.5, x=100.0, map_id="office"))
+    near = track.at(round(5.2 * S))
+    assert (near.map_id, near.position[0]) == ("home", 8.0)
+
+
+def test_refusals_leave_the_track_unchanged() -> None:
+    track = PoseTrack()
+    assert track.add(pose(1.0)) == "taken"
+    assert track.add(pose(0.5)) == "stamp_out_of_order"
+    assert track.add(pose(0.0)) == "stamp_zero"
+    assert track.add(pose(2.0, x=math.nan)) == "pose_not_finite"
+    zero = Pose(3 * S, "map", np.zeros(3), np.zeros(4))
+    assert track.add(zero) == "pose_not_finite"
+    assert len(track) == 1
+
+
+def test_the_oldest_go_first() -> None:
+    track = PoseTrack(capacity=10)
+    for t in range(1, 40):
+        track.add(pose(float(t)))
+    assert len(track) == 10
+    assert track.at(5 * S) is None
+
+
+def test_slerp_goes_the_short_way() -> None:
+    start, end = np.array([0.0, 0.0, 0.0, 1.0]), -np.array([0.0, 0.0, math.sin(0.2), math.cos(0.2)])
+    half = slerp(start, end, 0.5)
+    assert abs(half[2]) == pytest.approx(math.sin(0.1))
+    assert np.linalg.norm(half) == pytest.approx(1.0)
