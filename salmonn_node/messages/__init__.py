@@ -1,0 +1,36 @@
+"""Message-like objects (rclpy or rosbags: the same field names) to the stream's types and back. No rclpy, no torch."""
+
+from salmonn_node.messages.audio import AudioFormat, audio_chunk, audio_format
+from salmonn_node.messages.base import MessageError, MessageTypes, RosbagsTypes, RosTypes, stamp_ns
+from salmonn_node.messages.images import check_image, image_frame, image_to_rgb
+from salmonn_node.messages.poses import pose_from_message, pose_to_message
+from salmonn_node.messages.questions import (
+    answer_from_message,
+    answer_to_message,
+    evidence_from_message,
+    evidence_to_message,
+    question_from_message,
+    question_to_message,
+)
+
+__all__ = [
+    "AudioFormat",
+    "MessageError",
+    "MessageTypes",
+    "RosTypes",
+    "RosbagsTypes",
+    "answer_from_message",
+    "answer_to_message",
+    "audio_chunk",
+    "audio_format",
+    "check_image",
+    "evidence_from_message",
+    "evidence_to_message",
+    "image_frame",
+    "image_to_rgb",
+    "pose_from_message",
+    "pose_to_message",
+    "question_from_message",
+    "question_to_message",
+    "stamp_ns",
+]

@@ -1,0 +1,187 @@
+"""Questions, answers and evidence as messages of salmonn_interfaces, both ways; a bad question is refused by field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from salmonn_node.messages.base import (
+    MessageError,
+    MessageTypes,
+    duration_message,
+    header_message,
+    stamp_ns,
+    time_message,
+)
+from salmonn_node.messages.poses import pose_from_message, pose_to_message
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question
+from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
+
+MAX_TEXT_BYTES = 4096
+MAX_CHOICES = 32
+MAX_CHOICE_BYTES = 256
+MAX_SOURCES = 64
+
+
+def question_from_message(msg: Any) -> Question:
+    """Question of a salmonn_interfaces/Question; raises MessageError naming the field that is wrong."""
+    text = str(msg.text).strip()
+    if not text:
+        raise _invalid("text is empty")
+    if len(text.encode()) > MAX_TEXT_BYTES:
+        raise _invalid(f"text has {len(text.encode())} bytes, at most {MAX_TEXT_BYTES} are taken")
+    if msg.answer_type not in list(AnswerType):
+        raise _invalid(f"answer_type {msg.answer_type} is not one of {[f'{t.name}={t.value}' for t in AnswerType]}")
+    answer_type = AnswerType(msg.answer_type)
+    choices = _choices(answer_type, tuple(str(c) for c in msg.choices))
+    after, before = stamp_ns(msg.after), stamp_ns(msg.before)
+    if after < 0 or before < 0:
+        raise _invalid(f"after ({after} ns) and before ({before} ns) must not be negative")
+    if before and after > before:
+        raise _invalid(f"after ({after} ns) lies behind before ({before} ns)")
+    timeout_s = stamp_ns(msg.timeout) / SECOND_NS
+    if timeout_s < 0:
+        raise _invalid(f"timeout is negative: {timeout_s} s")
+    sources = tuple(str(s) for s in msg.sources)
+    if len(sources) > MAX_SOURCES:
+        raise _invalid(f"sources has {len(sources)} entries, at most {MAX_SOURCES} are taken")
+    return Question(
+        text=text,
+        answer_type=answer_type,
+        choices=choices,
+        after_ns=after,
+        before_ns=before,
+        sources=sources,
+        target_frame=str(msg.target_frame),
+        timeout_s=timeout_s,
+        max_evidence=int(msg.max_evidence),
+        want_thumbnails=bool(msg.want_thumbnails),
+    )
+
+
+def question_to_message(types: MessageTypes, question: Question) -> Any:
+    """salmonn_interfaces/Question, field by field."""
+    return types.new(
+        "salmonn_interfaces/msg/Question",
+        text=question.text,
+        answer_type=int(question.answer_type),
+        choices=list(question.choices),
+        after=time_message(types, question.after_ns),
+        before=time_message(types, question.before_ns),
+        sources=list(question.sources),
+        target_frame=question.target_frame,
+        timeout=duration_message(types, question.timeout_s),
+        max_evidence=min(question.max_evidence, 0xFFFF),
+        want_thumbnails=question.want_thumbnails,
+    )
+
+
+def evidence_to_message(types: MessageTypes, evidence: Evidence) -> Any:
+    """salmonn_interfaces/Evidence; the thumbnail's header carries the interval's start."""
+    header = header_message(types, evidence.interval.start_ns, evidence.frame_id)
+    return types.new(
+        "salmonn_interfaces/msg/Evidence",
+        header=header,
+        span=duration_message(types, evidence.interval.duration_s),
+        modality=evidence.modality,
+        source=evidence.source,
+        observer_pose=pose_to_message(types, evidence.pose),
+        observer_pose_valid=evidence.pose is not None,
+        map_id=evidence.pose.map_id if evidence.pose else "",
+        thumbnail=types.new(
+            "sensor_msgs/msg/CompressedImage",
+            header=header,
+            format="jpeg" if evidence.thumbnail else "",
+            data=types.data(evidence.thumbnail),
+        ),
+        score=float(evidence.score),
+    )
+
+
+def evidence_from_message(msg: Any) -> Evidence:
+    """Evidence of a salmonn_interfaces/Evidence."""
+    start = stamp_ns(msg.header.stamp)
+    return Evidence(
+        interval=Interval(start, start + stamp_ns(msg.span)),
+        modality=str(msg.modality),
+        source=str(msg.source),
+        frame_id=str(msg.header.frame_id),
+        score=float(msg.score),
+        pose=pose_from_message(msg.observer_pose, str(msg.map_id)) if msg.observer_pose_valid else None,
+        thumbnail=bytes(msg.thumbnail.data),
+    )
+
+
+def answer_to_message(types: MessageTypes, answer: Answer) -> Any:
+    """salmonn_interfaces/Answer, field by field."""
+    return types.new(
+        "salmonn_interfaces/msg/Answer",
+        error_code=int(answer.error_code),
+        error_msg=answer.error_msg,
+        outcome=int(answer.outcome),
+        answer_type=int(answer.answer_type),
+        text=answer.text,
+        binary=bool(answer.binary),
+        choice_index=int(answer.choice_index),
+        pose=pose_to_message(types, answer.pose),
+        pose_kind=int(answer.pose_kind),
+        event_start=time_message(types, answer.event.start_ns if answer.event else 0),
+        event_end=time_message(types, answer.event.end_ns if answer.event else 0),
+        duration=duration_message(types, answer.duration_s),
+        count=max(0, min(int(answer.count), 2**32 - 1)),
+        confidence=float(answer.confidence),
+        evidence=[evidence_to_message(types, e) for e in answer.evidence],
+        map_id=answer.map_id,
+        memory_id=answer.memory_id,
+        memory_start=time_message(types, answer.memory_start_ns),
+        last_observation=time_message(types, answer.last_observation_ns),
+        latency=duration_message(types, answer.latency_s),
+    )
+
+
+def answer_from_message(msg: Any) -> Answer:
+    """Answer of a salmonn_interfaces/Answer; raises ValueError when a code is unknown."""
+    start, end = stamp_ns(msg.event_start), stamp_ns(msg.event_end)
+    pose: Pose | None = pose_from_message(msg.pose, str(msg.map_id)) if msg.pose.header.frame_id else None
+    confidence = float(msg.confidence)
+    return Answer(
+        error_code=ErrorCode(msg.error_code),
+        error_msg=str(msg.error_msg),
+        outcome=Outcome(msg.outcome),
+        answer_type=AnswerType(msg.answer_type),
+        text=str(msg.text),
+        binary=bool(msg.binary),
+        choice_index=int(msg.choice_index),
+        pose=pose,
+        pose_kind=PoseKind(msg.pose_kind),
+        event=Interval(start, end) if end else None,
+        duration_s=stamp_ns(msg.duration) / SECOND_NS,
+        count=int(msg.count),
+        confidence=math.nan if math.isnan(confidence) else confidence,
+        evidence=tuple(evidence_from_message(e) for e in msg.evidence),
+        map_id=str(msg.map_id),
+        memory_id=str(msg.memory_id),
+        memory_start_ns=stamp_ns(msg.memory_start),
+        last_observation_ns=stamp_ns(msg.last_observation),
+        latency_s=stamp_ns(msg.latency) / SECOND_NS,
+    )
+
+
+def _invalid(text: str) -> MessageError:
+    return MessageError("invalid_request", text)
+
+
+def _choices(answer_type: AnswerType, choices: Sequence[str]) -> tuple[str, ...]:
+    if answer_type != AnswerType.CHOICE:
+        if choices:
+            raise _invalid(f"choices are given, but answer_type is {answer_type.name}, not CHOICE")
+        return ()
+    stripped = tuple(c.strip() for c in choices)
+    if not 2 <= len(stripped) <= MAX_CHOICES:
+        raise _invalid(f"CHOICE needs 2 to {MAX_CHOICES} choices, got {len(stripped)}")
+    if any(not c or len(c.encode()) > MAX_CHOICE_BYTES for c in stripped):
+        raise _invalid(f"choices must not be empty or longer than {MAX_CHOICE_BYTES} bytes")
+    if len(set(stripped)) != len(stripped):
+        raise _invalid("choices must differ from each other")
+    return stripped
