@@ -1,0 +1,242 @@
+"""The golden checker: vectors of the public release, recomputed from their inputs, the largest error of each file."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+# Modules that register families when imported; a room adds its own here.
+FAMILY_MODULES = [
+    "salmonn_node.bench.golden_tokens",
+    "salmonn_node.bench.golden_ttt",
+    "salmonn_node.bench.golden_model",
+]
+
+
+@dataclass
+class GoldenFile:
+    """One file of vectors: tensors by key, scalars from its metadata, and its neighbours (for shared parameters).
+
+    Attributes:
+        path: where it lies.
+        tensors: every tensor of the file; empty for JSON.
+        metadata: the file's metadata, strings; for JSON `{}`.
+        data: the parsed content of a JSON file.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    data: Any = None
+
+    @classmethod
+    def load(cls, path: Path) -> GoldenFile:
+        """Read a .safetensors or .json file.
+
+        Raises:
+            OSError: it cannot be read. ValueError or SafetensorError: it is malformed.
+        """
+        if path.suffix == ".json":
+            return cls(path, data=json.loads(path.read_text()))
+        with safe_open(path, "pt") as source:
+            names = source.keys()
+            return cls(path, {name: source.get_tensor(name) for name in names}, dict(source.metadata() or {}))
+
+    def neighbour(self, name: str) -> GoldenFile:
+        """Another file of the same directory, for inputs that are kept there."""
+        return GoldenFile.load(self.path.parent / name)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        key: which value of the file.
+        error: largest absolute difference, or differing entries of an exact check; infinite for a wrong shape.
+        tolerance: largest error that passes, 0 for exact checks.
+    """
+
+    key: str
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is within the tolerance; NaN is not."""
+        return self.error <= self.tolerance
+
+
+Checker = Callable[[GoldenFile], Iterator[Check]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Files whose names match `pattern` (without suffix) are checked by `check`, which yields one Check per value."""
+
+    pattern: str
+    check: Checker
+    title: str
+
+
+FAMILIES: list[Family] = []
+
+
+def family(pattern: str, title: str) -> Callable[[Checker], Checker]:
+    """Register a checker for the files whose stem matches the glob `pattern`; the first family that matches counts."""
+
+    def register(check: Checker) -> Checker:
+        FAMILIES.append(Family(pattern, check, title))
+        return check
+
+    return register
+
+
+def close(key: str, got: Tensor, want: Tensor, tolerance: float) -> Check:
+    """Compare values by the largest absolute difference. NaN matches NaN, and infinities match themselves."""
+    if tuple(got.shape) != tuple(want.shape):
+        return Check(f"{key} (shape {tuple(got.shape)}, file has {tuple(want.shape)})", float("inf"), tolerance)
+    got, want = got.detach().double().cpu(), want.double().cpu()
+    both = (got == want) | (got.isnan() & want.isnan())
+    difference = torch.where(both, 0.0, (got - want).abs())
+    if difference.numel() == 0:
+        return Check(key, 0.0, tolerance)
+    return Check(key, float("inf") if bool(difference.isnan().any()) else float(difference.max()), tolerance)
+
+
+def exact(key: str, got: Any, want: Any) -> Check:
+    """Compare indices, ids or texts: the number of differing entries must be 0."""
+    if isinstance(got, Tensor) and isinstance(want, Tensor):
+        if tuple(got.shape) != tuple(want.shape):
+            return Check(f"{key} (shape {tuple(got.shape)}, file has {tuple(want.shape)})", float("inf"), 0.0)
+        return Check(key, float((got.cpu().double() != want.cpu().double()).sum()), 0.0)
+    return Check(key, float(got != want), 0.0)
+
+
+def load_families() -> list[str]:
+    """Import the modules that register families; returns the names of those that this version does not have."""
+    missing = []
+    for module in FAMILY_MODULES:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
+            missing.append(module)
+    return missing
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What came of one file: `state` is passed, failed, error, helper (inputs for others) or unknown."""
+
+    name: str
+    state: str
+    checks: tuple[Check, ...] = ()
+    detail: str = ""
+
+    @property
+    def worst(self) -> Check | None:
+        """The failed check of largest error; if none failed, the check nearest to its tolerance."""
+        if not self.checks:
+            return None
+        return max(
+            self.checks, key=lambda c: (not c.passed, c.error / c.tolerance if c.tolerance else c.error, c.error)
+        )
+
+
+# Files that hold inputs of other files and nothing to check.
+HELPERS = ("e2e_weights_inputs*",)
+
+
+def check_file(path: Path) -> FileResult:
+    """Check one file with the family that its name belongs to; an exception of the checker is a result, not a crash."""
+    if any(fnmatch(path.stem, pattern) for pattern in HELPERS):
+        return FileResult(path.name, "helper", detail="inputs of other files")
+    known = next((f for f in FAMILIES if fnmatch(path.stem, f.pattern)), None)
+    if known is None:
+        return FileResult(path.name, "unknown", detail="no family has this name")
+    checks: list[Check] = []
+    try:
+        checks.extend(known.check(GoldenFile.load(path)))
+    except Exception as error:  # a malformed file must not hide the results of the others
+        return FileResult(path.name, "error", tuple(checks), f"{type(error).__name__}: {error}")
+    if not checks:
+        return FileResult(path.name, "error", detail="the family found nothing to check in it")
+    return FileResult(path.name, "passed" if all(c.passed for c in checks) else "failed", tuple(checks))
+
+
+def golden_files(directory: Path) -> list[Path]:
+    """The .safetensors and .json files of a directory, sorted by name."""
+    return sorted(p for p in directory.iterdir() if p.suffix in (".safetensors", ".json"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn golden`."""
+    parser.add_argument("directory", type=Path, help="directory of golden vectors")
+    parser.add_argument("--only", default="*", help="check only files whose name matches this pattern")
+    parser.add_argument("--verbose", action="store_true", help="print every value of a file")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check every file: 0 when all that could be checked passed, 1 after a failure, 2 when there was nothing."""
+    if not args.directory.is_dir():
+        print(f"{args.directory} is not a directory", file=sys.stderr)
+        return 2
+    missing = load_families()
+    results = [check_file(p) for p in golden_files(args.directory) if fnmatch(p.name, args.only)]
+    if args.json:
+        print(json.dumps([_as_json(r) for r in results], indent=2))
+    else:
+        _print_table(results, args.verbose)
+        if missing:
+            print("Not in this version:", ", ".join(missing))
+    checked = [r for r in results if r.state not in ("unknown", "helper")]
+    if not checked:
+        return 2
+    return int(any(r.state != "passed" for r in checked))
+
+
+def _as_json(result: FileResult) -> dict[str, Any]:
+    worst = result.worst
+    return {
+        "file": result.name,
+        "state": result.state,
+        "detail": result.detail,
+        "checks": len(result.checks),
+        "worst": None if worst is None else {"key": worst.key, "error": worst.error, "tolerance": worst.tolerance},
+        "failed": [{"key": c.key, "error": c.error, "tolerance": c.tolerance} for c in result.checks if not c.passed],
+    }
+
+
+def _figures(check: Check) -> str:
+    return f"{check.error:.2e} of {check.tolerance:.0e}"
+
+
+def _print_table(results: list[FileResult], verbose: bool) -> None:
+    width = max((len(r.name) for r in results), default=0)
+    for result in results:
+        worst = result.worst
+        line = f"{result.state:8} {result.name:{width}}"
+        if worst is not None:
+            line += f" {len(result.checks):4} values, largest error {_figures(worst)} ({worst.key})"
+        print(f"{line} {result.detail}".rstrip())
+        for check in result.checks:
+            if verbose or (not check.passed and check is not worst):
+                print(
+                    f"    {'ok  ' if check.passed else 'FAIL'} {check.key}: {check.error:.2e} of {check.tolerance:.0e}"
+                )
+    count = {state: sum(r.state == state for r in results) for state in ("passed", "failed", "error", "unknown")}
+    print(", ".join(f"{number} {state}" for state, number in count.items()))

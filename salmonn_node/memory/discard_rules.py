@@ -1,0 +1,216 @@
+"""Which tokens a full memory drops: each rule a function from similarities and the table of tokens to positions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory.token_batch import COLUMNS
+
+RULES = ("paper", "released", "place", "merge", "merge_released", "uniform", "fifo", "recent")
+# Rules that judge a token by the cosine with one other token; the others look at patches only.
+SIMILARITY_RULES = ("paper", "released", "place", "merge", "merge_released")
+MERGE_RULES = ("merge", "merge_released")
+
+# A token's columns in the memory: those of the batch, and the number of its patch among those of its source.
+TABLE = (*COLUMNS, "ordinal")
+_COLUMN = {name: i for i, name in enumerate(TABLE)}
+
+
+def column(table: Tensor, name: str) -> Tensor:
+    """(F,) int64: one named column of the (F, 11) table of tokens."""
+    return table[:, _COLUMN[name]]
+
+
+def next_token(table: Tensor) -> Tensor:
+    """(F,) int64: position of the raster neighbour n + 1 with which token n is compared; -1 for the last."""
+    partner = torch.arange(1, len(table) + 1)
+    partner[-1:] = -1
+    return partner
+
+
+def previous_at_place(table: Tensor) -> Tensor:
+    """(F,) int64: position of the token before n of the same source, grid and place; -1 for the first one there."""
+    order, same = _by_place(table)
+    partner = torch.full((len(table),), -1, dtype=torch.int64)
+    partner[order[1:]] = torch.where(same, order[:-1], -1)
+    return partner
+
+
+def _by_place(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions sorted by (source, grid, place, position), and whether each but the first has the place of the last."""
+    order = torch.arange(len(table))
+    keys = [column(table, name) for name in ("place", "grid_w", "grid_h", "source")]
+    for key in keys:  # a stable sort by each key in turn, the most significant one last
+        order = order[torch.sort(key[order], stable=True).indices]
+    same = torch.ones(max(len(table) - 1, 0), dtype=torch.bool)
+    for key in keys:
+        same &= key[order[1:]] == key[order[:-1]]
+    return order, same
+
+
+def newest_patches(table: Tensor) -> Tensor:
+    """(F,) bool: tokens of the last patch of each source."""
+    source, ordinal = column(table, "source"), column(table, "ordinal")
+    mask = torch.zeros(len(table), dtype=torch.bool)
+    for value in source.unique():
+        mine = source == value
+        mask |= mine & (ordinal == ordinal[mine].max())
+    return mask
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Positions of the `count` largest values; of equal ones the lower position first."""
+    return torch.sort(values, descending=True, stable=True).indices[:count]
+
+
+def _smallest(values: Tensor, count: int) -> Tensor:
+    """Positions of the `count` smallest values in ascending order; of equal ones the lower position first."""
+    return torch.sort(torch.sort(values, stable=True).indices[:count]).values
+
+
+def keep_paper(similarity: Tensor, budget: int) -> Tensor:
+    """Drop token n of the F - N pairs (n, n + 1) of largest cosine, as in the paper; the last token always stays.
+
+    Args:
+        similarity: (F,) float32, cosine of token n with token n + 1; the last entry is ignored.
+        budget: N, how many tokens stay.
+
+    Returns:
+        (N,) int64 kept positions, ascending.
+    """
+    keep = torch.ones(len(similarity), dtype=torch.bool)
+    keep[_largest(similarity[:-1], len(similarity) - budget)] = False
+    return keep.nonzero()[:, 0]
+
+
+def keep_released(similarity: Tensor, budget: int) -> Tensor:
+    """Keep token n + 1 of the N pairs of smallest cosine, as the public release does; position 0 always goes.
+
+    Arguments and result as in `keep_paper`.
+    """
+    return _smallest(similarity[:-1], budget) + 1
+
+
+def keep_place(similarity: Tensor, table: Tensor, budget: int) -> Tensor:
+    """Drop the F - N tokens that most resemble what was last kept at the same place of the same source.
+
+    The later token of a pair goes, so what stays is the moment at which a place began to look as it does, and slow
+    drift adds up against that moment instead of vanishing step by step. The newest patch of each source stays whole.
+
+    Args:
+        similarity: (F,) float32, cosine of token n with the one before it at its place; ignored where there is none.
+        table: (F, 11) int64 table of tokens.
+        budget: N.
+
+    Returns:
+        (N,) int64 kept positions, ascending.
+    """
+    score = similarity.clone()
+    score[previous_at_place(table) < 0] = -2.0
+    score[newest_patches(table)] = -3.0
+    keep = torch.ones(len(score), dtype=torch.bool)
+    keep[_largest(score, len(score) - budget)] = False
+    return keep.nonzero()[:, 0]
+
+
+def absorbed(similarity: Tensor, table: Tensor, keep: Tensor, threshold: float) -> Tensor:
+    """(F,) int64: the kept position that a token dropped by `place` repeats, or -1.
+
+    A token repeats the kept one before it at its place if each step between the two has a cosine of at least
+    `threshold`.
+    """
+    kept = torch.zeros(len(table), dtype=torch.bool)
+    kept[keep] = True
+    order, same = _by_place(table)
+    anchor = kept | (similarity < threshold)
+    anchor[order[torch.cat([torch.ones(1, dtype=torch.bool), ~same])]] = True
+    steps = torch.arange(len(table))
+    head = order[torch.cummax(torch.where(anchor[order], steps, -1), 0).values]
+    result = torch.full((len(table),), -1, dtype=torch.int64)
+    result[order] = torch.where(kept[head] & ~kept[order], head, -1)
+    return result
+
+
+def merge_bounds(similarity: Tensor, budget: int) -> Tensor:
+    """(N + 1,) int64: bounds of the N segments whose rows are averaged; they end where neighbours differ most.
+
+    Args:
+        similarity: (F,) float32, cosine of row n with row n + 1; the last entry is ignored.
+        budget: N.
+    """
+    inner = _smallest(similarity[:-1], budget - 1) + 1
+    return torch.cat([torch.zeros(1, dtype=torch.int64), inner, torch.tensor([len(similarity)])])
+
+
+def merge_bounds_released(similarity: Tensor, budget: int) -> Tensor:
+    """(N + 1,) int64: the public release's bounds, N of them: rows after the last are in no segment and are lost."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), _smallest(similarity[:-1], budget) + 1])
+
+
+def _patches(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(P, 2) source and ordinal of each patch, its order of arrival, its tokens, and (F,) the patch of each token."""
+    pairs = torch.stack([column(table, "source"), column(table, "ordinal")], dim=1)
+    patches, inverse, tokens = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
+    first = torch.full((len(patches),), len(table), dtype=torch.int64)
+    first.scatter_reduce_(0, inverse, torch.arange(len(table)), "amin")
+    return patches, first, tokens, inverse
+
+
+def _keep_patches(table: Tensor, priority: Tensor, budget: int) -> Tensor:
+    """Positions of the first whole patches in order of `priority` (P,) whose tokens fit the budget."""
+    _, _, tokens, inverse = _patches(table)
+    order = torch.sort(priority, stable=True).indices
+    fits = tokens[order].cumsum(0) <= budget
+    if not bool(fits[0]):  # one patch is larger than the budget: its newest tokens
+        return (inverse == order[0]).nonzero()[-budget:, 0]
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    chosen[order[fits]] = True
+    return chosen[inverse].nonzero()[:, 0]
+
+
+def keep_fifo(table: Tensor, budget: int) -> Tensor:
+    """Whole patches, the oldest out: at most N tokens stay."""
+    _, first, _, _ = _patches(table)
+    return _keep_patches(table, -first, budget)
+
+
+def keep_recent(table: Tensor, patches: int, budget: int) -> Tensor:
+    """The last `patches` patches of the stream, however few tokens that is (and at most N)."""
+    _, first, _, inverse = _patches(table)
+    rank = torch.empty_like(first)
+    rank[torch.sort(first, descending=True).indices] = torch.arange(len(first))
+    keep = keep_fifo(table, budget)
+    return keep[rank[inverse[keep]] < patches]
+
+
+def keep_uniform(table: Tensor, budget: int, seed: int) -> Tensor:
+    """Whole patches, evenly spaced over the whole stream so far, each source for itself.
+
+    A reservoir with nested levels: patch number o of a source has the level of its trailing zero bits, higher levels
+    stay longer, and inside the level that fits only in part a seeded hash decides. So gaps differ by at most a
+    factor of two (plus one step), and a patch that was dropped is never wanted again. The newest patch of each
+    source stays.
+    """
+    patches, _, _, inverse = _patches(table)
+    source, ordinal = patches.unbind(1)
+    level = torch.full_like(ordinal, 63)
+    for bit in range(62, -1, -1):
+        level[(ordinal >> bit) & 1 == 1] = bit
+    newest = torch.zeros(len(patches), dtype=torch.bool)
+    newest[inverse[newest_patches(table)]] = True
+    level[newest] = 64
+    by_hash = torch.sort(_hash(ordinal * 65_537 + source + seed * 1_000_003), stable=True).indices
+    order = by_hash[torch.sort(level[by_hash], descending=True, stable=True).indices]
+    priority = torch.empty_like(order)
+    priority[order] = torch.arange(len(order))
+    return _keep_patches(table, priority, budget)
+
+
+def _hash(values: Tensor) -> Tensor:
+    """A fixed mixing of int64 values (the finaliser of SplitMix64, with the sign bit cleared between steps)."""
+    mask = (1 << 63) - 1
+    values = (values + 0x1E3779B97F4A7C15) & mask
+    values = ((values ^ (values >> 30)) * 0x3F58476D1CE4E5B9) & mask
+    values = ((values ^ (values >> 27)) * 0x14D049BB133111EB) & mask
+    return values ^ (values >> 31)

@@ -1,0 +1,447 @@
+"""Everything of a stream that persists: fast weights, tokens waiting for them, two token memories, the session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory.memory_view import MemoryView
+from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.fast_state import TTTState
+    from salmonn_node.memory.fast_weights import TTTLayer
+
+__all__ = ["MemoryEvent", "MemoryView", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
+
+SCHEMA = "salmonn_node/stream_memory/1"
+COUNTERS = ("visual_tokens", "visual_patches", "visual_left", "audio_tokens", "audio_left", "forgotten", "refused")
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryEvent:
+    """A change of the tokens that a view shows, for whoever keeps something computed from them.
+
+    Attributes:
+        kind: `appended` (committed), `dropped`, `merged` (into another row), `changed` (its features became a mean),
+            `forgotten` (removed on request), `cleared` (all of them; index is empty).
+        modality: `visual` or `audio`.
+        index: (n,) int64 original indices.
+    """
+
+    kind: str
+    modality: str
+    index: Tensor
+
+
+class StreamMemory:
+    """The memory of one stream. All methods may be called from any thread; views do not change under later calls.
+
+    Visual tokens pass the TTT layer in whole mini-batches and enter the visual token memory as they come out; audio
+    tokens enter theirs directly. Nothing depends on how the stream was cut into calls, bit for bit.
+
+    With a layer in released mode, tokens wait for a slice of `slice_patches` whole patches, each slice is followed
+    by a step of the token memory down to its budget, and `finish` ends the video, as the public release does.
+
+    Args:
+        ttt: the layer (shared with the model, not part of the state), or None: tokens go to the token memory as they
+            are.
+        visual: settings of the visual token memory.
+        audio: settings of the audio token memory.
+        slice_patches: temporal patches of a slice in released mode.
+        session: anything JSON can hold about the session; kept and saved, never read here.
+    """
+
+    def __init__(
+        self,
+        ttt: TTTLayer | None,
+        visual: TokenMemoryConfig,
+        audio: TokenMemoryConfig,
+        *,
+        slice_patches: int = 64,
+        session: dict[str, Any] | None = None,
+    ) -> None:
+        if slice_patches < 1:
+            raise ValueError(f"slice_patches: expected at least 1, got {slice_patches}")
+        self.ttt = ttt
+        self.slice_patches = slice_patches
+        self.session: dict[str, Any] = dict(session or {})
+        self.listeners: list[Callable[[MemoryEvent], None]] = []
+        self._lock = threading.RLock()
+        self._sources: list[str] = []
+        self._configs = (visual, audio)
+        self._version = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        visual, audio = self._configs
+        self._state: TTTState | None = None if self.ttt is None else self.ttt.init_state()
+        self._adopt(TokenMemory(visual), TokenMemory(audio))
+        self._waiting: list[TokenBatch] = []
+        self._last_index = -1
+        self._last_patch = {"visual": -1, "audio": -1}
+        self._newest_ns = -1
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+
+    def _adopt(self, visual: TokenMemory, audio: TokenMemory) -> None:
+        self._visual, self._audio = visual, audio
+        self._visual.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "visual", index))
+        self._audio.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "audio", index))
+
+    def _tell(self, event: MemoryEvent) -> None:
+        if event.kind in ("dropped", "merged"):
+            self.counters[f"{event.modality}_left"] += len(event.index)
+        for listener in self.listeners:
+            listener(event)
+
+    @property
+    def released(self) -> bool:
+        """Whether the layer follows the public release (slices, padding) rather than the stream."""
+        return self.ttt is not None and self.ttt.config.mode == "released"
+
+    @property
+    def configs(self) -> tuple[TokenMemoryConfig, TokenMemoryConfig]:
+        """Settings of the visual and the audio token memory."""
+        return self._configs
+
+    @property
+    def state(self) -> TTTState | None:
+        """The live TTT state; hold no reference across calls, and change nothing."""
+        return self._state
+
+    @property
+    def version(self) -> int:
+        """Grows with each change."""
+        return self._version
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by tokens, waiting rows and fast weights."""
+        with self._lock:
+            waiting = sum(b.width * len(b) * b.z.element_size() for b in self._waiting)
+            state = 0 if self._state is None else self._state.nbytes
+            return self._visual.nbytes + self._audio.nbytes + waiting + state
+
+    @property
+    def next_visual(self) -> tuple[int, int]:
+        """Original index and patch number for the next visual token."""
+        with self._lock:
+            return self._last_index + 1, self._last_patch["visual"] + 1
+
+    @property
+    def next_audio(self) -> tuple[int, int]:
+        """Original index and window number for the next audio token."""
+        with self._lock:
+            return self._audio.last_index + 1, self._last_patch["audio"] + 1
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources seen so far, in order of their ids."""
+        return tuple(self._sources)
+
+    def source_id(self, name: str) -> int:
+        """The id under which tokens of this camera or microphone are stored; a new name gets the next one.
+
+        Raises:
+            ValueError: more than 32 767 names.
+        """
+        with self._lock:
+            if name not in self._sources:
+                if len(self._sources) > 32_766:
+                    raise ValueError("name: too many sources")
+                self._sources.append(name)
+            return self._sources.index(name)
+
+    def observe_visual(self, batch: TokenBatch, grid: tuple[int, int]) -> None:
+        """Take visual tokens in: any number, cut anywhere, in order of `index`.
+
+        Args:
+            batch: raw tokens of the vision tower with their deepstack rows.
+            grid: (h, w) of merged tokens of each patch in the batch; it replaces `batch.grid`.
+
+        Raises:
+            ValueError: malformed tokens, named; the state is unchanged, and `counters["refused"]` grows.
+        """
+        with self._lock:
+            try:
+                batch = self._checked_visual(batch, grid)
+            except ValueError:
+                self.counters["refused"] += 1
+                raise
+            if self.ttt is None:
+                self._visual.append(batch)
+            elif self.released:
+                self._fill_slices(batch, grid[0] * grid[1] * self.slice_patches)
+            else:
+                self._through_ttt(batch)
+            self.counters["visual_tokens"] += len(batch)
+            patches = torch.unique_consecutive(batch.patch)
+            self.counters["visual_patches"] += len(patches) - int(int(patches[0]) == self._last_patch["visual"])
+            self._last_index, self._last_patch["visual"] = int(batch.index[-1]), int(patches[-1])
+            self._newest_ns = max(self._newest_ns, int(batch.stamp_ns.max()))
+            self._version += 1
+
+    def observe_audio(self, batch: TokenBatch) -> None:
+        """Take audio tokens in: any number, in order of `index`.
+
+        Raises:
+            ValueError: malformed tokens, named; the state is unchanged, and `counters["refused"]` grows.
+        """
+        with self._lock:
+            try:
+                self._audio.append(batch)
+            except ValueError:
+                self.counters["refused"] += 1
+                raise
+            self.counters["audio_tokens"] += len(batch)
+            self._last_patch["audio"] = int(batch.patch[-1])
+            self._newest_ns = max(self._newest_ns, int(batch.stamp_ns.max()))
+            self._version += 1
+
+    def _checked_visual(self, batch: TokenBatch, grid: tuple[int, int]) -> TokenBatch:
+        if len(grid) != 2 or min(grid) < 1:
+            raise ValueError(f"grid: expected two positive numbers, got {grid}")
+        shape = torch.tensor(grid, dtype=torch.int32)
+        batch = replace(batch, grid=shape.expand(batch.z.shape[0] if batch.z.dim() == 2 else 0, 2))
+        self._visual.check(batch)
+        if int(batch.index[0]) <= self._last_index:
+            raise ValueError(f"index: {int(batch.index[0])} is not after the last one, {self._last_index}")
+        if bool((batch.patch.diff() < 0).any()) or int(batch.patch[0]) < self._last_patch["visual"]:
+            raise ValueError("patch: expected numbers that do not decrease")
+        if self.ttt is not None and batch.z.shape[1] != self.ttt.config.hidden_size:
+            raise ValueError(f"z: width {batch.z.shape[1]} differs from the layer's {self.ttt.config.hidden_size}")
+        if self._waiting:
+            first = self._waiting[0]
+            if (first.width, first.z.dtype, first.z.device) != (batch.width, batch.z.dtype, batch.z.device):
+                raise ValueError("z, deepstack: width, dtype or device differ from the waiting tokens'")
+        return batch
+
+    def _through_ttt(self, batch: TokenBatch) -> None:
+        """Streaming: rows of whole mini-batches come out and are matched, first in first out, with what waits."""
+        assert self.ttt is not None
+        assert self._state is not None
+        out = self.ttt.observe(batch.z, _positions(batch), self._state)
+        self._waiting.append(batch)
+        if len(out):
+            waiting = TokenBatch.concat(self._waiting)
+            done = waiting.select(slice(0, len(out)))
+            self._waiting = [waiting.select(slice(len(out), None))] if len(out) < len(waiting) else []
+            self._visual.append(replace(done, z=out.to(done.z.dtype)))
+
+    def _fill_slices(self, batch: TokenBatch, slice_tokens: int) -> None:
+        """Released: commit each slice that is full."""
+        self._waiting.append(batch)
+        while sum(len(b) for b in self._waiting) >= slice_tokens:
+            waiting = TokenBatch.concat(self._waiting)
+            rest = waiting.select(slice(slice_tokens, None))
+            self._waiting = [rest] if len(rest) else []
+            self._commit_slice(waiting.select(slice(0, slice_tokens)))
+
+    def _commit_slice(self, batch: TokenBatch) -> None:
+        assert self.ttt is not None
+        assert self._state is not None
+        assert batch.grid is not None
+        height, width = batch.grid[0].tolist()
+        out = self.ttt.observe_slice(batch.z, (height, width), self._state)
+        self._visual.append(replace(batch, z=out.to(batch.z.dtype)))
+        self._visual.settle()
+
+    def finish(self) -> None:
+        """Released mode: the video is over; commit the last, shorter slice and bring the audio memory to its budget.
+
+        In streaming mode there is no end: what waits is seen by questions through the current weights, and nothing
+        is done.
+        """
+        if not self.released:
+            return
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self._commit_slice(TokenBatch.concat(waiting))
+            self._audio.settle()
+            self._version += 1
+
+    def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
+        """A consistent snapshot: kept tokens, and those that wait, through the current weights and flagged.
+
+        Args:
+            after_ns: leave out tokens that ended before this stamp; 0 is no bound.
+            before_ns: leave out tokens that began after this stamp; 0 is no bound.
+            sources: names of the sources wanted; empty means all, and unknown names match nothing.
+        """
+        with self._lock:
+            wanted = [self._sources.index(name) for name in sources if name in self._sources]
+            visual = self._visual.view() if len(self._visual) else None
+            audio = self._audio.view() if len(self._audio) else None
+            view = MemoryView(
+                visual=visual,
+                visual_committed=torch.ones(len(visual) if visual else 0, dtype=torch.bool),
+                audio=audio,
+                audio_committed=torch.ones(len(audio) if audio else 0, dtype=torch.bool),
+                sources=self.sources,
+                fast_weights=None if self._state is None else _weights_only(self._state),
+                version=self._version,
+                newest_ns=self._newest_ns,
+                session=dict(self.session),
+                counters=dict(self.counters),
+            ).extended(visual=self._provisional())
+        if not (after_ns or before_ns or sources):
+            return view
+        seen, seen_committed = _windowed(view.visual, view.visual_committed, after_ns, before_ns, sources, wanted)
+        heard, heard_committed = _windowed(view.audio, view.audio_committed, after_ns, before_ns, sources, wanted)
+        return replace(view, visual=seen, visual_committed=seen_committed, audio=heard, audio_committed=heard_committed)
+
+    def _provisional(self) -> TokenBatch | None:
+        """The waiting visual tokens as a question sees them."""
+        if not self._waiting:
+            return None
+        waiting = TokenBatch.concat(self._waiting)
+        if self.ttt is None or self._state is None or self.released:
+            return waiting
+        return replace(waiting, z=self.ttt.pending(self._state).to(waiting.z.dtype))
+
+    def forget(self, after_ns: int, before_ns: int) -> int:
+        """Remove the tokens observed in [after_ns, before_ns]; returns how many left.
+
+        Tokens that wait for their mini-batch are removed from it as well. The fast weights keep what they learned
+        from the interval's tokens: only `clear` undoes that.
+
+        Raises:
+            ValueError: a negative stamp or an interval that ends before it starts.
+        """
+        if after_ns < 0 or before_ns < after_ns:
+            raise ValueError(f"after_ns, before_ns: {after_ns} to {before_ns} is not an interval of stamps")
+        with self._lock:
+            gone = len(self._visual.remove(after_ns, before_ns)) + len(self._audio.remove(after_ns, before_ns))
+            if self._waiting:
+                waiting = TokenBatch.concat(self._waiting)
+                stay = ~waiting.within(after_ns, before_ns or 1)
+                if not bool(stay.all()):
+                    gone += int((~stay).sum())
+                    self._keep_waiting(waiting, stay)
+            self.counters["forgotten"] += gone
+            self._version += 1
+            return gone
+
+    def _keep_waiting(self, waiting: TokenBatch, stay: Tensor) -> None:
+        rest = waiting.select(stay)
+        self._waiting = [rest] if len(rest) else []
+        if self._state is not None and not self.released:
+            tokens, positions = self._state.pending_tokens()
+            self._state.chunks = [(tokens[:, stay], positions[:, stay])] if len(rest) else []
+
+    def clear(self) -> None:
+        """Forget everything, fast weights too; settings, source ids and listeners stay. Counters begin anew."""
+        with self._lock:
+            self._reset()
+            self._version += 1
+            for modality in ("visual", "audio"):
+                self._tell(MemoryEvent("cleared", modality, torch.empty(0, dtype=torch.int64)))
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state as contiguous tensors and JSON values, from which `from_tensors` continues bit for bit."""
+        with self._lock:
+            tensors: dict[str, Tensor] = {}
+            parts: dict[str, dict[str, Any]] = {}
+            for name, memory in (("visual", self._visual), ("audio", self._audio)):
+                named, parts[name] = memory.to_tensors()
+                tensors |= {f"{name}.{key}": value for key, value in named.items()}
+            if self._state is not None:
+                tensors |= {f"ttt.{key}": value for key, value in self._state.to_tensors().items()}
+            depth = 0
+            if self._waiting:
+                waiting = TokenBatch.concat(self._waiting)
+                depth = 0 if waiting.deepstack is None else waiting.deepstack.shape[0]
+                tensors |= {"waiting.features": waiting.features(), "waiting.table": waiting.table()}
+            meta = {
+                "schema": SCHEMA,
+                **parts,
+                "waiting_depth": depth,
+                "slice_patches": self.slice_patches,
+                "session": self.session,
+                "sources": list(self._sources),
+                "last_index": self._last_index,
+                "last_patch": dict(self._last_patch),
+                "newest_ns": self._newest_ns,
+                "version": self._version,
+                "counters": dict(self.counters),
+                "ttt": None if self.ttt is None else self.ttt.config.mode,
+            }
+            # Copies: the caller writes them to disk while the stream goes on.
+            return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None) -> StreamMemory:
+        """The inverse of `to_tensors`, around the same layer.
+
+        Raises:
+            ValueError: another schema, a layer of another mode or size, or tensors that are missing or do not fit.
+        """
+        if meta.get("schema") != SCHEMA:
+            raise ValueError(f"meta: schema {meta.get('schema')!r} is not {SCHEMA!r}")
+        mode = None if ttt is None else ttt.config.mode
+        if meta["ttt"] != mode:
+            raise ValueError(f"ttt: the state was made with mode {meta['ttt']!r}, the layer has {mode!r}")
+
+        def part(name: str) -> dict[str, Tensor]:
+            return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(name + ".")}
+
+        visual = TokenMemory.from_tensors(part("visual"), meta["visual"])
+        audio = TokenMemory.from_tensors(part("audio"), meta["audio"])
+        memory = cls(
+            ttt, visual.config, audio.config, slice_patches=int(meta["slice_patches"]), session=meta["session"]
+        )
+        memory._adopt(visual, audio)
+        if ttt is not None:
+            fresh = ttt.init_state()
+            state = type(fresh).from_tensors(part("ttt"))
+            if state.W1.shape != fresh.W1.shape or state.lag_rows.shape[-1] != fresh.lag_rows.shape[-1]:
+                raise ValueError(
+                    f"ttt: fast weights {tuple(state.W1.shape)} do not fit the layer's {tuple(fresh.W1.shape)}"
+                )
+            memory._state = state
+        waiting = part("waiting")
+        if waiting:
+            batch = TokenBatch.from_table(waiting["features"], waiting["table"], int(meta["waiting_depth"]))
+            memory._waiting = [batch]
+        memory._sources = [str(name) for name in meta["sources"]]
+        memory._last_index = int(meta["last_index"])
+        memory._last_patch = {name: int(value) for name, value in meta["last_patch"].items()}
+        memory._newest_ns, memory._version = int(meta["newest_ns"]), int(meta["version"])
+        memory.counters = {name: int(meta["counters"].get(name, 0)) for name in COUNTERS}
+        return memory
+
+
+def _positions(batch: TokenBatch) -> Tensor:
+    """(L, 3) int64 positions t, y, x of tokens in the stream of patches."""
+    assert batch.grid is not None
+    place, width = batch.place.long(), batch.grid[:, 1].long()
+    return torch.stack([batch.patch, place // width, place % width], dim=1)
+
+
+def _weights_only(state: TTTState) -> TTTState:
+    """A copy of the fast weights with what only updates need left out."""
+    copies = {name: getattr(state, name).detach().clone() for name in ("W1", "b1", "W2", "b2", "damping")}
+    return replace(state, **copies, lag_rows=state.lag_rows[:, :0].clone(), chunks=[])
+
+
+def _windowed(
+    batch: TokenBatch | None,
+    committed: Tensor,
+    after_ns: int,
+    before_ns: int,
+    names: Sequence[str],
+    wanted: list[int],
+) -> tuple[TokenBatch | None, Tensor]:
+    if batch is None:
+        return None, committed
+    mask = batch.within(after_ns, before_ns, wanted)
+    if names and not wanted:
+        mask[:] = False
+    return (batch.select(mask) if bool(mask.any()) else None), committed[mask]

@@ -1,0 +1,300 @@
+"""The fixed token memory of one modality: a step over the budget, the discard rule brings it back."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory import discard_rules as rules
+from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.memory.token_table import TokenTable
+
+__all__ = ["TokenBatch", "TokenMemory", "TokenMemoryConfig"]
+
+
+@dataclass(frozen=True)
+class TokenMemoryConfig:
+    """Settings of a token memory.
+
+    Attributes:
+        budget: N, tokens kept after a step.
+        step: S, tokens over the budget at which a step is made, so at most N + S - 1 tokens are held between calls.
+        rule: one of `discard_rules.RULES`.
+        seed: of the rule `uniform`.
+        recent_patches: patches that the rule `recent` keeps.
+        same_above: cosine from which the rule `place` takes a dropped token as a repetition of the kept one, whose
+            `count` and `last_ns` then cover it.
+    """
+
+    budget: int = 16_384
+    step: int = 4_096
+    rule: str = "paper"
+    seed: int = 0
+    recent_patches: int = 4
+    same_above: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "step", "recent_patches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.rule not in rules.RULES:
+            raise ValueError(f"rule: {self.rule!r} is none of {', '.join(rules.RULES)}")
+
+
+class TokenMemory:
+    """One modality's tokens under a budget.
+
+    The rule works whenever `step` tokens are over the budget, whatever calls brought them, so the state is a
+    function of the stream alone. Not thread-safe: `StreamMemory` holds the lock.
+
+    Attributes:
+        steps: steps made so far.
+        dropped: tokens dropped so far (those merged into others included).
+        seen: tokens appended so far.
+        on_change: called with `appended`, `dropped`, `merged`, `changed` or `forgotten` and original indices (n,)
+            int64. `merged` names rows that went into others, `changed` rows whose features became a mean.
+    """
+
+    def __init__(self, config: TokenMemoryConfig) -> None:
+        self.config = config
+        self._tokens = TokenTable(config.budget + config.step)
+        self._depth = 0
+        self._last_index = -1
+        self._ordinals: dict[int, tuple[int, int]] = {}  # source -> (patch, its ordinal)
+        self._version = 0
+        self._view: tuple[int, weakref.ref[TokenBatch]] | None = None
+        self.on_change: Callable[[str, Tensor], None] | None = None
+        self.steps = 0
+        self.dropped = 0
+        self.seen = 0
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, free slots included."""
+        return self._tokens.nbytes
+
+    @property
+    def last_index(self) -> int:
+        """Original index of the newest token appended, -1 before the first."""
+        return self._last_index
+
+    @property
+    def work(self) -> dict[str, int]:
+        """Similarities computed, bytes of features read for them, and bytes of features written, so far."""
+        tokens = self._tokens
+        return {
+            "similarities": tokens.similarities,
+            "bytes_read": tokens.bytes_read,
+            "bytes_written": tokens.bytes_written,
+        }
+
+    def check(self, batch: TokenBatch) -> None:
+        """Raise ValueError, naming the argument, if `append` could not take this batch."""
+        batch.validate()
+        depth = 0 if batch.deepstack is None else batch.deepstack.shape[0]
+        layout = self._tokens.layout
+        if layout is not None:
+            width = layout[0] // (1 + self._depth)
+            if batch.z.shape[1] != width:
+                raise ValueError(f"z: width {batch.z.shape[1]} differs from this memory's {width}")
+            if depth != self._depth:
+                raise ValueError(f"deepstack: {depth} rows differ from this memory's {self._depth}")
+            if (batch.z.dtype, batch.z.device) != layout[1:]:
+                raise ValueError(f"z: {batch.z.dtype} on {batch.z.device} differs from this memory's {layout[1:]}")
+        if int(batch.index[0]) <= self._last_index:
+            raise ValueError(f"index: {int(batch.index[0])} is not after the last one, {self._last_index}")
+        assert batch.grid is not None
+        largest = int(batch.grid.long().prod(1).max())
+        if largest > self.config.budget:
+            raise ValueError(f"budget: {self.config.budget} tokens are fewer than one patch of {largest}")
+
+    def append(self, batch: TokenBatch) -> list[Tensor]:
+        """Take tokens in; returns for each step made the original indices that left (dropped or merged into others).
+
+        Raises:
+            ValueError: malformed tokens, a width other than before, an index that does not increase, or a patch
+                larger than the budget. The state is then unchanged.
+        """
+        self.check(batch)
+        if self._tokens.layout is None:
+            self._depth = 0 if batch.deepstack is None else batch.deepstack.shape[0]
+        features, table = batch.features(), self._with_ordinals(batch.table())
+        left: list[Tensor] = []
+        start = 0
+        while start < len(batch):
+            room = self._tokens.capacity - len(self._tokens)
+            end = min(len(batch), start + room)
+            self._tokens.append(features[start:end], table[start:end])
+            self._tell("appended", batch.index[start:end])
+            start = end
+            if len(self._tokens) == self._tokens.capacity:
+                left.append(self._step())
+        if self.config.rule == "recent":  # no step to wait for: the window is as short at every call
+            left += self.settle()
+        self._last_index = int(batch.index[-1])
+        self.seen += len(batch)
+        self._version += 1
+        return left
+
+    def settle(self) -> list[Tensor]:
+        """Make a step now if the memory is over its budget at all (the public release does so after each slice)."""
+        over = len(self._tokens) > self.config.budget
+        left = [self._step()] if over or self.config.rule == "recent" else []
+        self._version += 1
+        return left
+
+    def view(self) -> TokenBatch:
+        """The kept tokens in order of the stream: a copy, the same one for all callers until the memory changes."""
+        cached = self._view[1]() if self._view is not None and self._view[0] == self._version else None
+        if cached is None:
+            cached = TokenBatch.from_table(self._tokens.rows(), self._tokens.table()[:, :-1], self._depth)
+            self._view = (self._version, weakref.ref(cached))
+        return cached
+
+    def remove(self, after_ns: int, before_ns: int) -> Tensor:
+        """Forget what was observed in [after_ns, before_ns] (nanoseconds); returns the original indices that left.
+
+        A merged row that holds anything of the interval goes as a whole. A row of the rule `place` that only lasted
+        into the interval stays with `last_ns` cut back to before it.
+        """
+        table = self._tokens.table()
+        stamp, last = rules.column(table, "stamp_ns"), rules.column(table, "last_ns")
+        touched = (stamp <= before_ns) & (last >= after_ns)
+        if self.config.rule not in rules.MERGE_RULES:
+            lasting = (touched & (stamp < after_ns)).nonzero()[:, 0]
+            rules.column(table, "last_ns")[lasting] = after_ns - 1
+            self._tokens.write_table(lasting, table[lasting])
+            touched = (stamp >= after_ns) & (stamp <= before_ns)
+        gone = self._tokens.keep((~touched).nonzero()[:, 0])
+        self._version += 1
+        self._tell("forgotten", gone)
+        return gone
+
+    def _tell(self, kind: str, index: Tensor) -> None:
+        if self.on_change is not None and len(index):
+            self.on_change(kind, index)
+
+    def _with_ordinals(self, table: Tensor) -> Tensor:
+        """(L, 11): the table with, for each token, the number of its patch among those of its source."""
+        ordinal = torch.zeros(len(table), 1, dtype=torch.int64)
+        source, patch = rules.column(table, "source"), rules.column(table, "patch")
+        for value in source.unique().tolist():
+            mine = (source == value).nonzero()[:, 0]
+            before, number = self._ordinals.get(value, (-1, -1))
+            changes = torch.diff(patch[mine], prepend=torch.tensor([before])) != 0
+            ordinal[mine, 0] = number + changes.long().cumsum(0)
+            self._ordinals[value] = (int(patch[mine[-1]]), int(ordinal[mine[-1], 0]))
+        return torch.cat([table, ordinal], dim=1)
+
+    def _step(self) -> Tensor:
+        """Bring the memory back to its budget by the rule; returns the original indices that left."""
+        rule, budget = self.config.rule, self.config.budget
+        if rule in rules.MERGE_RULES:
+            gone = self._merge()
+        else:
+            table = self._tokens.table()
+            if rule == "paper":
+                keep = rules.keep_paper(self._tokens.cosines(rules.next_token(table)), budget)
+            elif rule == "released":
+                keep = rules.keep_released(self._tokens.cosines(rules.next_token(table)), budget)
+            elif rule == "place":
+                keep = self._keep_place(table)
+            elif rule == "uniform":
+                keep = rules.keep_uniform(table, budget, self.config.seed)
+            elif rule == "fifo":
+                keep = rules.keep_fifo(table, budget)
+            else:
+                keep = rules.keep_recent(table, self.config.recent_patches, budget)
+            gone = self._tokens.keep(keep)
+        if rule != "recent":
+            self.steps += 1
+        self.dropped += len(gone)
+        self._tell("merged" if rule in rules.MERGE_RULES else "dropped", gone)
+        return gone
+
+    def _keep_place(self, table: Tensor) -> Tensor:
+        """Choose by `place`, and let the kept tokens' spans and counts cover the repetitions that go."""
+        similarity = self._tokens.cosines(rules.previous_at_place(table))
+        keep = rules.keep_place(similarity, table, self.config.budget)
+        owner = rules.absorbed(similarity, table, keep, self.config.same_above)
+        rows = (owner >= 0).nonzero()[:, 0]
+        count, last = rules.column(table, "count"), rules.column(table, "last_ns")
+        count.index_add_(0, owner[rows], count[rows])
+        last.scatter_reduce_(0, owner[rows], last[rows], "amax")
+        owners = owner[rows].unique()
+        self._tokens.write_table(owners, table[owners])
+        return keep
+
+    def _merge(self) -> Tensor:
+        """Average segments of similar neighbours into one row each; returns the original indices that left."""
+        released = self.config.rule == "merge_released"
+        table = self._tokens.table()
+        similarity = self._tokens.cosines(rules.next_token(table))
+        bounds = (rules.merge_bounds_released if released else rules.merge_bounds)(similarity, self.config.budget)
+        first, end = bounds[:-1], bounds[1:]
+        merged = table[first]
+        changed = (end - first > 1).nonzero()[:, 0]
+        count, last = rules.column(table, "count"), rules.column(table, "last_ns")
+        for j in changed.tolist():
+            a, b = int(first[j]), int(end[j])
+            rows = self._tokens.rows(slice(a, b)).float()
+            weight = (torch.ones(b - a) if released else count[a:b].float()).to(rows.device)
+            self._tokens.write_row(a, (rows * (weight / weight.sum())[:, None]).sum(0))
+            rules.column(merged, "count")[j] = count[a:b].sum()
+            rules.column(merged, "last_ns")[j] = last[a:b].max()
+        if released:  # a row takes the index of the next segment's first token; what it saw and when stays true
+            rules.column(merged, "index")[:] = rules.column(table, "index")[end]
+        self._tokens.forget_cosines(torch.cat([first[changed], (first[changed] - 1).clamp_min(0)]))
+        self._tokens.keep(first)
+        self._tokens.write_table(torch.arange(len(first)), merged)
+        self._tell("changed", rules.column(merged, "index")[changed])
+        before, after = rules.column(table, "index"), rules.column(merged, "index")
+        return before[~torch.isin(before, after)]
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state as plain tensors and JSON values; `from_tensors` continues the stream bit for bit."""
+        tensors = {"features": self._tokens.rows(), "table": self._tokens.table(), "known": self._tokens.known()}
+        meta = {
+            "config": asdict(self.config),
+            "depth": self._depth,
+            "last_index": self._last_index,
+            "ordinals": [[source, *value] for source, value in sorted(self._ordinals.items())],
+            "steps": self.steps,
+            "dropped": self.dropped,
+            "seen": self.seen,
+            "work": self.work,
+        }
+        return tensors, meta
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> TokenMemory:
+        """The inverse of `to_tensors`.
+
+        Raises:
+            ValueError: a tensor is missing or its shape does not fit.
+        """
+        memory = cls(TokenMemoryConfig(**meta["config"]))
+        for name in ("features", "table", "known"):
+            if name not in tensors:
+                raise ValueError(f"tensors: {name} is missing")
+        length = len(tensors["features"])
+        if tuple(tensors["table"].shape) != (length, len(rules.TABLE)) or tuple(tensors["known"].shape) != (3, length):
+            raise ValueError(f"tensors: table or known do not fit {length} rows of features")
+        memory._depth = int(meta["depth"])
+        memory._last_index = int(meta["last_index"])
+        memory._ordinals = {int(s): (int(p), int(o)) for s, p, o in meta["ordinals"]}
+        memory.steps, memory.dropped, memory.seen = int(meta["steps"]), int(meta["dropped"]), int(meta["seen"])
+        if memory.seen:
+            memory._tokens.append(tensors["features"], tensors["table"])
+            memory._tokens.restore_known(tensors["known"])
+        for name in ("similarities", "bytes_read", "bytes_written"):
+            setattr(memory._tokens, name, int(meta["work"][name]))
+        return memory
