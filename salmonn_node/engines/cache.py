@@ -1,0 +1,164 @@
+"""Where plans lie: `engines/<model>/<grid>-<dtype>-sm<cc>-trt<version>-<key12>/`, written whole or not at all.
+
+An entry holds `engine.plan`, `manifest.json`, `parity.json` and `build.log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from salmonn_node.engines import machine, manifest, reasons
+from salmonn_node.engines.manifest import Manifest
+from salmonn_node.engines.parity import read_parity
+from salmonn_node.engines.reasons import Reason
+from salmonn_node.engines.spec import EngineSpec
+
+TEMPORARY = ".building-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder of the cache and its manifest, or why that cannot be read."""
+
+    folder: Path
+    manifest: Manifest | Reason
+
+    @property
+    def plan(self) -> Path:
+        """The serialised engine."""
+        return self.folder / manifest.PLAN
+
+
+def default_root() -> Path:
+    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `~/.cache/salmonn_node/engines`."""
+    if named := os.environ.get("SALMONN_ENGINES"):
+        return Path(named)
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "package.xml").is_file() or (checkout / "setup.py").is_file():
+        return checkout / "engines"
+    return Path.home() / ".cache" / "salmonn_node" / "engines"
+
+
+class EngineCache:
+    """A folder of plans; an entry appears by one rename, so readers need no lock; writers of a model take turns."""
+
+    def __init__(self, root: Path | str | None = None):
+        self.root = Path(root) if root is not None else default_root()
+
+    def entries(self, model: str | None = None) -> list[Entry]:
+        """All entries, or those of one model, newest first."""
+        folders = [p for p in self.root.glob(f"{model or '*'}/*") if p.is_dir() and not p.name.startswith(".")]
+        folders.sort(key=lambda p: (-p.stat().st_mtime_ns, p.name))
+        return [Entry(folder, manifest.read(folder)) for folder in folders]
+
+    def find(self, spec: EngineSpec, weights_sha256: str, device: machine.Gpu | None) -> Entry | Reason:
+        """The newest usable plan of a spec; otherwise why the newest one that is there is refused.
+
+        Everything is checked before a byte of the plan reaches TensorRT: the fields, the GPU (when `device` is given),
+            the plan file's size and sha256, and that its outputs were seen to equal torch's on this very GPU.
+        """
+        wanted, first = manifest.expected(spec, weights_sha256), None
+        for entry in self.entries(spec.model):
+            if not entry.folder.name.startswith(f"{spec.label}-{spec.dtype}-"):
+                continue
+            found = entry.manifest
+            if isinstance(found, Manifest) and found.fields.flavour != spec.flavour:
+                continue  # another flavour's plan is not a stale plan of this one
+            refusal = check(entry, wanted, device)
+            if refusal is None:
+                return entry
+            first = first or Reason(refusal.kind, f"{refusal.detail} ({entry.folder.name})", refusal.field)
+        return first or Reason(
+            reasons.NO_ENGINE, f"no {spec.flavour} plan for {spec.model} {spec.label} {spec.dtype} under {self.root}"
+        )
+
+    @contextlib.contextmanager
+    def lock(self, model: str) -> Iterator[None]:
+        """Hold a model's writer lock; waits for another builder to finish."""
+        folder = self.root / model
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def workspace(self, model: str) -> Iterator[Path]:
+        """A temporary folder beside the model's entries, removed at the end unless it was renamed into one."""
+        (self.root / model).mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.root / model))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def install(self, workspace: Path, built: Manifest) -> Entry:
+        """Make a workspace the entry of its key by one rename; an older one gives way. The lock must be held."""
+        built.write(workspace)
+        for path in workspace.iterdir():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        folder = self.root / built.fields.model / built.fields.folder
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder.parent)) / "old"
+            folder.rename(old)
+            workspace.rename(folder)
+            shutil.rmtree(old.parent, ignore_errors=True)
+        else:
+            workspace.rename(folder)
+        return Entry(folder, built)
+
+    def prune(self, keep: set[Path] | None = None, dry_run: bool = False) -> list[tuple[Path, Reason]]:
+        """Remove unfinished builds and entries that this machine cannot use; gives what went and why."""
+        gone: list[tuple[Path, Reason]] = []
+        for model in sorted(p.name for p in self.root.glob("*") if p.is_dir()):
+            with self.lock(model):
+                for folder in sorted((self.root / model).glob(f"{TEMPORARY}*")):
+                    gone.append((folder, Reason(reasons.STALE, "a build that did not finish", "unfinished")))
+                for entry in self.entries(model):
+                    refusal = entry.manifest if isinstance(entry.manifest, Reason) else unusable(entry)
+                    if refusal is not None and entry.folder not in (keep or set()):
+                        gone.append((entry.folder, refusal))
+                if not dry_run:
+                    for folder, _ in gone:
+                        shutil.rmtree(folder, ignore_errors=True)
+        return gone
+
+
+def unusable(entry: Entry) -> Reason | None:
+    """Why no model on this machine could use an entry: wrapper, TensorRT version, GPU or a damaged plan."""
+    found = entry.manifest
+    if isinstance(found, Reason):
+        return found
+    fields = found.fields
+    wanted: dict[str, Any] = {"wrapper_revision": manifest.WRAPPER_REVISION}
+    here = machine.version(fields.flavour)  # type: ignore[arg-type]
+    if here is not None:
+        wanted["trt_version"] = here
+    device = machine.gpu()
+    return (
+        manifest.differs(found, wanted)
+        or (manifest.foreign(found, device) if device else None)
+        or manifest.damaged(entry.folder, found)
+    )
+
+
+def check(entry: Entry, wanted: dict[str, Any], device: machine.Gpu | None) -> Reason | None:
+    """Why an entry is refused, or None: fields, GPU, plan file, then parity, cheapest first."""
+    found = entry.manifest
+    if isinstance(found, Reason):
+        return found
+    refusal = manifest.differs(found, wanted)
+    if refusal is None and device is not None:
+        refusal = manifest.foreign(found, device)
+    refusal = refusal or manifest.damaged(entry.folder, found)
+    if refusal is None and device is not None:
+        refusal = read_parity(entry.folder).refusal(found.plan_sha256, device)
+    return refusal

@@ -1,0 +1,87 @@
+"""What this machine has: TensorRT flavours that import, their versions, and the GPU that plans are built for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from salmonn_node.engines import reasons
+from salmonn_node.engines.reasons import Reason
+from salmonn_node.engines.spec import Flavour
+
+# A TensorRT-RTX plan built without naming a GPU runs on these and later (NVIDIA's TensorRT-RTX guide, "Compute
+# Capability").
+RTX_PORTABLE = "8.0+"
+RTX_REFUSES = ("9.0",)  # Hopper is in none of TensorRT-RTX 1.7's tables
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The CUDA device that torch uses; `compute_capability` is "8.9", `name` as the driver gives it."""
+
+    compute_capability: str
+    name: str
+
+
+def gpu() -> Gpu | None:
+    """The current CUDA device, or None."""
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return Gpu(f"{major}.{minor}", torch.cuda.get_device_name())
+
+
+def bindings(flavour: Flavour) -> ModuleType | None:
+    """The Python module of a flavour, or None when it or its libraries are missing."""
+    try:
+        module = importlib.import_module(flavour)
+    except (ImportError, OSError, RuntimeError):
+        # `tensorrt` without its libraries raises ImportError or OSError; its PyPI stub raises RuntimeError.
+        return None
+    return module if hasattr(module, "Builder") and hasattr(module, "Runtime") else None
+
+
+def version(flavour: Flavour) -> str | None:
+    """Full version of a flavour, or None."""
+    module = bindings(flavour)
+    return None if module is None else str(module.__version__)
+
+
+def can_run(flavour: Flavour) -> Reason | None:
+    """None when plans of a flavour can run here, else why not."""
+    found, device = version(flavour), gpu()
+    if found is None:
+        return Reason(reasons.NO_TRT, f"{flavour} is not installed (`salmonn doctor` says how)")
+    if device is None:
+        return Reason(reasons.NO_TRT, f"{flavour} {found} is installed, but torch sees no CUDA device")
+    if flavour == "tensorrt_rtx" and device.compute_capability in RTX_REFUSES:
+        return Reason(
+            reasons.NO_TRT, f"{flavour} {found} does not support compute capability {device.compute_capability}"
+        )
+    return None
+
+
+def target(flavour: Flavour) -> tuple[str, str]:
+    """(compute capability, GPU name) that a plan built here is for; TensorRT-RTX plans are portable and name neither.
+
+    Raises:
+        EngineError: `tensorrt` builds for the GPU it runs on, and there is none.
+    """
+    if flavour == "tensorrt_rtx":
+        return RTX_PORTABLE, "any"
+    device = gpu()
+    if device is None:
+        raise reasons.EngineError(Reason(reasons.NO_TRT, "tensorrt builds on the GPU that runs the plan; none is here"))
+    return device.compute_capability, device.name
+
+
+def package(name: str) -> str | None:
+    """Version of an installed distribution, or None; nothing is imported."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
