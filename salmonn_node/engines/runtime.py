@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,12 +88,12 @@ class LoadedEncoder:
         self._run = None
 
 
-def _plan(spec: EngineSpec, sha256: str, settings: EngineSettings, device: torch.device) -> Plan | Reason:
+def _plan(spec: EngineSpec, sha256: Callable[[], str], settings: EngineSettings, device: torch.device) -> Plan | Reason:
     """The plan of one flavour, loaded and run once, or why not."""
     refusal = machine.can_run(spec.flavour)
     if refusal is not None:
         return refusal
-    entry = EngineCache(settings.root).find(spec, sha256, machine.gpu())
+    entry = EngineCache(settings.root).find(spec, sha256(), machine.gpu())
     if isinstance(entry, Reason):
         return entry
     bindings = machine.bindings(spec.flavour)
@@ -106,13 +106,15 @@ def _plan(spec: EngineSpec, sha256: str, settings: EngineSettings, device: torch
         return Reason(reasons.LOAD_FAIL, f"{type(error).__name__}: {error} ({entry.folder.name})")
 
 
-def load(spec: EngineSpec, static: nn.Module, sha256: str, settings: EngineSettings | None = None) -> LoadedEncoder:
+def load(
+    spec: EngineSpec, static: nn.Module, sha256: Callable[[], str], settings: EngineSettings | None = None
+) -> LoadedEncoder:
     """Give the encoder of `spec` on the backend that `settings` ask for; plans are only loaded here, never built.
 
     Args:
         spec: what to run; its flavour is ignored under `backend: auto`, which tries both.
         static: the static wrapper, the fallback, on the device to use.
-        sha256: `weights_sha256` of the wrapped tower in the spec's dtype.
+        sha256: gives `weights_sha256` of the wrapped tower in the spec's dtype; called only when a plan could run here.
         settings: see EngineSettings.
 
     Raises:

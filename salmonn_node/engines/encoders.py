@@ -1,0 +1,182 @@
+"""A network's two encoders as the observer calls them: on a plan where one may be used, else on torch, and a report."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from salmonn_node.engines import machine, reasons
+from salmonn_node.engines.cache import EngineCache
+from salmonn_node.engines.manifest import Manifest
+from salmonn_node.engines.reasons import EngineError, Reason
+from salmonn_node.engines.runtime import EngineSettings, LoadedEncoder, load
+from salmonn_node.engines.spec import DTYPES, FLAVOURS, Flavour, dtype_name
+from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncoderReport:
+    """What runs one encoder: `label` (`vision18x34`), `backend`, and why it is no plan: a code and words, or ""."""
+
+    label: str
+    backend: str
+    reason: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.backend}" + (f" ({self.detail})" if self.detail else "")
+
+
+class VisionEncoder:
+    """A `VisionTower`'s call. Loaded grids run on their backend, others on the tower, counted in `elsewhere`."""
+
+    def __init__(self, tower: nn.Module, loaded: dict[tuple[int, int], LoadedEncoder]):
+        self.tower, self.loaded = tower, loaded
+        self.elsewhere: Counter[tuple[int, int]] = Counter()
+
+    @property
+    def merge(self) -> int:
+        """Patches along a side that become one token."""
+        return int(self.tower.visual.spatial_merge_size)
+
+    def __call__(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Pixels (B, rows * columns, C) and grid -> tokens (B, N, D), deepstack (K, B, N, D).
+
+        Raises:
+            EngineError: RUNTIME_FAIL, see LoadedEncoder.
+        """
+        encoder = self.loaded.get((int(grid[0]), int(grid[1])))
+        if encoder is None:
+            self.elsewhere[(int(grid[0]), int(grid[1]))] += 1
+            if self.loaded and self.elsewhere[(int(grid[0]), int(grid[1]))] == 1:
+                log.warning("vision: grid %dx%d has no loaded encoder; it runs on torch", *grid)
+            return self.tower(pixels, grid)
+        pairs = [encoder(patch[None]) for patch in pixels]  # one patch per call: the shape the plan was built for
+        return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs], dim=1)
+
+
+class AudioEncoder:
+    """An `AudioTower`'s call on whole windows."""
+
+    def __init__(self, tower: nn.Module, loaded: LoadedEncoder):
+        self.tower, self.loaded = tower, loaded
+
+    @property
+    def config(self) -> Any:
+        """The tower's AudioConfig."""
+        return self.tower.config
+
+    def __call__(self, mel: Tensor) -> Tensor:
+        """Log-mel (B, mel bins, frames) -> tokens (B, window tokens, D); raises EngineError, see LoadedEncoder."""
+        return torch.cat([self.loaded(window[None])[0] for window in mel])
+
+
+@dataclass
+class Encoders:
+    """Both encoders of a network; `audio` is None when the network does not hear."""
+
+    vision: VisionEncoder
+    audio: AudioEncoder | None
+    report: list[EncoderReport]
+
+    def close(self) -> None:
+        """Free every plan; the towers stay usable."""
+        for encoder in self._all():
+            encoder.close()
+
+    def _all(self) -> Sequence[LoadedEncoder]:
+        return [*self.vision.loaded.values(), *([self.audio.loaded] if self.audio is not None else [])]
+
+    def summary(self, encoder: str) -> EncoderReport:
+        """One line for a status about "vision" or "audio": backends joined by `+` if grids differ, the first reason."""
+        lines = [r for r in self.report if r.label.startswith(encoder)]
+        if not lines:
+            return EncoderReport(encoder, "none", "", "the network has no such encoder")
+        first = next((r for r in lines if r.reason), lines[0])
+        label = "+".join(r.label for r in lines)
+        return EncoderReport(label, "+".join(sorted({r.backend for r in lines})), first.reason, first.detail)
+
+
+def built_grids(name: str, settings: EngineSettings) -> list[tuple[int, int]]:
+    """Grids for which the cache has a vision plan of a network, usable or not."""
+    found = {
+        (e.manifest.fields.grid[0], e.manifest.fields.grid[1])
+        for e in EngineCache(settings.root).entries(name)
+        if isinstance(e.manifest, Manifest) and e.manifest.fields.encoder == "vision"
+    }
+    return sorted(found)
+
+
+def load_encoders(
+    vision: nn.Module, audio: nn.Module | None, name: str, settings: EngineSettings | None = None
+) -> Encoders:
+    """Load and warm up the encoders of a network for a node's configure transition. Nothing is built here.
+
+    Args:
+        vision: the network's `VisionTower`, on its device.
+        audio: its `AudioTower`, or None.
+        name: the network's name, under which its plans lie.
+        settings: see EngineSettings; one encoder is loaded for each of `settings.grids`, or, when none is named and an
+            engine may be used, for each grid that has a plan in the cache.
+
+    Raises:
+        EngineError: an engine is required and cannot be used, or a warm-up failed.
+    """
+    settings = settings or EngineSettings()
+    dtype = settings.dtype or dtype_name(next(p.dtype for p in vision.parameters() if p.is_floating_point()))
+    loaded: dict[tuple[int, int], LoadedEncoder] = {}
+    report: list[EncoderReport] = []
+
+    def get(static: nn.Module, sha256: Callable[[], str]) -> LoadedEncoder:
+        spec = spec_of(static, name)
+        encoder = load(spec, static, sha256, settings)
+        encoder(spec.inputs[0].empty(next(static.parameters()).device, fill=0.0))
+        encoder.calls = 0
+        note(spec.label, encoder.backend, encoder.reason)
+        return encoder
+
+    def note(label: str, backend: str, reason: Reason | None) -> None:
+        line = EncoderReport(label, backend, reason.code if reason else "", str(reason or ""))
+        report.append(line)
+        (log.warning if reason else log.info)("encoder %s", line)
+
+    try:
+        tower = vision if settings.dtype is None else cast_copy(vision, DTYPES[dtype])
+        grids = settings.grids or (() if settings.backend == "torch" else built_grids(name, settings))
+        sha256 = functools.cache(functools.partial(weights_sha256, tower, dtype))
+        for grid in grids:
+            loaded[grid] = get(StaticVision(tower, grid), sha256)
+        if not loaded:
+            reason = None if settings.backend == "torch" else no_plan(name, settings)
+            if settings.require_engine:
+                raise EngineError(reason or Reason(reasons.NO_ENGINE, "backend 'torch' is no engine"))
+            note("vision", "torch", reason)
+        hearing = None
+        if audio is not None:
+            tower = audio if settings.dtype is None else cast_copy(audio, DTYPES[dtype])
+            hearing = AudioEncoder(audio, get(StaticAudio(tower), functools.partial(weights_sha256, tower, dtype)))
+    except EngineError:
+        for encoder in loaded.values():
+            encoder.close()
+        raise
+    return Encoders(VisionEncoder(vision, loaded), hearing, report)
+
+
+def no_plan(name: str, settings: EngineSettings) -> Reason:
+    """Why no vision plan was even looked at: nothing here can run one, or none was built."""
+    if settings.backend == "torch_graph":
+        return Reason(reasons.NO_ENGINE, "backend 'torch_graph' needs the camera's grid (engine_grids)")
+    flavours: tuple[Flavour, ...] = FLAVOURS if settings.backend == "auto" else (settings.backend,)  # type: ignore
+    refusals = [machine.can_run(flavour) for flavour in flavours]
+    if all(refusals):
+        return refusals[-1]  # type: ignore[return-value]
+    return Reason(reasons.NO_ENGINE, f"no vision plan of {name} under {EngineCache(settings.root).root}")
