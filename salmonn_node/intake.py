@@ -1,0 +1,155 @@
+"""One accepted observation into memory and evidence, one after the other: decode, place, encode, keep, record."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from salmonn_node.memory.evidence import EvidenceIndex, Moment, encode_thumbnail
+from salmonn_node.stream.audio_timeline import AudioTimeline
+from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame, Frame, Pose
+from salmonn_node.stream.pose_track import PoseTrack
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+
+TAKEN = "taken"
+ENCODE_HISTORY = 256
+Recorder = Callable[[Frame | AudioSpan | Pose], None]
+
+
+@dataclass
+class Intake:
+    """What is needed to take observations in, and what came of them.
+
+    `record` is called with every observation just before the memory takes it in, after sampling, decoding and
+    resampling: replaying what it got into a fresh memory gives the same memory.
+
+    Attributes:
+        model: the network that encodes.
+        memory: the stream's memory, replaced at a new session.
+        evidence: index of moments and poses, emptied at a new session.
+        record: the journal's hook, or None.
+        frames, audio_s, poses: how much was taken in.
+        drops: refusals by reason.
+        encode_s: durations of the last encodings, seconds.
+    """
+
+    model: VideoSalmonnS
+    memory: StreamMemory
+    evidence: EvidenceIndex
+    record: Recorder | None = None
+    frames: int = 0
+    audio_s: float = 0.0
+    poses: int = 0
+    drops: Counter[str] = field(default_factory=Counter)
+    encode_s: deque[float] = field(default_factory=lambda: deque(maxlen=ENCODE_HISTORY))
+    track: PoseTrack = field(default_factory=PoseTrack)
+    timelines: dict[str, AudioTimeline] = field(default_factory=dict)
+    _last_pose: tuple[Pose, int] | None = None
+    _pictures: dict[str, bytes] = field(default_factory=dict)
+
+    def take(self, observation: Frame | EncodedFrame | AudioChunk | Pose) -> str:
+        """Take one observation in; returns "taken" or the reason of the drop, which is counted."""
+        try:
+            if isinstance(observation, Pose):
+                fate = self._take_pose(observation)
+            elif isinstance(observation, AudioChunk):
+                fate = self._take_sound(observation)
+            else:
+                fate = self._take_frame(observation)
+        except Exception:
+            self.drops["encode_failed"] += 1
+            raise
+        if fate != TAKEN:
+            self.drops[fate] += 1
+        return fate
+
+    def finish_sound(self) -> None:
+        """End all audio spans, so that the last tenth of a second is not left behind (end of a bag)."""
+        for timeline in self.timelines.values():
+            self._hear(timeline.finish())
+
+    def start_session(self, memory: StreamMemory) -> None:
+        """Go on with another memory: nothing of the old session reaches it."""
+        self.memory = memory
+        self.evidence.clear()
+        self.track.clear()
+        self.timelines.clear()
+        self._last_pose = None
+        self._pictures.clear()
+        self.frames = self.poses = 0
+        self.audio_s = 0.0
+
+    def picture(self, source: str) -> bytes:
+        """JPEG thumbnail of the newest frame of a source, empty before the first."""
+        return self._pictures.get(source, b"")
+
+    def _take_pose(self, pose: Pose) -> str:
+        fate = self.track.add(pose)
+        if fate == TAKEN:
+            self.poses += 1
+            self._record(pose)
+        return fate
+
+    def _take_frame(self, frame: Frame | EncodedFrame) -> str:
+        if isinstance(frame, EncodedFrame):
+            try:
+                image = frame.decode()
+            except ValueError:
+                return "image_undecodable"
+            frame = Frame(frame.stamp_ns, frame.source, image, frame.frame_id)
+        if frame.image.ndim != 3 or frame.image.shape[2] != 3 or frame.image.size == 0 or frame.image.dtype != np.uint8:
+            return "image_undecodable"
+        self._record(frame)
+        picture = encode_thumbnail(frame.image)
+        first, self._pictures[frame.source] = self._pictures.get(frame.source, picture), picture
+        moments = self._timed(self.model.observe_frame, frame, self.pose_id(frame.stamp_ns))
+        for moment in moments:
+            # A temporal patch spans two frames: its picture is that of the first, as its stamp and pose are.
+            self._keep(moment, first if moment.interval.start_ns < frame.stamp_ns else picture)
+        self.frames += 1
+        return TAKEN
+
+    def _take_sound(self, chunk: AudioChunk) -> str:
+        timeline = self.timelines.setdefault(chunk.source, AudioTimeline(chunk.source))
+        fate, spans = timeline.push(chunk)
+        self._hear(spans)
+        return fate.value
+
+    def _hear(self, spans: list[AudioSpan]) -> None:
+        for span in spans:
+            self._record(span)
+            for moment in self._timed(self.model.observe_audio, span):
+                self._keep(moment)
+            self.audio_s += len(span.samples) / 16_000
+
+    def _timed(self, observe: Callable[..., Any], *arguments: Any) -> list[Moment]:
+        begin = time.perf_counter()
+        moments = observe(self.memory, *arguments)
+        if moments:
+            self.encode_s.append(time.perf_counter() - begin)
+        return list(moments or ())
+
+    def _keep(self, moment: Moment, picture: bytes = b"") -> None:
+        pose_id = moment.pose_id if moment.pose_id >= 0 else self.pose_id(moment.interval.start_ns)
+        self.evidence.add(replace(moment, pose_id=pose_id, thumbnail=moment.thumbnail or picture))
+
+    def pose_id(self, stamp_ns: int) -> int:
+        """Id of the robot's pose at `stamp_ns` in the evidence index, stored at first use; -1 when unknown."""
+        pose = self.track.at(stamp_ns)
+        if pose is None:
+            return -1
+        if self._last_pose is None or self._last_pose[0].stamp_ns != pose.stamp_ns:
+            self._last_pose = (pose, self.evidence.add_pose(pose))
+        return self._last_pose[1]
+
+    def _record(self, observation: Frame | AudioSpan | Pose) -> None:
+        if self.record is not None:
+            self.record(observation)
