@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
+from salmonn_node.memory import reader
 from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
 
 # Keys that depend on the device's top-k or on bf16 rounding.
@@ -40,55 +41,67 @@ def _kept(z: Tensor, rule: str, budget: int, step: int) -> TokenBatch:
 
 @family("mem_discard_paper*", "the literal discard rule of the paper")
 def check_discard_paper(file: GoldenFile) -> Iterator[Check]:
-    """Streams lie in mem_discard beside it; kept indices are exact."""
-    source = file.neighbour("mem_discard.safetensors").tensors
-    slices = [source[f"rand.v{i}"] for i in range(len([k for k in source if re.fullmatch(r"rand\.v\d+", k)]))]
+    """Streams lie in the file of the release's rule beside it; kept indices are exact."""
+    beside = file.path.with_name(file.path.name.replace("_paper_DERIVED", ""))
+    source = file.neighbour(beside.name if beside.exists() else "mem_discard.safetensors").tensors
     for key, want in file.tensors.items():
         name = key.split(".")[0]
-        if name == "rand_concat":
-            parts = [torch.cat([z, *_deepstack(source, i)], dim=1) for i, z in enumerate(slices)]
-            stream = torch.cat(parts)
+        if name.endswith("_concat"):
+            name = name.removesuffix("_concat")
+            stream = torch.cat([torch.cat([z, *_deepstack(source, name, i)], dim=1) for i, z in _slices(source, name)])
         else:
             stream = source[f"{name}.x"]
         yield exact(key, _kept(stream, "paper", *_sizes(key)).index, want)
 
 
-def _deepstack(tensors: dict[str, Tensor], i: int) -> list[Tensor]:
-    return [tensors[f"rand.ds{i}.{k}"] for k in range(3) if f"rand.ds{i}.{k}" in tensors]
+def _slices(tensors: dict[str, Tensor], name: str) -> Iterator[tuple[int, Tensor]]:
+    i = 0
+    while f"{name}.v{i}" in tensors:
+        yield i, tensors[f"{name}.v{i}"]
+        i += 1
+
+
+def _deepstack(tensors: dict[str, Tensor], name: str, i: int) -> list[Tensor]:
+    rows: list[Tensor] = []
+    while f"{name}.ds{i}.{len(rows)}" in tensors:
+        rows.append(tensors[f"{name}.ds{i}.{len(rows)}"])
+    return rows
 
 
 @family("mem_discard*", "the discard rule of the public release")
 def check_discard(file: GoldenFile) -> Iterator[Check]:
-    """`rand`: slices with deepstack, kept ids and rows after each; `NAME.M.._s..`: one stream; `fifo`: steps of 1."""
+    """Slices with deepstack (`NAME.v0`...), single streams (`NAME.x`, `NAME.M.._s...kept`), and steps of 1 (`fifo`)."""
     tensors = file.tensors
-    match = re.search(r"M=(\d+) step=(\d+)", file.metadata.get("rand", ""))
-    if "rand.v0" in tensors:
-        if match is None:
-            raise ValueError("metadata: rand names no M= and step=")
-        memory = TokenMemory(TokenMemoryConfig(budget=int(match[1]), step=int(match[2]), rule="released"))
-        first, i = 0, 0
-        while f"rand.v{i}" in tensors:
-            z = tensors[f"rand.v{i}"]
-            rows = _deepstack(tensors, i)
-            memory.append(_tokens(z, first, torch.stack(rows) if rows else None))
-            memory.settle()
-            first += len(z)
-            kept = memory.view()
-            yield exact(f"rand.kept_after{i}", kept.index, tensors[f"rand.kept_after{i}"])
-            yield close(f"rand.emb_after{i}", kept.z, tensors[f"rand.emb_after{i}"], 0.0)
-            for k in range(len(rows)):
-                if f"rand.ds{k}_after{i}" in tensors:
-                    assert kept.deepstack is not None
-                    yield close(f"rand.ds{k}_after{i}", kept.deepstack[k], tensors[f"rand.ds{k}_after{i}"], 0.0)
-            i += 1
+    for name in sorted({key.split(".")[0] for key in tensors if key.endswith(".v0")}):
+        yield from _check_slices(file, name)
     for key, want in tensors.items():
         name, _, rest = key.partition(".")
         if _DEVICE_DEPENDENT.search(key) or not rest.endswith("kept"):
             continue
-        if name == "fifo" and rest == "kept":
-            yield exact(key, _kept(tensors["fifo.x"], "released", len(want), 1).index, want)
-        else:
-            yield exact(key, _kept(tensors[f"{name}.x"], "released", *_sizes(key)).index, want)
+        sizes = (len(want), 1) if rest == "kept" else _sizes(key)
+        yield exact(key, _kept(tensors[f"{name}.x"], "released", *sizes).index, want)
+
+
+def _check_slices(file: GoldenFile, name: str) -> Iterator[Check]:
+    """Kept ids and rows after each slice."""
+    tensors = file.tensors
+    match = re.search(r"M=(\d+) step=(\d+)", file.metadata.get(name, ""))
+    if match is None:
+        raise ValueError(f"metadata: {name} gives no M= and step=")
+    memory = TokenMemory(TokenMemoryConfig(budget=int(match[1]), step=int(match[2]), rule="released"))
+    first = 0
+    for i, z in _slices(tensors, name):
+        rows = _deepstack(tensors, name, i)
+        memory.append(_tokens(z, first, torch.stack(rows) if rows else None))
+        memory.settle()
+        first += len(z)
+        kept = memory.view()
+        got = {f"kept_after{i}": kept.index, f"emb_after{i}": kept.z}
+        if kept.deepstack is not None:
+            got |= {f"ds{k}_after{i}": kept.deepstack[k] for k in range(len(rows))}
+        for key, value in got.items():
+            if f"{name}.{key}" in tensors:
+                yield exact(f"{name}.{key}", value, tensors[f"{name}.{key}"])
 
 
 @family("mem_audio_merge*", "audio merging of the public release")
@@ -103,3 +116,45 @@ def check_audio_merge(file: GoldenFile) -> Iterator[Check]:
             yield exact(key, kept.index, want)
         else:
             yield close(key, kept.z, want, 1e-6)
+
+
+@family("reader_pruning*", "per-layer selection of the prompt-dependent reader")
+def check_reader(file: GoldenFile) -> Iterator[Check]:
+    """Chained groups of each case: scores of cached and new tokens within 1e-5, kept positions and flags exact."""
+    tensors = file.tensors
+    for case in sorted({key.split(".")[0] for key in tensors}):
+        start, stop = (_setting(file, case, key) for key in ("query_start_pos", "gen_start_pos"))
+        cached = reader.nothing_cached()
+        g = 0
+        while f"{case}.g{g}.q" in tensors:
+            name = f"{case}.g{g}."
+            is_memory = tensors[f"{name}new_modality_mask"].bool()
+            length = len(is_memory)
+            queries = tensors[f"{name}q"][:, start % length : stop % length or length]
+            diverse = f"{name}div_dist" in tensors
+            scores = reader.dot_scores(queries, tensors[f"{name}k"], normalised=diverse)
+            if diverse:
+                term = reader.diversity_term(tensors[f"{name}hidden"], _delta(file, case))
+                yield close(f"{name}div_dist", term, tensors[f"{name}div_dist"], 1e-5)
+                scores = scores + term
+            seen = torch.cat([cached.scores, reader.new_scores(scores, is_memory)])
+            cached = reader.select(scores, is_memory, length - start % length, int(tensors[f"{name}memsize"]), cached)
+            yield close(f"{name}scores_all", seen, tensors[f"{name}scores_all"], 1e-5)
+            yield exact(f"{name}sel_indices", cached.positions, tensors[f"{name}sel_indices"])
+            yield close(f"{name}kept_scores", cached.scores, tensors[f"{name}kept_scores"], 1e-5)
+            yield exact(f"{name}kept_modality_mask", cached.is_memory, tensors[f"{name}kept_modality_mask"])
+            g += 1
+
+
+def _setting(file: GoldenFile, case: str, key: str) -> int:
+    """A setting of the case, or of the whole file."""
+    return int(file.metadata.get(f"{case}.{key}", file.metadata[key]))
+
+
+def _delta(file: GoldenFile, case: str) -> float:
+    """Delta of a case from the metadata; a file that does not tell it has it fitted, one number for all of the case."""
+    for key in (f"{case}.div_factor", "div_factor"):
+        if key in file.metadata:
+            return float(file.metadata[key])
+    unit = reader.diversity_term(file.tensors[f"{case}.g0.hidden"], 1.0)
+    return round(float((unit @ file.tensors[f"{case}.g0.div_dist"]) / (unit @ unit)), 4)

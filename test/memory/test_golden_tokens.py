@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 golden.load_families()
 
 
-@pytest.mark.parametrize("name", ["mem_discard", "mem_discard_paper_DERIVED", "mem_audio_merge"])
+@pytest.mark.parametrize("name", ["mem_discard", "mem_discard_paper_DERIVED", "mem_audio_merge", "reader_pruning"])
 def test_matches_the_vectors(name: str) -> None:
     result = golden.check_file(GOLDEN / f"{name}.safetensors")
     assert result.state == "passed", (result.detail, [c for c in result.checks if not c.passed])
