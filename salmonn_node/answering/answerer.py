@@ -1,0 +1,181 @@
+"""The way out: a question becomes a typed answer with evidence, by its deadline; what goes wrong is an answer too."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from salmonn_node.answering.evidence import evidence_of
+from salmonn_node.answering.request import refusal
+from salmonn_node.answering.typed import typed
+from salmonn_node.observer import Observer
+from salmonn_node.stream.answers import Answer, ErrorCode, Question
+from salmonn_node.stream.observations import Pose
+
+UNTRAINED = "untrained weights"
+STAGES = ("waiting", "queued", "reading", "generating")
+
+log = logging.getLogger(__name__)
+Transform = Callable[[Pose, str], Pose | None]
+
+
+class _StoppedError(Exception):
+    """The question ends without an answer, for the reason `code`."""
+
+    def __init__(self, code: ErrorCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Answerer:
+    """Answers questions about an observer's memory, one at a time, in the caller's thread; any thread may ask.
+
+    The work looks at the deadline and at `cancel` between two tokens. A caller who must reply to the millisecond, or
+    who serves many with an order of deadlines, asks through a queue (see `ros/question_queue.py`).
+
+    Args:
+        observer: gives views of the memory.
+        max_new_tokens: at most so many tokens of text.
+        max_evidence: pieces of evidence when the question names no number.
+        transform: gives a pose in another frame, None when it cannot; without it no pose is transformed.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        *,
+        max_new_tokens: int = 48,
+        max_evidence: int = 3,
+        transform: Transform | None = None,
+    ) -> None:
+        self.observer = observer
+        self.max_new_tokens = max_new_tokens
+        self.max_evidence = max_evidence
+        self.transform = transform
+        self._turn = threading.Lock()
+
+    def ask(
+        self,
+        question: Question,
+        *,
+        deadline: float,
+        cancel: threading.Event | None = None,
+        on_text: Callable[[str], None] | None = None,
+        on_stage: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Answer by `deadline` (time.monotonic). Never raises: an error is an Answer with its code.
+
+        Args:
+            question: what is asked.
+            deadline: when it has passed, the work stops at the next token and the answer is TIMEOUT.
+            cancel: set by the caller to stop the work.
+            on_text: called with each new piece of the text.
+            on_stage: called with each of STAGES as it begins.
+        """
+        received = time.monotonic()
+        cancel = cancel or threading.Event()
+        stage = on_stage or (lambda _: None)
+        try:
+            answer = self._answer(question, deadline, cancel, on_text, stage)
+        except _StoppedError as error:
+            answer = self._failed(error.code, str(error))
+        except Exception as error:
+            log.exception("a question failed")
+            answer = self._failed(ErrorCode.MODEL_ERROR, f"{type(error).__name__}: {error}")
+        return replace(answer, latency_s=time.monotonic() - received)
+
+    def ready(self, question: Question, *, deadline: float, cancel: threading.Event | None = None) -> bool:
+        """Wait until all that the question asks about has been taken in; False at `deadline` or when cancelled.
+
+        Without an end of the window that is everything that has come so far.
+        """
+        if question.before_ns and question.before_ns >= self.observer.newest_ns:
+            return self.observer.wait_until(question.before_ns, deadline, cancel)
+        return self.observer.drain(deadline)
+
+    def _answer(
+        self,
+        question: Question,
+        deadline: float,
+        cancel: threading.Event,
+        on_text: Callable[[str], None] | None,
+        stage: Callable[[str], None],
+    ) -> Answer:
+        def check(late: str) -> None:
+            if cancel.is_set():
+                raise _StoppedError(ErrorCode.CANCELED, "canceled by the caller")
+            if time.monotonic() >= deadline:
+                raise _StoppedError(ErrorCode.TIMEOUT, late)
+
+        reason = refusal(question, self.observer.source_names)
+        if reason:
+            raise _StoppedError(ErrorCode.INVALID_REQUEST, reason)
+        stage("waiting")
+        ready = self.ready(question, deadline=deadline, cancel=cancel)
+        check("the window asked about was not observed to its end by the deadline")
+        if not ready:
+            raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
+        stage("queued")
+        while not self._turn.acquire(timeout=max(0.0, min(0.05, deadline - time.monotonic()))):
+            check("another question was being answered until the deadline")
+        try:
+            answer = self._work(question, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
+        finally:
+            self._turn.release()
+        check("the deadline passed while the answer was being made")
+        return answer
+
+    def _work(
+        self,
+        question: Question,
+        should_stop: Callable[[], bool],
+        on_text: Callable[[str], None] | None,
+        stage: Callable[[str], None],
+    ) -> Answer:
+        stage("reading")
+        observer = self.observer
+        view = observer.view(question.after_ns, question.before_ns, question.sources)
+        if len(view) == 0:
+            raise _StoppedError(ErrorCode.EMPTY_MEMORY, "nothing has been observed in the window asked about")
+        stage("generating")
+        generation = observer.model.answer(
+            question.text, view, max_new_tokens=self.max_new_tokens, should_stop=should_stop, on_text=on_text
+        )
+        if generation.stopped:
+            return self._blank()  # the caller says whether it was the deadline or a cancel
+        weights = generation.pointer if generation.pointer is not None else generation.attention
+        evidence = evidence_of(
+            np.asarray(weights.detach().float().cpu(), np.float64),
+            view,
+            observer.evidence,
+            limit=question.max_evidence or self.max_evidence,
+            pictures=question.want_thumbnails,
+        )
+        text = generation.text.strip()
+        answer = typed(question, replace(self._blank(), text=text, evidence=evidence), observer.model, view)
+        if not observer.model.checkpoint.trained:
+            answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
+        return self._in_target_frame(question, answer)
+
+    def _in_target_frame(self, question: Question, answer: Answer) -> Answer:
+        pose, target = answer.pose, question.target_frame
+        if pose is None or not target or pose.frame_id == target:
+            return answer
+        moved = self.transform(pose, target) if self.transform is not None else None
+        if moved is None:
+            raise _StoppedError(ErrorCode.TRANSFORM_ERROR, f"target_frame: no transform {pose.frame_id} -> {target}")
+        return replace(answer, pose=moved, map_id=moved.map_id)
+
+    def _blank(self) -> Answer:
+        clock = self.observer.clock
+        return Answer(
+            memory_id=self.observer.memory_id, memory_start_ns=clock.start_ns, last_observation_ns=clock.newest_ns
+        )
+
+    def _failed(self, code: ErrorCode, reason: str) -> Answer:
+        return replace(self._blank(), error_code=code, error_msg=reason)

@@ -1,0 +1,129 @@
+"""From the weight of each memory token to intervals that a person can check: with stamps, poses and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from salmonn_node.memory.evidence import EvidenceIndex, Moment
+from salmonn_node.stream.answers import Evidence
+from salmonn_node.stream.observations import SECOND_NS, Interval
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.memory_view import MemoryView
+    from salmonn_node.memory.token_batch import TokenBatch
+
+MASS = 0.5  # share of the whole weight that the chosen moments carry, unless `limit` is reached before
+JOIN_NS = 2_500_000_000  # neighbours no further apart are one stretch: a temporal patch spans two seconds
+AUDIO_TOKEN_NS = SECOND_NS // 2
+VISION, AUDIO = "vision", "audio"
+
+
+@dataclass
+class _Stretch:
+    """Tokens of one source that follow each other; `peak_*` are those of its heaviest moment."""
+
+    modality: str
+    source: str
+    start_ns: int
+    end_ns: int
+    weight: float
+    peak_weight: float
+    peak_token: int
+    peak_pose: int
+
+
+def evidence_of(
+    weights: npt.NDArray[np.float64], view: MemoryView, index: EvidenceIndex, *, limit: int, pictures: bool
+) -> tuple[Evidence, ...]:
+    """The heaviest stretches of the view, strongest first, at most `limit`.
+
+    Tokens of one temporal patch, or half a second of sound, are one moment. Moments are chosen by weight until they
+    carry half of the whole; chosen neighbours of a source are joined. `score` is the share of the whole weight.
+
+    Args:
+        weights: (V + A,) not negative, for the visual and then the audio tokens of the view.
+        view: what was read.
+        index: gives pose, sensor frame and picture of a stretch's heaviest moment.
+        limit: at most so many stretches.
+        pictures: whether evidence carries them.
+    """
+    total = float(weights.sum())
+    if limit <= 0 or not np.isfinite(total) or total <= 0:
+        return ()
+    moments: list[_Stretch] = []
+    seen = 0 if view.visual is None else len(view.visual)
+    for modality, batch, part in ((VISION, view.visual, weights[:seen]), (AUDIO, view.audio, weights[seen:])):
+        if batch is not None and len(batch):
+            moments += _moments(modality, batch, part, view.sources)
+    chosen, mass = [], 0.0
+    for moment in sorted(moments, key=lambda m: (-m.weight, m.start_ns, m.source)):
+        if mass >= MASS * total or len(chosen) >= 2 * limit:
+            break
+        chosen.append(moment)
+        mass += moment.weight
+    stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
+    return tuple(_evidence(stretch, total, index, pictures) for stretch in stretches)
+
+
+def _moments(
+    modality: str, batch: TokenBatch, weights: npt.NDArray[np.float64], sources: Sequence[str]
+) -> list[_Stretch]:
+    index, stamp, last = (getattr(batch, name).numpy() for name in ("index", "stamp_ns", "last_ns"))
+    source, pose = batch.source.numpy(), batch.pose_id.numpy()
+    extra_ns = AUDIO_TOKEN_NS if modality == AUDIO else 0
+    found: dict[tuple[int, int], _Stretch] = {}
+    for i in range(len(batch)):
+        key = (int(source[i]), int(stamp[i]))
+        weight = float(weights[i])
+        moment = found.get(key)
+        if moment is None:
+            found[key] = _Stretch(
+                modality, sources[key[0]], key[1], int(last[i]) + extra_ns, weight, weight, int(index[i]), int(pose[i])
+            )
+        else:
+            moment.weight += weight
+            moment.end_ns = max(moment.end_ns, int(last[i]) + extra_ns)
+    for moment in found.values():
+        moment.peak_weight = moment.weight
+    return list(found.values())
+
+
+def _joined(moments: list[_Stretch]) -> list[_Stretch]:
+    stretches: list[_Stretch] = []
+    for moment in sorted(moments, key=lambda m: (m.modality, m.source, m.start_ns)):
+        last = stretches[-1] if stretches else None
+        if (
+            last is not None
+            and (last.modality, last.source) == (moment.modality, moment.source)
+            and moment.start_ns - last.end_ns <= JOIN_NS
+        ):
+            last.end_ns = max(last.end_ns, moment.end_ns)
+            last.weight += moment.weight
+            if moment.peak_weight > last.peak_weight:
+                last.peak_weight = moment.peak_weight
+                last.peak_token, last.peak_pose = moment.peak_token, moment.peak_pose
+        else:
+            stretches.append(moment)
+    return stretches
+
+
+def _evidence(stretch: _Stretch, total: float, index: EvidenceIndex, pictures: bool) -> Evidence:
+    kept: Moment | None = index.of_tokens(stretch.modality, [stretch.peak_token])[0]
+    pose_id = kept.pose_id if kept is not None and kept.pose_id >= 0 else stretch.peak_pose
+    end_ns = stretch.end_ns
+    if kept is not None and stretch.modality == VISION:
+        end_ns = max(end_ns, kept.interval.end_ns)
+    return Evidence(
+        interval=Interval(stretch.start_ns, end_ns),
+        modality=stretch.modality,
+        source=stretch.source,
+        frame_id=kept.frame_id if kept is not None else "",
+        score=min(1.0, stretch.weight / total),
+        pose=index.pose(pose_id),
+        thumbnail=kept.thumbnail if kept is not None and pictures else b"",
+    )

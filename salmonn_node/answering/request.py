@@ -1,0 +1,37 @@
+"""Whether a question can be asked at all; the reason names the field that is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from salmonn_node.stream.answers import AnswerType, Question
+
+MAX_TEXT_BYTES = 4096
+MAX_CHOICES = 32
+
+
+def refusal(question: Question, sources: Sequence[str]) -> str:
+    """Why `question` is invalid, empty when it is not. `sources` are the names that the memory knows."""
+    if not question.text.strip():
+        return "text is empty"
+    if len(question.text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
+        return f"text is longer than {MAX_TEXT_BYTES} bytes"
+    if question.answer_type not in list(AnswerType):
+        return f"answer_type {question.answer_type!r} is unknown"
+    if question.answer_type == AnswerType.CHOICE and not 2 <= len(question.choices) <= MAX_CHOICES:
+        return f"choices: CHOICE needs 2 to {MAX_CHOICES} of them, got {len(question.choices)}"
+    if any(not choice.strip() for choice in question.choices):
+        return "choices: one of them is empty"
+    if min(question.after_ns, question.before_ns) < 0:
+        return "after and before must not be negative"
+    if question.before_ns and question.after_ns > question.before_ns:
+        return "after lies behind before"
+    if not math.isfinite(question.timeout_s) or question.timeout_s < 0:
+        return f"timeout must not be negative, got {question.timeout_s} s"
+    if question.max_evidence < 0:
+        return f"max_evidence must not be negative, got {question.max_evidence}"
+    unknown = sorted(set(question.sources) - set(sources))
+    if unknown:
+        return f"sources: {', '.join(unknown)} unknown; known are {', '.join(sources) or 'none so far'}"
+    return ""
