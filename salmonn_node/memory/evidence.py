@@ -100,10 +100,11 @@ class EvidenceIndex:
         self.path = str(path)
         self.max_moments, self.max_bytes, self.max_poses = max_moments, max_bytes, max_poses
         self._lock = threading.RLock()
+        self._closed = False
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         try:
             # secure_delete: what is forgotten is overwritten with zeros, not only unlinked.
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
+            for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if version > SCHEMA_VERSION:
@@ -166,11 +167,7 @@ class EvidenceIndex:
             )  # fmt: skip
             self._moments, self._bytes = self._moments + 1, self._bytes + len(moment.thumbnail)
             while self._moments > 1 and (self._moments > self.max_moments or self._bytes > self.max_bytes):
-                number, size = self._db.execute(
-                    "SELECT id, LENGTH(thumbnail) FROM moments ORDER BY start_ns, id LIMIT 1"
-                ).fetchone()
-                self._db.execute("DELETE FROM moments WHERE id = ?", (number,))
-                self._moments, self._bytes = self._moments - 1, self._bytes - int(size)
+                self._drop_oldest()
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -312,7 +309,7 @@ class EvidenceIndex:
             next_pose = self._next_pose
             self._count_again()
             self._next_pose = next_pose
-            self.sync()
+            self._wipe_wal()
         return int(gone)
 
     def clear(self) -> None:
@@ -323,12 +320,39 @@ class EvidenceIndex:
                 self._db.execute("DELETE FROM moments")
                 self._db.execute("DELETE FROM poses")
             self._count_again()
-            self.sync()
+            self._wipe_wal()
 
     def sync(self) -> None:
-        """Bring everything so far safely to the disk (WAL checkpoint, fsync)."""
+        """Bring everything so far to the disk (WAL checkpoint, fsync), beside the threads that read and write."""
+        if self.path != ":memory:":
+            beside = sqlite3.connect(self.path, isolation_level=None)
+            try:
+                beside.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            finally:
+                beside.close()
+
+    def _wipe_wal(self) -> None:
+        self._db.execute("PRAGMA incremental_vacuum")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def shrink(self, max_bytes: int) -> int:
+        """Drop the oldest until `max_bytes` of thumbnails are kept, and give the space back; returns how many."""
         with self._lock:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            before = self._moments
+            with self._db:
+                self._db.execute("BEGIN")
+                while self._moments and self._bytes > max_bytes:
+                    self._drop_oldest()
+            if self._moments < before:
+                self._wipe_wal()
+            return before - self._moments
+
+    def _drop_oldest(self) -> None:
+        number, size = self._db.execute(
+            "SELECT id, LENGTH(thumbnail) FROM moments ORDER BY start_ns, id LIMIT 1"
+        ).fetchone()
+        self._db.execute("DELETE FROM moments WHERE id = ?", (number,))
+        self._moments, self._bytes = self._moments - 1, self._bytes - int(size)
 
     def copy_to(self, path: str | Path) -> None:
         """Write a consistent copy of the database to `path`, replacing what lies there."""
@@ -349,8 +373,10 @@ class EvidenceIndex:
     def close(self) -> None:
         """Sync and close; the index cannot be used afterwards."""
         with self._lock:
-            self.sync()
-            self._db.close()
+            if not self._closed:
+                self._closed = True
+                self._wipe_wal()
+                self._db.close()
 
 
 def _moment(row: tuple) -> Moment:

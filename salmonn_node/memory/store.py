@@ -1,0 +1,479 @@
+"""A memory that outlives the process: the newest whole snapshot, the journal since then, the evidence beside them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from salmonn_node.memory.evidence import EvidenceIndex
+from salmonn_node.memory.file_layer import FileLayer
+from salmonn_node.memory.journal import SYNC_PERIOD_S, JournalReader, JournalWriter, Record
+from salmonn_node.memory.memory_directory import Lock, MemoryPlace, describe
+from salmonn_node.memory.snapshot import (
+    EVIDENCE,
+    DamagedError,
+    Identity,
+    IncompatibleError,
+    Manifest,
+    SnapshotError,
+    read_manifest,
+    read_tensors,
+    snapshot_directories,
+    this_machine,
+    verify_files,
+    write_snapshot,
+)
+from salmonn_node.stream.observations import Interval
+
+ROOT = (0, 0)  # what the first segment of a memory continues
+RETRY_S = 5.0  # after a failed write
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that observations have made of the memory, copied: later observations do not change it.
+
+    Attributes:
+        tensors: name -> tensor, as safetensors stores them.
+        values: the rest, as JSON.
+        start_ns, newest_ns: span of what was observed, over all sessions; 0, 0 when nothing was.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+    start_ns: int = 0
+    newest_ns: int = 0
+
+
+@dataclass
+class RestoreReport:
+    """What a restore did.
+
+    Attributes:
+        snapshot: number of the snapshot it began with, None for none.
+        records: journal records taken in again.
+        notes: what a user should know, in plain words: damage, fallbacks, another machine.
+        duration_s: how long it took.
+    """
+
+    snapshot: int | None = None
+    records: int = 0
+    notes: list[str] = field(default_factory=list)
+    duration_s: float = 0.0
+
+
+class MemoryStore:
+    """Holds one named memory's files. One thread observes (`append`, `snapshot`); the rest may be called from any.
+
+    Order of calls: the constructor takes the lock, `restore` gives back what was, `append` journals each observation
+    before it is taken in, `snapshot` ends a stretch of journal, `close` lets go.
+
+    Args:
+        root: the one configured directory of memories.
+        name: the memory's name, never a path.
+        identity: checkpoint and configuration; a memory of others is refused.
+        keep: so many snapshots stay, each with the journal that leads on from it.
+        max_bytes: bound on disk use: the oldest evidence goes first, then the oldest snapshots, never the last one.
+        sync_period_s: at most so much is lost in a power cut; 0 syncs only at snapshots (tests).
+        compress: journal pictures as PNG.
+        evidence_bounds: `max_moments`, `max_bytes` of the evidence index.
+        files: file operations.
+
+    Raises:
+        ValueError: a bad name or bound.
+        LockedError: another process holds the memory.
+        OSError: the directory cannot be made or written.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        name: str,
+        identity: Identity,
+        *,
+        keep: int = 3,
+        max_bytes: int = 8 << 30,
+        sync_period_s: float = SYNC_PERIOD_S,
+        compress: bool = True,
+        evidence_bounds: dict[str, int] | None = None,
+        files: FileLayer | None = None,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}")
+        if max_bytes < 1 << 20:
+            raise ValueError(f"max_bytes must be at least 1 MiB, got {max_bytes}")
+        self.place = MemoryPlace(Path(root), name)
+        self.identity, self.keep, self.max_bytes = identity, keep, max_bytes
+        self.problem = ""
+        self.snapshots_written = 0
+        self.snapshots_failed = 0
+        self.bytes_written = 0
+        self.last_snapshot_s = 0.0
+        self._files = files or FileLayer()
+        self._sync_period_s, self._compress = sync_period_s, compress
+        self._damaged: set[int] = set()
+        self._journal: JournalWriter | None = None
+        self._position = ROOT
+        self._next_segment = 0
+        self._gap = False
+        self._writer: threading.Thread | None = None
+        self._last_snapshot = time.monotonic()
+        self._notes: list[str] = []
+        self.place.create(self._files)
+        self._lock = Lock(self.place)
+        try:
+            self.evidence = self._open_evidence(evidence_bounds or {})
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open_evidence(self, bounds: dict[str, int]) -> EvidenceIndex:
+        try:
+            return EvidenceIndex(self.place.evidence, **bounds)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise OSError(f"evidence database of memory {self.place.name!r}: {error}") from error
+            aside = self.place.directory / f"evidence.damaged-{time.time_ns()}.db"
+            self.place.evidence.rename(aside)
+            for suffix in ("-wal", "-shm"):
+                Path(f"{self.place.evidence}{suffix}").unlink(missing_ok=True)
+            self._notes.append(f"evidence database is damaged ({error}); set aside as {aside.name}, a new one begun")
+            return EvidenceIndex(self.place.evidence, **bounds)
+
+    # -- restoring --------------------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        load: Callable[[dict[str, Tensor], dict[str, Any]], object],
+        replay: Callable[[Record], object],
+        *,
+        number: int | None = None,
+        progress: Callable[[str], object] = lambda text: None,
+    ) -> RestoreReport:
+        """Give back what was: `load` gets a snapshot's tensors and values, `replay` each later record in order.
+
+        Neither is called for an empty memory. Damaged snapshots are passed over in favour of older ones, whose journal
+        leads on to the same state; the report says so. Afterwards `append` goes on where the journal ended. `number`
+        asks for one snapshot instead of the newest.
+
+        Raises:
+            IncompatibleError: the newest snapshot is of another checkpoint, configuration or newer schema; the message
+                offers older ones that fit. Nothing was changed.
+            DamagedError: nothing that is whole is left. Nothing was changed.
+        """
+        started = time.monotonic()
+        report = RestoreReport(notes=self._notes)
+        manifest, tensors = self._choose(number, report)
+        if manifest is not None:
+            report.snapshot = manifest.number
+            directory = self.place.snapshots / f"{manifest.number:08d}"
+            if EVIDENCE in manifest.files:
+                self.evidence.copy_from(directory / EVIDENCE)
+            progress(f"snapshot {manifest.number}")
+            if manifest.forgotten:
+                self._erase(manifest)  # a forget may have been interrupted before it had deleted everything
+            load(tensors, manifest.state["values"])
+            self.evidence.rewind(manifest.state["evidence"])
+            if manifest.machine != this_machine():
+                report.notes.append(f"snapshot {manifest.number} was written by {manifest.machine}")
+        else:
+            self.evidence.rewind({})
+        for record in self._follow(0 if manifest is None else manifest.segment, report):
+            replay(record)
+            report.records += 1
+            progress(f"journal, observation {report.records}")
+        report.duration_s = time.monotonic() - started
+        return report
+
+    def _choose(self, number: int | None, report: RestoreReport) -> tuple[Manifest | None, dict[str, Tensor]]:
+        found = [(n, p) for n, p in snapshot_directories(self.place.snapshots) if number is None or n == number]
+        if number is not None and not found:
+            raise DamagedError(f"memory {self.place.name!r} has no snapshot {number}")
+        for n, path in found:
+            try:
+                manifest = read_manifest(path)
+                self.identity.check(manifest.identity, f"snapshot {path.name} of memory {self.place.name!r}")
+                verify_files(path, manifest)
+                return manifest, read_tensors(path)
+            except DamagedError as error:
+                self._damaged.add(n)
+                report.notes.append(str(error))
+            except IncompatibleError as error:
+                offered = [str(older) for older, where in found if older < n and self._fits(where)]
+                offer = f"older snapshots that fit: {', '.join(offered)}" if offered else "no older snapshot fits"
+                raise IncompatibleError(f"{error}; {offer}; nothing was deleted") from error
+        if found and not any(self._continues(path) == ROOT for _, path in self.place.segments()):
+            raise DamagedError(
+                f"memory {self.place.name!r} has no whole snapshot left: {'; '.join(report.notes)}; nothing was deleted"
+            )
+        return None, {}
+
+    def _fits(self, path: Path) -> bool:
+        try:
+            manifest = read_manifest(path)
+            self.identity.check(manifest.identity, path.name)
+            verify_files(path, manifest)
+        except SnapshotError:
+            return False
+        return True
+
+    def _continues(self, path: Path) -> tuple[int, int] | None:
+        try:
+            segment, records = JournalReader(path).header["continues"]
+        except (ValueError, KeyError, TypeError, OSError):
+            return None
+        return segment, records
+
+    def _follow(self, segment: int, report: RestoreReport) -> Iterator[Record]:
+        """Records from `segment` on; each later segment says which one it continues, and after how many records."""
+        segments = dict(self.place.segments())
+        position, number = ROOT, segment
+        while True:
+            if number:
+                position = (number, 0)
+                if number in segments:
+                    position = (number, (yield from self._read_segment(segments[number], report)))
+            nexts = [n for n, path in segments.items() if n > position[0] and self._continues(path) == position]
+            if not nexts:
+                break
+            number = max(nexts)
+        unused = [path.name for n, path in segments.items() if n > position[0]]
+        if unused:
+            report.notes.append(f"journal segments {', '.join(unused)} follow a gap and were not used")
+        self._position = position
+
+    def _read_segment(self, path: Path, report: RestoreReport) -> Generator[Record, None, int]:
+        try:
+            reader = JournalReader(path)
+        except ValueError as error:
+            report.notes.append(str(error))
+            return 0
+        self.identity.check(reader.header["identity"], f"journal {path.name} of memory {self.place.name!r}")
+        yield from reader
+        if reader.damage:
+            report.notes.append(f"journal {reader.damage}; the {reader.records} records before it were used")
+        return reader.records
+
+    # -- journaling and snapshots -------------------------------------------------------------------------------------
+
+    def _begin_segment(self, continues: tuple[int, int] | None) -> tuple[int, JournalWriter | None]:
+        """A new segment, None when the disk does not take it; `continues` None where there is a gap before it."""
+        if not self._next_segment:
+            taken = [n for n, _ in self.place.segments()] + [m.segment for m in self._manifests()]
+            self._next_segment = max([*taken, self._position[0]], default=0) + 1
+        number = self._next_segment
+        self._next_segment += 1
+        try:
+            writer = JournalWriter(
+                self._files,
+                self.place.segment(number),
+                {"continues": continues, "identity": self.identity.to_dict()},
+                sync_period_s=self._sync_period_s,
+                compress=self._compress,
+            )
+        except OSError as error:
+            self._gap = True
+            self.problem = f"journal: {error.strerror or error}"
+            return number, None
+        return number, writer
+
+    def _manifests(self) -> list[Manifest]:
+        """Of the readable snapshots, the newest first."""
+        return describe(self.place).manifests
+
+    def append(self, record: Record) -> bool:
+        """Journal an observation before it is taken in; False when the disk did not take it (`problem` says why).
+
+        Never raises for the disk's sake: observing goes on, and the next snapshot makes up for what was not journaled.
+        """
+        if self._journal is None and not self._gap:
+            _, self._journal = self._begin_segment(self._position)
+        journal = self._journal
+        if journal is None or self._gap:
+            return False
+        before = journal.bytes
+        if not journal.append(record):
+            self._gap = True
+            self.problem = f"journal {journal.failed}"
+            return False
+        self.bytes_written += journal.bytes - before
+        return True
+
+    def due(self, period_s: float) -> bool:
+        """Whether a snapshot should be taken now: by time, or a long or failed journal; not while one is written."""
+        if self._writer is not None and self._writer.is_alive():
+            return False
+        age_s = time.monotonic() - self._last_snapshot
+        journal_bytes = self._journal.bytes if self._journal is not None else 0
+        if journal_bytes > self.max_bytes // 4 or (self._gap and age_s > RETRY_S):
+            return True
+        return 0 < period_s <= age_s
+
+    def snapshot(self, state: State, *, beside: bool = False, forgotten: Interval | None = None) -> bool:
+        """Write `state`, which holds all that was observed so far; the journal restarts.
+
+        Call it between two observations. With `beside` it returns at once and a thread writes; else it returns whether
+        the snapshot is safely on the disk. After `forgotten`, older snapshots that saw the interval, and the journal
+        before this one, are deleted.
+        """
+        self.wait()
+        self._last_snapshot = time.monotonic()
+        old, self._journal = self._journal, None
+        position = self._position if old is None else (int(old.path.stem), old.records)
+        gap, self._gap = self._gap, False
+        # After a gap nothing older leads on to the new segment; only this snapshot does.
+        segment, self._journal = self._begin_segment(None if gap else position)
+        number = max([n for n, _ in snapshot_directories(self.place.snapshots)], default=0) + 1
+        manifest = Manifest(
+            number=number,
+            identity=self.identity.to_dict(),
+            segment=segment,
+            start_ns=state.start_ns,
+            newest_ns=state.newest_ns,
+            state={"values": state.values, "evidence": self.evidence.position()},
+            forgotten=[] if forgotten is None else [(forgotten.start_ns, forgotten.end_ns)],
+        )
+        if not beside:
+            return self._write(manifest, state.tensors, old)
+        self._writer = threading.Thread(target=self._write, args=(manifest, state.tensors, old), name="snapshot")
+        self._writer.start()
+        return True
+
+    def _write(self, manifest: Manifest, tensors: dict[str, Tensor], old: JournalWriter | None) -> bool:
+        started = time.monotonic()
+        try:
+            if old is not None:
+                old.close()
+            self.evidence.sync()
+            contents = {name: tensor.cpu() for name, tensor in tensors.items()}
+            written = write_snapshot(self._files, self.place.snapshots, manifest, contents)
+            self.snapshots_written += 1
+            self.bytes_written += written.bytes
+            self.last_snapshot_s = time.monotonic() - started
+            self.problem = ""
+            if manifest.forgotten:
+                self._erase(manifest)
+            self._tidy()
+        except (OSError, sqlite3.Error, SafetensorError) as error:
+            self.snapshots_failed += 1
+            self.problem = f"snapshot {manifest.number}: {getattr(error, 'strerror', None) or error}"
+            return False
+        return True
+
+    def save_as(self, name: str, state: State, *, overwrite: bool = False) -> Manifest:
+        """Write `state` and the evidence as another memory; the running one stays as it is.
+
+        Raises:
+            ValueError: a bad name, or the running memory's own.
+            FileExistsError: the name is taken and `overwrite` is false.
+            LockedError: another process holds that memory.
+            OSError: the disk did not take it; what lay there before stays.
+        """
+        target = MemoryPlace(self.place.root, name)
+        if name == self.place.name:
+            raise ValueError(f"memory {name!r} is the running one: take a snapshot instead")
+        before = snapshot_directories(target.snapshots)
+        if before and not overwrite:
+            raise FileExistsError(f"memory {name!r} exists")
+        target.create(self._files)
+        lock = Lock(target)
+        try:
+            segments = target.segments()
+            taken = [n for n, _ in segments] + [m.segment for m in describe(target).manifests]
+            manifest = Manifest(
+                number=max([n for n, _ in before], default=0) + 1,
+                identity=self.identity.to_dict(),
+                segment=max(taken, default=0) + 1,
+                start_ns=state.start_ns,
+                newest_ns=state.newest_ns,
+                state={"values": state.values, "evidence": self.evidence.position()},
+            )
+            contents = {key: tensor.cpu() for key, tensor in state.tensors.items()}
+            written = write_snapshot(self._files, target.snapshots, manifest, contents, self.evidence.copy_to)
+            for _, path in before + segments:
+                self._files.remove(path)
+        finally:
+            lock.release()
+        return written
+
+    def weights_before(self, stamp_ns: int) -> tuple[dict[str, Tensor], Manifest] | None:
+        """Tensors of the newest whole snapshot that saw nothing from `stamp_ns` on; None when there is none."""
+        for manifest in self._manifests():
+            directory = self.place.snapshots / f"{manifest.number:08d}"
+            if 0 < manifest.newest_ns < stamp_ns and self._fits(directory):
+                return read_tensors(directory), manifest
+        return None
+
+    # -- keeping within bounds ---------------------------------------------------------------------------------------
+
+    def _tidy(self) -> None:
+        """Drop what is beyond `keep` and `max_bytes`; damaged snapshots are left for a person to look at."""
+        whole = [m for m in self._manifests() if m.number not in self._damaged]
+        self._keep(whole[: self.keep])
+        excess = self.place.size_bytes() - self.max_bytes
+        if excess > 0:
+            self.evidence.shrink(max(0, self.evidence.sizes()["thumbnail_bytes"] - excess))
+        for count in range(min(self.keep, len(whole)) - 1, 0, -1):
+            if self.place.size_bytes() <= self.max_bytes:
+                return
+            self._keep(whole[:count])
+        if self.place.size_bytes() > self.max_bytes:
+            self.problem = f"one snapshot and its journal exceed max_bytes ({self.max_bytes})"
+
+    def _keep(self, manifests: list[Manifest]) -> None:
+        oldest = manifests[-1]
+        for number, path in snapshot_directories(self.place.snapshots):
+            if number < oldest.number and number not in self._damaged:
+                self._files.remove(path)
+        for number, path in self.place.segments():
+            if number < oldest.segment:
+                self._files.remove(path)
+
+    def _erase(self, manifest: Manifest) -> None:
+        """Delete all that may hold what was forgotten: also what is damaged, for nobody can say what it holds."""
+        start_ns = manifest.forgotten[-1][0]
+        for number, path in snapshot_directories(self.place.snapshots):
+            if number >= manifest.number:
+                continue
+            try:
+                before = read_manifest(path).newest_ns < start_ns
+            except SnapshotError:
+                before = False
+            if not before:
+                self._files.remove(path)
+        for number, path in self.place.segments():
+            if number < manifest.segment:
+                self._files.remove(path)
+        leftovers = [*self.place.snapshots.glob(".building-*"), *self.place.directory.glob("evidence.damaged-*")]
+        for path in leftovers:
+            self._files.remove(path)
+        self._files.sync_directory(self.place.snapshots)
+        self._files.sync_directory(self.place.journal)
+
+    def wait(self) -> None:
+        """Until no snapshot is being written."""
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    @property
+    def snapshot_age_s(self) -> float:
+        """Seconds since the last snapshot was begun, or since the memory was opened."""
+        return time.monotonic() - self._last_snapshot
+
+    def close(self) -> None:
+        """Finish writing and let go of the memory; twice is no error."""
+        self.wait()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.evidence.close()
+        self._lock.release()
