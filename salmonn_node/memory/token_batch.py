@@ -176,8 +176,8 @@ class TokenBatch:
             raise ValueError(f"z: expected a floating dtype, got {self.z.dtype}")
         if self.deepstack is not None:
             if self.deepstack.dim() != 3 or tuple(self.deepstack.shape[1:]) != tuple(self.z.shape):
-                want = f"(K, {length}, {self.z.shape[1]})"
-                raise ValueError(f"deepstack: expected {want}, got shape {tuple(self.deepstack.shape)}")
+                expected = f"(K, {length}, {self.z.shape[1]})"
+                raise ValueError(f"deepstack: expected {expected}, got shape {tuple(self.deepstack.shape)}")
             if self.deepstack.dtype != self.z.dtype:
                 raise ValueError(f"deepstack: dtype {self.deepstack.dtype} differs from that of z, {self.z.dtype}")
         for name, tensor in (("z", self.z), ("deepstack", self.deepstack)):

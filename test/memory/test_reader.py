@@ -87,9 +87,8 @@ def test_select_keeps_the_best_memory_and_all_text(data: st.DataObject) -> None:
         scores = [float(data.draw(st.integers(-2, 2))) for _ in flags]
         cached_before = held
         cached = reader.select(torch.tensor(scores), torch.tensor(flags), question, budget, cached)
-        new = [(s, f, identity + i) for i, (s, f) in enumerate(zip(scores, flags, strict=True))][
-            : len(flags) - question
-        ]
+        pairs = zip(scores, flags, strict=True)
+        new = [(s, f, identity + i) for i, (s, f) in enumerate(pairs)][: len(flags) - question]
         identity += len(flags)
         both = reference + new
         memory = sorted((t for t in both if t[1]), key=lambda t: -t[0])[:budget]
