@@ -73,7 +73,7 @@ def observe(
     for a, b in zip(bounds[:-1], bounds[1:], strict=True):
         if a < b:
             memory.observe_visual(stream.select(slice(a, b)), GRID)
-    bounds = [0, *sorted(set(heard_cuts)), len(heard)]
+    bounds = [0, *sorted(set(audio_cuts)), len(heard)]
     for a, b in zip(bounds[:-1], bounds[1:], strict=True):
         if a < b:
             memory.observe_audio(heard.select(slice(a, b)))
