@@ -1,0 +1,103 @@
+"""What the robot's microphone hears: sounds attenuated by distance and walls over room noise, and how clear each is."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from salmonn_node.stream.observations import SAMPLE_RATE_HZ
+from salmonn_node.world.randomness import generator
+from salmonn_node.world.schedule import Event, Schedule
+from salmonn_node.world.sounds import SOUNDS, SPOKEN
+from salmonn_node.world.speech import VOICES, say
+
+QUIET_RMS = 0.004  # -48 dB of full scale: a quiet flat with a running robot
+LOUDEST_NOISE_DB = 12.0  # how much noisier the noisiest flat is
+LEVEL_RMS = 0.12  # of every sound at one metre
+WALL_DB = 13.0  # lost at each room crossed
+CLEAR_DB = 10.0  # from here on a sound can be asked about
+FAINT_DB = -3.0  # below it a sound was not heard; between the two nothing is asked
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A sound as it reached the microphone.
+
+    Attributes:
+        event: what sounded where.
+        start_s, end_s: when.
+        snr_db: power of the sound over its length to power of the noise, at the robot.
+    """
+
+    event: Event
+    start_s: float
+    end_s: float
+    snr_db: float
+
+    @property
+    def clear(self) -> bool:
+        """Loud enough to be asked about."""
+        return self.snr_db >= CLEAR_DB
+
+    @property
+    def faint(self) -> bool:
+        """Neither clear nor surely unheard."""
+        return FAINT_DB <= self.snr_db < CLEAR_DB
+
+
+class Microphone:
+    """One second of sound after another; any second can be had by itself, so that streams can be cut anywhere."""
+
+    def __init__(self, schedule: Schedule, seed: int) -> None:
+        self._seed = seed
+        self._patrol, self._flat = schedule.patrol, schedule.flat
+        self.noise_rms = QUIET_RMS * 10 ** (float(generator(seed, "noise").uniform(0, LOUDEST_NOISE_DB)) / 20)
+        self.heard = [self._hear(i, e) for i, e in enumerate(schedule.events) if e.kind == "sound"]
+        self._gains = {id(h): self.noise_rms * 10 ** (h.snr_db / 20) for h in self.heard}
+
+    def _hear(self, index: int, event: Event) -> Heard:
+        pose = self._patrol.pose_at(event.time_s)
+        walls = self._flat.walls_between(self._flat.room_at(pose.x, pose.y), event.room)
+        if walls == 0:
+            distance_m = float(generator(self._seed, f"distance {index}").uniform(0.8, 2.4))
+        else:
+            centre = self._flat.room(event.room).centre
+            distance_m = max(1.0, float(np.hypot(centre[0] - pose.x, centre[1] - pose.y)))
+        level = LEVEL_RMS / distance_m * 10 ** (-WALL_DB * walls / 20)
+        return Heard(event, event.time_s, event.time_s + event.duration_s, float(20 * np.log10(level / self.noise_rms)))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - the microphone lives as long as its stream
+    def _wave(self, index: int) -> np.ndarray:
+        """The sound at the robot, with the power that `snr_db` says."""
+        heard = self.heard[index]
+        event = heard.event
+        rng = generator(self._seed, f"sound {index}")
+        if event.sound in SPOKEN:
+            voice = VOICES[int(rng.integers(len(VOICES)))]
+            wave = say(SPOKEN[event.sound], voice, int(rng.integers(130, 171)), int(rng.integers(35, 66)))
+            wave = wave[: int(event.duration_s * SAMPLE_RATE_HZ)]
+        else:
+            make = SOUNDS[event.sound].wave
+            assert make is not None
+            wave = make(event.duration_s, event.repeats, rng)
+        rms = float(np.sqrt(np.mean(np.square(wave))))
+        return wave / max(rms, 1e-9) * self._gains[id(heard)]
+
+    def second(self, k: int) -> np.ndarray:
+        """(16000,) float32 in -1..1: sound from `k` to `k + 1` seconds of the stream."""
+        rng = generator(self._seed, f"noise {k}")
+        white = rng.standard_normal(SAMPLE_RATE_HZ)
+        # Mostly low rumble, as of motors and ventilation; a two-tap average keeps some hiss.
+        hum = 0.6 * np.convolve(white, np.ones(8) / np.sqrt(8), mode="same") + 0.6 * white
+        out = hum * (self.noise_rms / float(np.sqrt(np.mean(hum**2))))
+        begin = k * SAMPLE_RATE_HZ
+        for index, heard in enumerate(self.heard):
+            if heard.snr_db > -20 and heard.start_s < k + 1 and heard.end_s > k:
+                wave = self._wave(index)
+                offset = round(heard.start_s * SAMPLE_RATE_HZ) - begin
+                low, high = max(0, offset), min(SAMPLE_RATE_HZ, offset + len(wave))
+                if low < high:
+                    out[low:high] += wave[low - offset : high - offset]
+        return np.clip(out, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,76 @@
+"""Spoken digits and short words from espeak-ng as its PyPI wheel carries it: a seed sounds the same everywhere."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+import numpy as np
+import soxr
+
+from salmonn_node.stream.observations import SAMPLE_RATE_HZ
+
+VOICES = ("en-us", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+m3", "en-us+m7", "en-gb-scotland", "en-gb-x-rp")
+
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS of speak_lib.h: samples come to the callback, nothing is played
+_UTF8 = 1
+_RATE, _PITCH = 1, 3
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+class _Espeak:
+    """The library keeps one global state, so there is one of these."""
+
+    def __init__(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise ImportError("spoken words need espeakng-loader: pip install 'salmonn_node[world]'") from error
+        self._library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
+        data = str(espeakng_loader.get_data_path()).encode()
+        self.rate_hz = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
+        if self.rate_hz <= 0:
+            raise RuntimeError("espeak-ng does not start: its data files are missing")
+        self._chunks: list[np.ndarray] = []
+        self._callback = _CALLBACK(self._take)  # kept, or it is collected while C still calls it
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def _take(self, samples: object, count: int, events: object) -> int:
+        if count > 0:
+            self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())  # type: ignore[arg-type]
+        return 0
+
+    def say(self, text: str, voice: str, words_per_minute: int, pitch: int) -> np.ndarray:
+        """(n,) int16 at `rate_hz`."""
+        self._chunks = []
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"espeak-ng has no voice {voice!r}")
+        self._library.espeak_SetParameter(_RATE, words_per_minute, 0)
+        self._library.espeak_SetParameter(_PITCH, pitch, 0)
+        raw = text.encode() + b"\0"
+        self._library.espeak_Synth(raw, len(raw), 0, 1, 0, _UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return np.concatenate(self._chunks) if self._chunks else np.zeros(0, np.int16)
+
+
+@functools.cache
+def _espeak() -> _Espeak:
+    return _Espeak()
+
+
+@functools.lru_cache(maxsize=4096)
+def say(text: str, voice: str, words_per_minute: int = 150, pitch: int = 50) -> np.ndarray:
+    """Speech as (n,) float64 in -1..1 at 16 kHz, silence at both ends cut off.
+
+    Raises:
+        ImportError: the `world` extra is not installed.
+        ValueError: there is no such voice.
+    """
+    engine = _espeak()
+    wave = soxr.resample(engine.say(text, voice, words_per_minute, pitch) / 32768.0, engine.rate_hz, SAMPLE_RATE_HZ)
+    loud = np.flatnonzero(np.abs(wave) > 0.01)
+    if not len(loud):
+        raise RuntimeError(f"espeak-ng said nothing for {text!r}")
+    wave = wave[loud[0] : loud[-1] + 1]
+    wave.setflags(write=False)
+    return wave

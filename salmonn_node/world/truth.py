@@ -1,0 +1,222 @@
+"""What was really visible and audible, second by second: the only ground that questions and the oracle stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from salmonn_node.stream.observations import SECOND_NS, Interval
+from salmonn_node.world.objects import Thing
+from salmonn_node.world.trajectory import Pose2D
+
+START_NS = 1_767_254_400 * SECOND_NS  # 2026-01-01 08:00 UTC: every stream starts then
+
+CLEAR_SHARE = 0.02  # of the picture: 13 x 14 px of 128 x 72; a thing this large can be asked about
+GLIMPSE_SHARE = 0.0005  # below it a thing was not seen; between the two nothing is asked
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing in one frame: its share of the pixels, its box (shares of width and height), where it stood."""
+
+    thing: Thing
+    room: str
+    spot: str
+    share: float
+    box: tuple[float, float, float, float]
+    position: tuple[float, float, float]
+    clear: bool
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One stand or door in plain view in one frame, and its state: a thing or None; open (True) or shut (False)."""
+
+    spot: str
+    room: str
+    kind: str
+    state: Thing | bool | None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One sound as it reached the microphone; times in seconds of the stream."""
+
+    name: str
+    room: str
+    repeats: int
+    start_s: float
+    end_s: float
+    snr_db: float
+    clear: bool
+    faint: bool
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One second: the frame at its start, and where the robot was.
+
+    Attributes:
+        second: index in the stream; the frame's stamp is `stamp_ns`.
+        pose: true pose of the robot's base in the map.
+        room: where the robot was.
+        lit: whether the light was on there.
+        seen: every thing in the picture, clear or only glimpsed.
+        looked: stands and doors in plain view.
+    """
+
+    second: int
+    pose: Pose2D
+    room: str
+    lit: bool
+    seen: tuple[Seen, ...] = ()
+    looked: tuple[Looked, ...] = ()
+
+    @property
+    def stamp_ns(self) -> int:
+        """Header stamp of the frame."""
+        return START_NS + self.second * SECOND_NS
+
+
+@dataclass(frozen=True)
+class Truth:
+    """All that a stream let the robot see and hear; `moments[k].second == k`."""
+
+    moments: tuple[Moment, ...]
+    sounds: tuple[Sound, ...]
+    rooms: tuple[str, ...] = ()
+    map_id: str = ""
+
+    @property
+    def seconds(self) -> int:
+        """Length of the stream."""
+        return len(self.moments)
+
+    def piece(self, start: int, stop: int) -> Truth:
+        """Seconds `start` to `stop` as a stream of its own; sounds cut by the border are left out."""
+        moments = tuple(replace(m, second=m.second - start) for m in self.moments[start:stop])
+        sounds = tuple(
+            replace(s, start_s=s.start_s - start, end_s=s.end_s - start)
+            for s in self.sounds
+            if s.start_s >= start and s.end_s <= stop
+        )
+        return Truth(moments, sounds, self.rooms, self.map_id)
+
+
+def compose(pieces: Iterable[Truth]) -> Truth:
+    """Pieces one after another as one stream: how an evening becomes three hours without rendering it again.
+
+    Cut pieces where no sound crosses the border (`quiet_cuts`), or the sound is in the microphone and not in the truth.
+    """
+    moments: list[Moment] = []
+    sounds: list[Sound] = []
+    rooms: dict[str, None] = {}
+    map_ids: dict[str, None] = {}
+    for piece in pieces:
+        offset = len(moments)
+        moments += [replace(m, second=m.second + offset) for m in piece.moments]
+        sounds += [replace(s, start_s=s.start_s + offset, end_s=s.end_s + offset) for s in piece.sounds]
+        rooms |= dict.fromkeys(piece.rooms)
+        map_ids |= dict.fromkeys([piece.map_id])
+    return Truth(tuple(moments), tuple(sounds), tuple(rooms), "+".join(map_ids))
+
+
+def quiet_cuts(truth: Truth, every_s: int) -> list[int]:
+    """Seconds at which a stream may be cut, at least `every_s` apart: no sound crosses them; ends included."""
+    cuts = [0]
+    for k in range(1, truth.seconds):
+        if k - cuts[-1] >= every_s and not any(s.start_s < k < s.end_s for s in truth.sounds):
+            cuts.append(k)
+    if truth.seconds - cuts[-1] < every_s and len(cuts) > 1:
+        cuts.pop()
+    return [*cuts, truth.seconds]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One thing in plain view without a break, at one spot; `first` and `last` are seconds, both included."""
+
+    thing: Thing
+    spot: str
+    room: str
+    first: int
+    last: int
+    share: float
+    position: tuple[float, float, float]
+    observer: Pose2D
+
+    @property
+    def interval(self) -> Interval:
+        """From the first frame that shows it to the last."""
+        return Interval(START_NS + self.first * SECOND_NS, START_NS + self.last * SECOND_NS)
+
+
+@dataclass
+class Index:
+    """Truth up to a second, arranged for asking.
+
+    Attributes:
+        episodes: by thing, in order of time; of at least two frames.
+        glimpses: by thing, the seconds in which it was in the picture at all.
+        looks: by spot, (second, state).
+        stays: (room, first second, last second) of the robot in one room after another.
+        sounds: those that ended before the question.
+    """
+
+    now: int
+    episodes: dict[Thing, list[Episode]] = field(default_factory=dict)
+    glimpses: dict[Thing, list[int]] = field(default_factory=dict)
+    looks: dict[str, list[tuple[int, Thing | bool | None]]] = field(default_factory=dict)
+    stays: list[tuple[str, int, int]] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
+
+    def heard(self, name: str) -> list[Sound]:
+        """Clear sounds of a name, in order."""
+        return [s for s in self.sounds if s.name == name and s.clear]
+
+    def unsure(self, name: str) -> bool:
+        """Whether a sound of that name was faint: neither heard nor surely unheard."""
+        return any(s.name == name and s.faint for s in self.sounds)
+
+
+def index(truth: Truth, now: int) -> Index:
+    """What can be known at second `now`: frames before it, sounds that ended before it."""
+    out = Index(now, sounds=[s for s in truth.sounds if s.end_s <= now])
+    running: dict[tuple[Thing, str], list[tuple[Moment, Seen]]] = {}
+
+    def finish(key: tuple[Thing, str]) -> None:
+        frames = running.pop(key)
+        if len(frames) >= 2:
+            middle, view = frames[len(frames) // 2]
+            share = max(s.share for _, s in frames)
+            out.episodes.setdefault(key[0], []).append(
+                Episode(key[0], key[1], view.room, frames[0][0].second, frames[-1][0].second, share, view.position,
+                        middle.pose)
+            )  # fmt: skip
+
+    for moment in truth.moments[:now]:
+        clear = {(s.thing, s.spot) for s in moment.seen if s.clear}
+        for key in [k for k in running if k not in clear]:
+            finish(key)
+        for seen in moment.seen:
+            out.glimpses.setdefault(seen.thing, []).append(moment.second)
+            if seen.clear:
+                running.setdefault((seen.thing, seen.spot), []).append((moment, seen))
+        for looked in moment.looked:
+            out.looks.setdefault(looked.spot, []).append((moment.second, looked.state))
+        if out.stays and out.stays[-1][0] == moment.room:
+            out.stays[-1] = (moment.room, out.stays[-1][1], moment.second)
+        else:
+            out.stays.append((moment.room, moment.second, moment.second))
+    for key in list(running):
+        finish(key)
+    for episodes in out.episodes.values():
+        episodes.sort(key=lambda e: (e.first, e.spot))
+    return out
+
+
+def frames_between(truth: Truth, start_s: float, end_s: float) -> Sequence[Moment]:
+    """Moments whose frame lies in a span, at least the one nearest to its start."""
+    first = max(0, int(start_s + 0.5))
+    last = max(first, int(end_s))
+    return truth.moments[first : last + 1]
