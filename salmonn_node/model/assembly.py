@@ -1,0 +1,181 @@
+"""From a view and a question to the language model's input: kept tokens between their time marks, at original positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.model.language import LanguageModel, Tokens
+from salmonn_node.model.positions import place_positions, text_positions
+from salmonn_node.model.prompt import ANSWER_TOKENS, ASSISTANT, END, USER, marked_patches, split_question
+from salmonn_node.model.scene_view import SceneView
+from salmonn_node.model.timeline import Block
+from salmonn_node.model.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A question's prompt before embedding.
+
+    Attributes:
+        ids: (L,) int64; pads where memory tokens stand.
+        positions: (3, L) int64 M-RoPE positions.
+        memory: (L,) int64 number of the memory token in the view, -1 for text.
+        block: (L,) int64 number of the block, -1 for text outside blocks.
+        question_start: first row of the question's part: one after the token that follows the last block.
+        next_position: position of the first generated token.
+        visual_tokens: number of visual tokens in the view; memory numbers from there on are audio.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    memory: Tensor
+    block: Tensor
+    question_start: int
+    next_position: int
+    visual_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def visual(self) -> Tensor:
+        """(L,) bool: rows of visual tokens."""
+        return (self.memory >= 0) & (self.memory < self.visual_tokens)
+
+
+class _Rows:
+    """Rows of a prompt as they are put together."""
+
+    def __init__(self) -> None:
+        self.ids: list[Tensor] = []
+        self.positions: list[Tensor] = []
+        self.memory: list[Tensor] = []
+        self.block: list[Tensor] = []
+        self.length = 0
+
+    def add(self, ids: Tensor, positions: Tensor, memory: Tensor | None, block: int) -> None:
+        self.ids.append(ids)
+        self.positions.append(positions)
+        self.memory.append(torch.full_like(ids, -1) if memory is None else memory)
+        self.block.append(torch.full_like(ids, block))
+        self.length += len(ids)
+
+    def text(self, ids: Sequence[int], pointer: int, block: int = -1) -> None:
+        self.add(torch.tensor(ids, dtype=torch.int64), text_positions(pointer, len(ids)), None, block)
+
+
+def prompt_of(
+    view: SceneView, question: str, tokenizer: TextTokenizer, *, all_marks: bool, max_marks: int
+) -> Prompt:
+    """Put a question to a view.
+
+    Args:
+        view: memory tokens and blocks.
+        question: user text; a `<video>` in it says where the memory goes.
+        tokenizer: of the checkpoint.
+        all_marks: show blocks without a kept token too, as the release does.
+        max_marks: at most this many blocks show their mark.
+    """
+    specials = tokenizer.specials
+    before, after = split_question(question)
+    prefix = tokenizer.encode(USER + before)
+    visual, audio = _ranges(view.visual), view.audio
+    heard = audio.index if audio is not None else torch.zeros(0, dtype=torch.int64)
+    offset = len(view.visual) if view.visual is not None else 0
+
+    shown: list[tuple[int, Block, tuple[int, int], list[tuple[int, int, int]]]] = []
+    for number, block in enumerate(view.blocks):
+        kept = visual.get(block.patch, (0, 0)) if block.patch >= 0 else (0, 0)
+        sound = _kept_sound(block, heard)
+        if all_marks or kept[0] < kept[1] or sound:
+            shown.append((number, block, kept, sound))
+    marks = set(range(len(shown))) if all_marks else set(marked_patches(len(shown), True, max_marks))
+
+    rows = _Rows()
+    if shown and shown[0][1].position == 0 and shown[0][1].marked and 0 in marks:
+        # Text before a mark and the mark itself meet in the tokenizer, as they do in the release.
+        joint = tokenizer.encode(USER + before + shown[0][1].mark)
+        start = len(joint) - shown[0][1].mark_tokens
+        rows.text(joint[:start], 0)
+        first_mark = joint[start:]
+    else:
+        start = len(prefix)
+        rows.text(prefix, 0)
+        first_mark = None
+    for i, (number, block, (low, high), sound) in enumerate(shown):
+        pointer = start + block.position
+        marked = block.marked and i in marks
+        if marked:
+            mark = first_mark if i == 0 and first_mark is not None else tokenizer.encode(block.mark)
+            rows.text([*mark, specials.vision_start] if block.grid[0] else mark, pointer, number)
+        if low < high:
+            assert view.visual is not None
+            places = view.visual.place[low:high].long()
+            at = start + block.video_position
+            where = place_positions(at, places, block.grid[1]) if block.placed else (at + places).expand(3, -1)
+            rows.add(torch.full_like(places, specials.video_pad), where, torch.arange(low, high), number)
+        for first, last, gone in sound:
+            where = (heard[first:last] + (start + block.audio_position - gone)).expand(3, -1)
+            pads = torch.full((last - first,), specials.audio_pad)
+            rows.add(pads, where, torch.arange(first, last) + offset, number)
+        if marked and block.grid[0]:
+            rows.text([specials.vision_end], start + block.audio_position + block.audio_count, number)
+
+    question_start = rows.length + 1
+    pointer = start + view.next_position
+    tail = tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[:ANSWER_TOKENS]
+    rows.text(tail, pointer)
+    return Prompt(
+        torch.cat(rows.ids),
+        torch.cat(rows.positions, dim=1),
+        torch.cat(rows.memory),
+        torch.cat(rows.block),
+        min(question_start, rows.length - 1),
+        pointer + len(tail),
+        offset,
+    )
+
+
+def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> Tokens:
+    """The language model's input: text from the embedding table, memory tokens scattered in order, deepstack rows."""
+    device = language.lm_head.weight.device
+    ids = prompt.ids.to(device)
+    embeddings = language.embed(ids).clone()
+    memory = prompt.memory.to(device)
+    visual = prompt.visual.to(device)
+    deepstack = None
+    if view.visual is not None and bool(visual.any()):
+        chosen = memory[visual].to(view.visual.z.device)
+        embeddings[visual] = view.visual.z[chosen].to(embeddings)
+        if view.visual.deepstack is not None:
+            deepstack = view.visual.deepstack[:, chosen].to(embeddings)
+    sound = (memory >= 0) & ~visual
+    if view.audio is not None and bool(sound.any()):
+        chosen = (memory[sound] - prompt.visual_tokens).to(view.audio.z.device)
+        embeddings[sound] = view.audio.z[chosen].to(embeddings)
+    return Tokens(embeddings, prompt.positions.to(device), visual, deepstack)
+
+
+def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:
+    """Patch number -> rows [low, high) of its tokens; tokens of a patch stand together."""
+    if batch is None:
+        return {}
+    patches, counts = torch.unique_consecutive(batch.patch, return_counts=True)
+    ends = counts.cumsum(0)
+    return {p: (e - c, e) for p, c, e in zip(patches.tolist(), counts.tolist(), ends.tolist(), strict=True)}
+
+
+def _kept_sound(block: Block, heard: Tensor) -> list[tuple[int, int, int]]:
+    """Rows [first, last) of kept audio tokens of a block, and what to subtract from their index to count from its first."""
+    found, passed = [], 0
+    for first, count in block.audio:
+        low, high = torch.searchsorted(heard, torch.tensor([first, first + count])).tolist()
+        if low < high:
+            found.append((low, high, first - passed))
+        passed += count
+    return found

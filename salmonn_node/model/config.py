@@ -1,0 +1,205 @@
+"""What a network is made of: sizes of its towers, fast weights and memory, and which of two behaviours it follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CONFIG_FILE = "config.json"
+MODES = ("streaming", "released")
+TIME_MARKS = ("kept", "all")
+PREFILLS = ("exact", "cached")
+
+
+@dataclass(frozen=True)
+class FrameConfig:
+    """How a camera image becomes patches.
+
+    Attributes:
+        max_pixels: budget of one resized frame, in pixels.
+        min_pixels: floor of one resized frame, in pixels.
+    """
+
+    max_pixels: int = 176_400
+    min_pixels: int = 784
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Sizes of the audio tower: a Whisper encoder, a windowed Q-Former, a projection to the language model's width.
+
+    Attributes:
+        d_model, layers, heads, ffn: sizes of the Whisper encoder.
+        mel_bins: log-mel channels.
+        window_s: seconds of sound encoded at once; 100 mel frames and 50 encoder frames a second.
+        pool_frames: encoder frames that become one token (25 frames = 0.5 s).
+        qformer_hidden, qformer_layers, qformer_heads, qformer_ffn: sizes of the Q-Former.
+        mel_scaling: "whisper" normalises by the loudest bin of the window, "fixed" does not depend on the window.
+    """
+
+    d_model: int = 1280
+    layers: int = 32
+    heads: int = 20
+    ffn: int = 5120
+    mel_bins: int = 128
+    window_s: int = 30
+    pool_frames: int = 25
+    qformer_hidden: int = 3072
+    qformer_layers: int = 2
+    qformer_heads: int = 12
+    qformer_ffn: int = 12288
+    mel_scaling: str = "whisper"
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of one whole window at 16 kHz."""
+        return self.window_s * 16_000
+
+    @property
+    def window_tokens(self) -> int:
+        """Tokens of one whole window."""
+        return self.window_s * 50 // self.pool_frames
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """Budgets and rules of the token memory.
+
+    Attributes:
+        visual_tokens, audio_tokens: tokens kept of each modality.
+        visual_step, audio_step: tokens over the budget at which it is restored.
+        visual_rule, audio_rule: see `memory/token_memory.py`.
+    """
+
+    visual_tokens: int = 16_384
+    audio_tokens: int = 4_096
+    visual_step: int = 4_096
+    audio_step: int = 4_096
+    visual_rule: str = "paper"
+    audio_rule: str = "merge"
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """The prompt-dependent reader; off when `working_tokens` is 0.
+
+    Attributes:
+        working_tokens: multimodal tokens that each layer keeps for a question (M).
+        group_tokens: context tokens read at a time (G).
+        div_factor: weight of the diversity term.
+        score: "dot" as released, or "attention".
+    """
+
+    working_tokens: int = 0
+    group_tokens: int = 0
+    div_factor: float = 0.0
+    score: str = "dot"
+
+
+@dataclass(frozen=True)
+class SalmonnConfig:
+    """Everything that fixes a network and its behaviour.
+
+    Attributes:
+        name: short name of the network.
+        vision: arguments of transformers' Qwen3VLVisionConfig.
+        text: arguments of transformers' Qwen3VLTextConfig.
+        audio: None when the network does not hear.
+        ttt: arguments of `TTTConfig` besides `hidden_size`; None when there are no fast weights.
+        mode: "streaming" (ours) or "released" (equal to the public release: padded slices train the fast weights).
+        slice_patches: temporal patches in a slice of the released mode.
+        time_marks: "kept" (a patch without a kept token contributes no text) or "all".
+        max_time_marks: at most this many time marks in a prompt, spread evenly.
+        prefill: "exact" or "cached", see `model/cached_prefill.py`.
+        prefill_chunk: tokens the language model reads at once.
+        deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load.
+        evidence_head: pointer over memory tokens (see `model/evidence_head.py`).
+        recall: the question reads the fast weights directly (see `model/recall.py`).
+        tied_embeddings: lm_head shares the embedding table.
+        dtype: torch dtype name of the weights.
+        patch_period_s: seconds between the starts of two temporal patches of a camera.
+    """
+
+    name: str
+    vision: Mapping[str, Any]
+    text: Mapping[str, Any]
+    audio: AudioConfig | None = None
+    ttt: Mapping[str, Any] | None = None
+    frames: FrameConfig = field(default_factory=FrameConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
+    mode: str = "streaming"
+    slice_patches: int = 64
+    time_marks: str = "kept"
+    max_time_marks: int = 6_000
+    prefill: str = "exact"
+    prefill_chunk: int = 1_024
+    deterministic: bool = True
+    evidence_head: bool = False
+    recall: bool = False
+    tied_embeddings: bool = False
+    dtype: str = "bfloat16"
+    patch_period_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("mode", MODES), ("time_marks", TIME_MARKS), ("prefill", PREFILLS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(allowed)}")
+        if self.vision["out_hidden_size"] != self.text["hidden_size"]:
+            raise ValueError("vision.out_hidden_size must equal text.hidden_size")
+        for name in ("slice_patches", "max_time_marks", "prefill_chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.recall and self.ttt is None:
+            raise ValueError("recall needs fast weights: ttt is not set")
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the language model."""
+        return int(self.text["hidden_size"])
+
+    @property
+    def max_position(self) -> int:
+        """Positions the language model was made for."""
+        return int(self.text.get("max_position_embeddings", 262_144))
+
+    def replace(self, **changes: Any) -> SalmonnConfig:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SalmonnConfig:
+        """Read `to_dict`'s values; unknown names are an error.
+
+        Raises:
+            ValueError: a field is unknown or out of range.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"unknown configuration fields: {', '.join(unknown)}")
+        parts = dict(values)
+        for name, kind in (
+            ("audio", AudioConfig),
+            ("frames", FrameConfig),
+            ("memory", MemoryConfig),
+            ("reader", ReaderConfig),
+        ):
+            if parts.get(name) is not None:
+                try:
+                    parts[name] = kind(**parts[name])
+                except TypeError as error:
+                    raise ValueError(f"{name}: {error}") from None
+        return cls(**parts)
+
+    def save(self, folder: Path) -> None:
+        """Write `config.json` into a folder."""
+        (folder / CONFIG_FILE).write_text(json.dumps({"salmonn_node": self.to_dict()}, indent=1, sort_keys=True) + "\n")

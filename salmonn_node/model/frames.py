@@ -1,0 +1,72 @@
+"""From camera images to the vision model's patches: resize under a pixel budget, normalise, put in merge order.
+
+The rules are those of Qwen3-VL's video processor, which needs torchvision; this needs torch alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MEAN = STD = 0.5
+MAX_ASPECT = 200
+
+
+def resized(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Height and width, multiples of `factor`, near the image's aspect and inside the budget (pixels of one frame).
+
+    Raises:
+        ValueError: the image is empty or more than 200 times longer than wide.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"image of {width}x{height} pixels is empty")
+    if min(height, width) < factor:
+        scale = max(factor / height, factor / width)
+        height, width = int(height * scale), int(width * scale)
+    if max(height, width) / min(height, width) > MAX_ASPECT:
+        raise ValueError(f"image of {width}x{height} pixels: its aspect ratio exceeds {MAX_ASPECT}")
+    high, wide = round(height / factor) * factor, round(width / factor) * factor
+    if high * wide > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        high = max(factor, math.floor(height / shrink / factor) * factor)
+        wide = max(factor, math.floor(width / shrink / factor) * factor)
+    elif high * wide < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        high = math.ceil(height * grow / factor) * factor
+        wide = math.ceil(width * grow / factor) * factor
+    return high, wide
+
+
+def normalise(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Resize (H, W, 3) uint8 RGB bicubically with antialiasing and scale it to -1..1: (3, h, w) float32.
+
+    Like the video processor, the resized picture is rounded to whole grey levels before it is scaled.
+
+    Raises:
+        ValueError: not an (H, W, 3) uint8 image.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if tuple(pixels.shape[1:]) != size:
+        pixels = functional.interpolate(pixels[None], size=size, mode="bicubic", antialias=True)[0]
+    return (pixels.float() / 255 - MEAN) / STD
+
+
+def patchify(first: Tensor, second: Tensor, patch: int, merge: int) -> tuple[Tensor, tuple[int, int]]:
+    """Two normalised frames (3, H, W) -> rows (h * w, 3 * 2 * patch * patch) in merge order, and the grid (h, w).
+
+    Merge order: blocks of merge x merge patches in raster order, raster within a block; a row is laid out as
+    channel, time, y, x.
+    """
+    clip = torch.stack([first, second])  # (2, 3, H, W)
+    frames, channels, height, width = clip.shape
+    h, w = height // patch, width // patch
+    rows = clip.view(frames, channels, h // merge, merge, patch, w // merge, merge, patch)
+    rows = rows.permute(2, 5, 3, 6, 1, 0, 4, 7)  # (h/m, w/m, m, m, channel, time, y, x)
+    return rows.reshape(h * w, channels * frames * patch * patch), (h, w)

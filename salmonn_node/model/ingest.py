@@ -1,0 +1,82 @@
+"""What has been observed but does not yet make a whole temporal patch or audio window."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from salmonn_node.model.timeline import Timeline
+from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
+
+
+@dataclass
+class WaitingFrame:
+    """A normalised frame (3, H, W) that waits for its partner."""
+
+    stamp_ns: int
+    pixels: Tensor
+    pose_id: int
+
+
+@dataclass
+class WaitingSound:
+    """Samples of a microphone that wait for a whole window."""
+
+    start_ns: int
+    samples: npt.NDArray[np.float32]
+
+    @property
+    def end_ns(self) -> int:
+        """Stamp just after the last sample."""
+        return self.start_ns + round(len(self.samples) * SECOND_NS / SAMPLE_RATE_HZ)
+
+
+class Ingest:
+    """State of the way in; it persists with the memory, as its part `ingest`.
+
+    Attributes:
+        timeline: positions of blocks in the prompt.
+        cameras: names of the cameras seen, in order of appearance.
+        frames, sounds: what waits, by source.
+        lock: held while memory and timeline change together.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.cameras: list[str] = []
+        self.frames: dict[str, WaitingFrame] = {}
+        self.sounds: dict[str, WaitingSound] = {}
+        self.lock = threading.RLock()
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors for safetensors and JSON values, bit for bit."""
+        with self.lock:
+            tensors: dict[str, Tensor] = {}
+            for name, frame in self.frames.items():
+                tensors[f"frame.{name}"] = frame.pixels
+            for name, sound in self.sounds.items():
+                tensors[f"sound.{name}"] = torch.from_numpy(sound.samples.copy())
+            return tensors, {
+                "cameras": list(self.cameras),
+                "timeline": self.timeline.to_dict(),
+                "frames": {name: [w.stamp_ns, w.pose_id] for name, w in self.frames.items()},
+                "sounds": {name: w.start_ns for name, w in self.sounds.items()},
+            }
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Read `to_tensors`'s result."""
+        self.cameras = list(meta["cameras"])
+        self.timeline.restore(meta["timeline"])
+        self.frames = {
+            name: WaitingFrame(stamp, tensors[f"frame.{name}"], pose) for name, (stamp, pose) in meta["frames"].items()
+        }
+        self.sounds = {
+            name: WaitingSound(start, tensors[f"sound.{name}"].numpy().copy())
+            for name, start in meta["sounds"].items()
+        }

@@ -1,0 +1,124 @@
+"""Keys and values of the language model: a growing buffer a layer whose rows can be selected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Per layer: keys after rotation and values, (1, KV heads, S, head) each; all layers hold the same number of rows.
+
+    Offers the part of transformers' cache interface that its attention calls: `update`.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._keys: list[Tensor | None] = [None] * layers
+        self._values: list[Tensor | None] = [None] * layers
+        self._used = [0] * layers
+
+    def __len__(self) -> int:
+        return self._used[0]
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self._used)
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """Append rows to a layer and return all of its keys and values."""
+        used = self._used[layer_idx]
+        total = used + keys.shape[2]
+        buffers = []
+        for store, new in ((self._keys, keys), (self._values, values)):
+            buffer = store[layer_idx]
+            if buffer is None or buffer.shape[2] < total:
+                # Half as much again, so that decoding one token seldom copies the cache.
+                room = total + total // 2 if used else total
+                grown = new.new_empty((*new.shape[:2], room, new.shape[3]))
+                if buffer is not None:
+                    grown[:, :, :used] = buffer[:, :, :used]
+                store[layer_idx] = buffer = grown
+            buffer[:, :, used:total] = new
+            buffers.append(buffer[:, :, :total])
+        self._used[layer_idx] = total
+        return buffers[0], buffers[1]
+
+    def keys(self, layer: int) -> Tensor:
+        """(1, KV heads, S, head) keys of a layer, rotated."""
+        keys = self._keys[layer]
+        if keys is None:
+            raise ValueError("the cache is empty")
+        return keys[:, :, : self._used[layer]]
+
+    def values(self, layer: int) -> Tensor:
+        """(1, KV heads, S, head) values of a layer."""
+        values = self._values[layer]
+        if values is None:
+            raise ValueError("the cache is empty")
+        return values[:, :, : self._used[layer]]
+
+    def truncate(self, length: int) -> None:
+        """Forget all rows from `length` on."""
+        self._used = [min(used, length) for used in self._used]
+
+    def select(self, rows: Tensor | Sequence[Tensor]) -> None:
+        """Keep these rows, in this order; one (S,) int64 tensor for all layers, or one a layer, of equal lengths."""
+        if isinstance(rows, Tensor):
+            rows = [rows] * self.layers
+        for layer, index in enumerate(rows):
+            if self._keys[layer] is not None:
+                index = index.to(self.keys(layer).device)
+                self._keys[layer] = self.keys(layer).index_select(2, index)
+                self._values[layer] = self.values(layer).index_select(2, index)
+                self._used[layer] = len(index)
+
+    def copy(self, rows: Tensor | None = None) -> KVCache:
+        """An independent cache; with `rows`, of these rows only."""
+        other = KVCache(self.layers)
+        for layer in range(self.layers):
+            if self._keys[layer] is None:
+                continue
+            keys, values = self.keys(layer), self.values(layer)
+            if rows is None:
+                keys, values = keys.clone(), values.clone()
+            else:
+                keys, values = (x.index_select(2, rows.to(x.device)) for x in (keys, values))
+            other._keys[layer], other._values[layer], other._used[layer] = keys, values, keys.shape[2]
+        return other
+
+    def append(self, other: KVCache) -> None:
+        """Append another cache's rows."""
+        for layer in range(self.layers):
+            if other._keys[layer] is not None:
+                self.update(other.keys(layer), other.values(layer), layer)
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Named tensors, bit for bit."""
+        tensors = {}
+        for layer in range(self.layers):
+            if self._keys[layer] is not None:
+                tensors[f"{layer}.keys"] = self.keys(layer).contiguous()
+                tensors[f"{layer}.values"] = self.values(layer).contiguous()
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, layers: int, tensors: dict[str, Tensor]) -> KVCache:
+        """Read `to_tensors`'s result."""
+        cache = cls(layers)
+        for layer in range(layers):
+            if f"{layer}.keys" in tensors:
+                cache.update(tensors[f"{layer}.keys"], tensors[f"{layer}.values"], layer)
+        return cache
+
+    def nbytes(self) -> int:
+        """Bytes of the rows in use."""
+        return sum(t.numel() * t.element_size() for t in self.to_tensors().values())
+
+
+def causal_mask(cached: int, new: int, device: torch.device) -> Tensor:
+    """(1, 1, new, cached + new) bool: each new row sees everything cached and the new rows up to itself."""
+    mask = torch.ones(new, cached + new, dtype=torch.bool, device=device).tril_(cached)
+    return mask[None, None]

@@ -1,0 +1,212 @@
+"""The language model: transformers' Qwen3-VL text model, with our embeddings, deepstack rows, positions and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface
+from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
+
+from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.kv_cache import KVCache, causal_mask
+
+ATTENTION = "salmonn"
+
+
+@dataclass
+class AttentionRecord:
+    """Attention of the last query row of one pass, averaged over heads: (cached + new,) float32 for each layer."""
+
+    layers: list[Tensor] = field(default_factory=list)
+
+    def add(self, query: Tensor, key: Tensor, scaling: float) -> None:
+        """Add one layer: query (1, H, L, d), key (1, KV, S, d)."""
+        heads, kv_heads = query.shape[1], key.shape[1]
+        last = query[0, :, -1].reshape(kv_heads, heads // kv_heads, -1).float()
+        weights = torch.softmax(last @ key[0].float().transpose(1, 2) * scaling, dim=-1)
+        self.layers.append(weights.mean(dim=(0, 1)))
+
+    def mean(self, rows: list[Tensor] | None = None, length: int = 0) -> Tensor:
+        """Average over layers; with `rows`, row i of layer l is row `rows[l][i]` of `length`, and others have none."""
+        if not self.layers:
+            raise ValueError("nothing was recorded")
+        if rows is None:
+            return torch.stack(self.layers).mean(0)
+        total = self.layers[0].new_zeros(length)
+        for weights, index in zip(self.layers, rows, strict=True):
+            total.index_add_(0, index.to(total.device), weights[: len(index)])
+        return total / len(self.layers)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    record: AttentionRecord | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Scaled dot-product attention; without a mask it is causal over equal lengths."""
+    if record is not None:
+        record.add(query, key, scaling)
+    grouped = query.shape[1] != key.shape[1]
+    causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
+    out = functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=attention_mask,
+        is_causal=causal,
+        scale=scaling,
+        dropout_p=dropout,
+        enable_gqa=grouped,
+    )
+    return out.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(ATTENTION, _attention)
+
+
+@dataclass
+class Tokens:
+    """A run of prompt tokens for the language model.
+
+    Attributes:
+        embeddings: (L, D).
+        positions: (3, L) int64, M-RoPE time, row, column.
+        visual: (L,) bool, rows that get deepstack features.
+        deepstack: (K, V, D) for the V visual rows in order, or None.
+    """
+
+    embeddings: Tensor
+    positions: Tensor
+    visual: Tensor
+    deepstack: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.embeddings.shape[0]
+
+    def slice(self, start: int, stop: int) -> Tokens:
+        """Rows `start` to `stop`."""
+        deepstack = None
+        if self.deepstack is not None:
+            before = int(self.visual[:start].sum())
+            deepstack = self.deepstack[:, before : before + int(self.visual[start:stop].sum())]
+        return Tokens(self.embeddings[start:stop], self.positions[:, start:stop], self.visual[start:stop], deepstack)
+
+    def select(self, rows: Tensor) -> Tokens:
+        """These rows, ascending."""
+        deepstack = None
+        if self.deepstack is not None:
+            order = torch.cumsum(self.visual, 0) - 1
+            deepstack = self.deepstack[:, order[rows][self.visual[rows]]]
+        return Tokens(self.embeddings[rows], self.positions[:, rows], self.visual[rows], deepstack)
+
+    @staticmethod
+    def cat(first: Tokens, second: Tokens) -> Tokens:
+        """One run after the other."""
+        parts = [t.deepstack for t in (first, second) if t.deepstack is not None]
+        return Tokens(
+            torch.cat([first.embeddings, second.embeddings]),
+            torch.cat([first.positions, second.positions], dim=1),
+            torch.cat([first.visual, second.visual]),
+            torch.cat(parts, dim=1) if parts else None,
+        )
+
+
+@dataclass
+class Captured:
+    """What the reader scores with, one entry a layer.
+
+    Attributes:
+        queries: (1, H, L, d) after the norm and before rotation.
+        keys: (1, KV, L, d) likewise.
+        hidden: (L, D) after the input norm.
+    """
+
+    queries: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+
+
+class LanguageModel(nn.Module):
+    """Decoder and output head. Batch of one throughout."""
+
+    def __init__(self, config: SalmonnConfig) -> None:
+        super().__init__()
+        text = Qwen3VLTextConfig(**config.text)
+        self.decoder = Qwen3VLTextModel._from_config(text, attn_implementation=ATTENTION)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        if config.tied_embeddings:
+            self.lm_head.weight = self.decoder.embed_tokens.weight
+        self.chunk = config.prefill_chunk
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return len(self.decoder.layers)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(L,) int64 -> (L, D)."""
+        return self.decoder.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) normed hidden states -> (..., vocabulary) float32."""
+        return self.lm_head(hidden).float()
+
+    def forward(self, tokens: Tokens, cache: KVCache | None = None, record: AttentionRecord | None = None) -> Tensor:
+        """Read tokens after what the cache holds, which grows by them; returns normed hidden states (L, D)."""
+        cached = len(cache) if cache is not None else 0
+        mask = causal_mask(cached, len(tokens), tokens.embeddings.device) if cached and len(tokens) > 1 else None
+        deepstack = None
+        if tokens.deepstack is not None and bool(tokens.visual.any()):
+            deepstack = list(tokens.deepstack)
+        out = self.decoder(
+            inputs_embeds=tokens.embeddings[None],
+            attention_mask=mask,
+            position_ids=tokens.positions[:, None],
+            past_key_values=cache,
+            use_cache=False,
+            visual_pos_masks=tokens.visual[None] if deepstack else None,
+            deepstack_visual_embeds=deepstack,
+            record=record,
+        )
+        return out.last_hidden_state[0]
+
+    def prefill(self, tokens: Tokens, cache: KVCache, record_last: AttentionRecord | None = None) -> Tensor:
+        """Read many tokens in chunks; causal attention makes the result that of one pass. Hidden states (L, D).
+
+        With `record_last`, the attention of the very last row is recorded.
+        """
+        hidden = []
+        for start in range(0, len(tokens), self.chunk):
+            stop = min(start + self.chunk, len(tokens))
+            record = record_last if stop == len(tokens) else None
+            hidden.append(self(tokens.slice(start, stop), cache, record))
+        return torch.cat(hidden) if hidden else tokens.embeddings
+
+    @contextmanager
+    def capture(self) -> Iterator[Captured]:
+        """While open, each pass leaves what the reader scores with."""
+        captured = Captured()
+        handles = []
+        for layer in self.decoder.layers:
+            handles += [
+                layer.self_attn.q_norm.register_forward_hook(lambda *a: captured.queries.append(a[2].transpose(1, 2))),
+                layer.self_attn.k_norm.register_forward_hook(lambda *a: captured.keys.append(a[2].transpose(1, 2))),
+                layer.input_layernorm.register_forward_hook(lambda *a: captured.hidden.append(a[2][0])),
+            ]
+        try:
+            yield captured
+        finally:
+            for handle in handles:
+                handle.remove()

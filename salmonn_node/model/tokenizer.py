@@ -1,0 +1,114 @@
+"""Text to ids and back: a checkpoint's tokenizer.json, or a byte-level one made in place; ids of special tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+TOKENIZER_FILE = "tokenizer.json"
+SPECIALS = {
+    "im_start": "<|im_start|>",
+    "im_end": "<|im_end|>",
+    "vision_start": "<|vision_start|>",
+    "vision_end": "<|vision_end|>",
+    "image_pad": "<|image_pad|>",
+    "video_pad": "<|video_pad|>",
+    "audio_pad": "<|audio_pad|>",
+}
+# Where a vocabulary of the Qwen3-VL family lacks the audio token, the release's id is used.
+RELEASED_AUDIO_PAD = 151_669
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids of the tokens that structure a prompt; -1 when the vocabulary has none."""
+
+    im_start: int
+    im_end: int
+    vision_start: int
+    vision_end: int
+    image_pad: int
+    video_pad: int
+    audio_pad: int
+
+
+class TextTokenizer(Protocol):
+    """What the prompt needs of a tokenizer."""
+
+    specials: SpecialIds
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; special tokens written in it become their ids."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text without special tokens, without clean-up."""
+        ...
+
+
+class FileTokenizer:
+    """A tokenizer of the `tokenizers` library."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        found = {name: tokenizer.token_to_id(text) for name, text in SPECIALS.items()}
+        missing = [
+            SPECIALS[n] for n in ("im_start", "im_end", "vision_start", "vision_end", "video_pad") if found[n] is None
+        ]
+        if missing:
+            raise ValueError(f"the tokenizer lacks {', '.join(missing)}")
+        if found["audio_pad"] is None and found["im_start"] == 151_644:
+            found["audio_pad"] = RELEASED_AUDIO_PAD
+        self.specials = SpecialIds(**{name: -1 if value is None else value for name, value in found.items()})
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; special tokens written in it become their ids."""
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text without special tokens, without clean-up."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> FileTokenizer:
+        """Read `tokenizer.json`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not a tokenizer or lacks special tokens.
+        """
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist")
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except ValueError:
+            raise
+        except Exception as error:  # the library raises bare Exception on malformed files
+            raise ValueError(f"{path}: {error}") from None
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`."""
+        self.tokenizer.save(str(folder / TOKENIZER_FILE))
+
+
+def byte_tokenizer(texts: Iterable[str] = (), vocabulary: int = 512) -> FileTokenizer:
+    """A byte-level BPE tokenizer: every text has ids; merges are learned from `texts`.
+
+    Deterministic in its arguments. Special tokens come first.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIALS.values()),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return FileTokenizer(tokenizer)
