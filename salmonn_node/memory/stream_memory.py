@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from salmonn_node.memory.fast_state import TTTState
     from salmonn_node.memory.fast_weights import TTTLayer
 
-__all__ = ["MemoryEvent", "MemoryView", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
+__all__ = ["MemoryEvent", "MemoryView", "StatePart", "StoredPart", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
 
 SCHEMA = "salmonn_node/stream_memory/1"
 COUNTERS = ("visual_tokens", "visual_patches", "visual_left", "audio_tokens", "audio_left", "forgotten", "refused")
@@ -38,6 +38,26 @@ class MemoryEvent:
     kind: str
     modality: str
     index: Tensor
+
+
+class StatePart(Protocol):
+    """State of another room that lives, is saved and is cleared with the memory."""
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON values, bit for bit."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPart:
+    """A part as it was read from disk, until the room that owns it makes its own of it."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What was read."""
+        return self.tensors, self.meta
 
 
 class StreamMemory:
@@ -73,6 +93,7 @@ class StreamMemory:
         self.slice_patches = slice_patches
         self.session: dict[str, Any] = dict(session or {})
         self.listeners: list[Callable[[MemoryEvent], None]] = []
+        self.parts: dict[str, StatePart] = {}
         self._lock = threading.RLock()
         self._sources: list[str] = []
         self._configs = (visual, audio)
@@ -306,6 +327,14 @@ class StreamMemory:
             return waiting
         return replace(waiting, z=self.ttt.pending(self._state).to(waiting.z.dtype))
 
+    def kept(self, modality: str) -> tuple[Tensor, Tensor]:
+        """(n,) int64 original indices and patch numbers of the tokens held, waiting ones included, without features."""
+        with self._lock:
+            tables = [(self._visual if modality == "visual" else self._audio).table()]
+            if modality == "visual":
+                tables += [batch.table() for batch in self._waiting]
+            return torch.cat([t[:, 0] for t in tables]), torch.cat([t[:, 2] for t in tables])
+
     def forget(self, after_ns: int, before_ns: int) -> int:
         """Remove the tokens observed in [after_ns, before_ns]; returns how many left.
 
@@ -340,6 +369,7 @@ class StreamMemory:
         """Forget everything, fast weights too; settings, source ids and listeners stay. Counters begin anew."""
         with self._lock:
             self._reset()
+            self.parts.clear()
             self._version += 1
             for modality in ("visual", "audio"):
                 self._tell(MemoryEvent("cleared", modality, torch.empty(0, dtype=torch.int64)))
@@ -359,8 +389,13 @@ class StreamMemory:
                 waiting = TokenBatch.concat(self._waiting)
                 depth = 0 if waiting.deepstack is None else waiting.deepstack.shape[0]
                 tensors |= {"waiting.features": waiting.features(), "waiting.table": waiting.table()}
+            part_meta = {}
+            for name, part in self.parts.items():
+                named, part_meta[name] = part.to_tensors()
+                tensors |= {f"part.{name}.{key}": value for key, value in named.items()}
             meta = {
                 "schema": SCHEMA,
+                "parts": part_meta,
                 **parts,
                 "waiting_depth": depth,
                 "slice_patches": self.slice_patches,
@@ -410,6 +445,9 @@ class StreamMemory:
         if waiting:
             batch = TokenBatch.from_table(waiting["features"], waiting["table"], int(meta["waiting_depth"]))
             memory._waiting = [batch]
+        memory.parts = {
+            name: StoredPart(part(f"part.{name}"), values) for name, values in meta.get("parts", {}).items()
+        }
         memory._sources = [str(name) for name in meta["sources"]]
         memory._last_index = int(meta["last_index"])
         memory._last_patch = {name: int(value) for name, value in meta["last_patch"].items()}

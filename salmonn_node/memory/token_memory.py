@@ -151,6 +151,10 @@ class TokenMemory:
         self._version += 1
         return left
 
+    def table(self) -> Tensor:
+        """(n, 10) int64: the kept tokens' columns, see `token_batch.COLUMNS`."""
+        return self._tokens.table()[:, :-1]
+
     def view(self) -> TokenBatch:
         """The kept tokens in order of the stream: a copy, the same one for all callers until the memory changes."""
         cached = self._view[1]() if self._view is not None and self._view[0] == self._version else None

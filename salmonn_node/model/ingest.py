@@ -22,6 +22,7 @@ class WaitingFrame:
     stamp_ns: int
     pixels: Tensor
     pose_id: int
+    frame_id: str = ""
 
 
 @dataclass
@@ -30,6 +31,7 @@ class WaitingSound:
 
     start_ns: int
     samples: npt.NDArray[np.float32]
+    frame_id: str = ""
 
     @property
     def end_ns(self) -> int:
@@ -65,8 +67,8 @@ class Ingest:
             return tensors, {
                 "cameras": list(self.cameras),
                 "timeline": self.timeline.to_dict(),
-                "frames": {name: [w.stamp_ns, w.pose_id] for name, w in self.frames.items()},
-                "sounds": {name: w.start_ns for name, w in self.sounds.items()},
+                "frames": {name: [w.stamp_ns, w.pose_id, w.frame_id] for name, w in self.frames.items()},
+                "sounds": {name: [w.start_ns, w.frame_id] for name, w in self.sounds.items()},
             }
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -74,9 +76,10 @@ class Ingest:
         self.cameras = list(meta["cameras"])
         self.timeline.restore(meta["timeline"])
         self.frames = {
-            name: WaitingFrame(stamp, tensors[f"frame.{name}"], pose) for name, (stamp, pose) in meta["frames"].items()
+            name: WaitingFrame(stamp, tensors[f"frame.{name}"], pose, frame_id)
+            for name, (stamp, pose, frame_id) in meta["frames"].items()
         }
         self.sounds = {
-            name: WaitingSound(start, tensors[f"sound.{name}"].numpy().copy())
-            for name, start in meta["sounds"].items()
+            name: WaitingSound(start, tensors[f"sound.{name}"].numpy().copy(), frame_id)
+            for name, (start, frame_id) in meta["sounds"].items()
         }

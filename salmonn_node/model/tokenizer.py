@@ -40,6 +40,7 @@ class TextTokenizer(Protocol):
     """What the prompt needs of a tokenizer."""
 
     specials: SpecialIds
+    ends: tuple[int, ...]
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; special tokens written in it become their ids."""
@@ -63,6 +64,8 @@ class FileTokenizer:
             raise ValueError(f"the tokenizer lacks {', '.join(missing)}")
         if found["audio_pad"] is None and found["im_start"] == 151_644:
             found["audio_pad"] = RELEASED_AUDIO_PAD
+        end_of_text = tokenizer.token_to_id("<|endoftext|>")
+        self.ends: tuple[int, ...] = () if end_of_text is None else (end_of_text,)
         self.specials = SpecialIds(**{name: -1 if value is None else value for name, value in found.items()})
 
     def encode(self, text: str) -> list[int]:

@@ -1,0 +1,185 @@
+"""From a prompt to an answer: reading it, greedy decoding that can be stopped, and what the answer rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from salmonn_node.model.assembly import Prompt
+from salmonn_node.model.evidence_head import Pointing
+from salmonn_node.model.kv_cache import KVCache
+from salmonn_node.model.language import AttentionRecord, Tokens
+from salmonn_node.model.network import Network
+from salmonn_node.model.scene_view import SceneView
+from salmonn_node.model.tokenizer import TextTokenizer
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer and what it rests on; T counts the view's visual tokens, then its audio tokens.
+
+    Attributes:
+        text: the answer without special tokens.
+        token_ids: generated ids, the end token included when there was one.
+        token_logprobs: log-probability of each.
+        attention: (T,) float32 attention of the answer on each memory token, averaged over layers, heads and steps.
+        reader_score: (T,) float32 mean score by the reader, -inf where every layer dropped the token; None without.
+        pointer: (T,) float32 probability that the evidence head gives each memory token; None without the head.
+        null_weight: its probability of "nothing in memory"; None without the head.
+        stopped: whether `should_stop` ended it.
+    """
+
+    text: str
+    token_ids: list[int]
+    token_logprobs: list[float]
+    attention: Tensor
+    reader_score: Tensor | None = None
+    pointer: Tensor | None = None
+    null_weight: float | None = None
+    stopped: bool = False
+
+
+@dataclass
+class Reading:
+    """A prompt that has been read.
+
+    Attributes:
+        cache: keys and values that the answer attends to.
+        hidden: (L, D) normed hidden states of the prompt's rows.
+        rows: for each layer, the prompt row of each cache row.
+        record: attention of the last prompt row.
+        scores: (L,) reader scores of the prompt's rows, or None.
+    """
+
+    cache: KVCache
+    hidden: Tensor
+    rows: list[Tensor]
+    record: AttentionRecord
+    scores: Tensor | None = None
+
+
+class Answering:
+    """The answer's side of the network for one prompt that has been read."""
+
+    def __init__(
+        self, network: Network, tokenizer: TextTokenizer, view: SceneView, prompt: Prompt, reading: Reading
+    ) -> None:
+        self.network, self.tokenizer, self.view = network, tokenizer, view
+        self.prompt, self.reading = prompt, reading
+        self.memory_rows = (prompt.memory >= 0).nonzero()[:, 0]
+        self._recalled = self._recall()
+
+    def logits(self, hidden: Tensor) -> tuple[Tensor, Pointing | None]:
+        """(Q, D) hidden states at answer positions -> (Q, vocabulary), and where they point."""
+        pointing = None
+        added = torch.zeros_like(hidden)
+        if self.network.evidence is not None and len(self.memory_rows):
+            rows = self.memory_rows.to(hidden.device)
+            frame = self.prompt.block[self.memory_rows].to(hidden.device)
+            pointing = self.network.evidence(hidden, self.reading.hidden[rows], frame)
+            added = added + pointing.context
+        if self._recalled is not None:
+            added = added + self._recalled
+        return self.network.language.logits(hidden + added), pointing
+
+    def _recall(self) -> Tensor | None:
+        layer, state = self.network.ttt, self.view.fast_weights
+        if self.network.recall is None or layer is None or state is None:
+            return None
+        return self.network.recall(self.reading.hidden[self.prompt.question_start :], layer, state)
+
+    def decode(
+        self, max_new_tokens: int, should_stop: Callable[[], bool], on_text: Callable[[str], None] | None
+    ) -> Generation:
+        """Greedy decoding until the end token, the limit, or `should_stop`."""
+        cache, language = self.reading.cache, self.network.language
+        ends = {self.tokenizer.specials.im_end, *self.tokenizer.ends}
+        attention = [self._attention(self.reading.record)]
+        ids: list[int] = []
+        logprobs: list[float] = []
+        logits, pointing = self.logits(self.reading.hidden[-1:])
+        shown, stopped = "", False
+        while len(ids) < max_new_tokens:
+            if should_stop():
+                stopped = True
+                break
+            scores = torch.log_softmax(logits[-1], dim=-1)
+            ids.append(int(scores.argmax()))
+            logprobs.append(float(scores[ids[-1]]))
+            if ids[-1] in ends:
+                break
+            if on_text is not None:
+                shown = _tell(on_text, shown, self.tokenizer.decode(ids))
+            if len(ids) < max_new_tokens:
+                record = AttentionRecord()
+                step = self._token(ids[-1], self.prompt.next_position + len(ids) - 1)
+                logits, _ = self.logits(language(step, cache, record))
+                attention.append(self._attention(record))
+        total = len(self.view)
+        pointer = null = None
+        if pointing is not None:
+            pointer = torch.zeros(total)
+            pointer[self.prompt.memory[self.memory_rows]] = pointing.weights[0].float().cpu()
+            null = float(pointing.null[0])
+        return Generation(
+            self.tokenizer.decode(ids),
+            ids,
+            logprobs,
+            torch.stack(attention).mean(0),
+            self._reader_score(),
+            pointer,
+            null,
+            stopped,
+        )
+
+    def score(self, options: Sequence[Sequence[int]]) -> Tensor:
+        """(n,) float32 log-likelihood of each option's ids as the whole answer."""
+        cache, language = self.reading.cache, self.network.language
+        first = torch.log_softmax(self.logits(self.reading.hidden[-1:])[0][-1], dim=-1)
+        length = len(cache)
+        result = []
+        for option in options:
+            total = first[option[0]]
+            if len(option) > 1:
+                ids = torch.tensor(option[:-1], device=language.lm_head.weight.device)
+                where = torch.arange(len(ids), device=ids.device) + self.prompt.next_position
+                flags = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+                hidden = language(Tokens(language.embed(ids), where.expand(3, -1), flags), cache)
+                scores = torch.log_softmax(self.logits(hidden)[0], dim=-1)
+                total = total + scores.gather(1, torch.tensor(option[1:], device=ids.device)[:, None]).sum()
+                cache.truncate(length)
+            result.append(total)
+        return torch.stack(result).float().cpu()
+
+    def _token(self, token: int, position: int) -> Tokens:
+        language = self.network.language
+        ids = torch.tensor([token], device=language.lm_head.weight.device)
+        where = torch.full((3, 1), position, device=ids.device)
+        return Tokens(language.embed(ids), where, torch.zeros(1, dtype=torch.bool, device=ids.device))
+
+    def _attention(self, record: AttentionRecord) -> Tensor:
+        """(T,) attention on memory tokens from one pass."""
+        total = torch.zeros(len(self.view))
+        if not record.layers:
+            return total
+        by_row = record.mean(self.reading.rows, len(self.prompt)).cpu()
+        total[self.prompt.memory[self.memory_rows]] = by_row[self.memory_rows]
+        return total
+
+    def _reader_score(self) -> Tensor | None:
+        if self.reading.scores is None:
+            return None
+        total = torch.full((len(self.view),), -torch.inf)
+        total[self.prompt.memory[self.memory_rows]] = self.reading.scores[self.memory_rows].float().cpu()
+        return total
+
+
+def _tell(on_text: Callable[[str], None], shown: str, text: str) -> str:
+    """Pass on what is new; a character whose bytes are incomplete waits for the next token."""
+    if text.endswith("\ufffd") or len(text) <= len(shown):
+        return shown
+    on_text(text[len(shown) :])
+    return text
