@@ -1,4 +1,4 @@
-"""From a view and a question to the language model's input: kept tokens between their time marks, at original positions."""
+"""From a view and a question to the language model's input: kept tokens at their original positions."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ class _Rows:
         self.add(torch.tensor(ids, dtype=torch.int64), text_positions(pointer, len(ids)), None, block)
 
 
-def prompt_of(
-    view: SceneView, question: str, tokenizer: TextTokenizer, *, all_marks: bool, max_marks: int
-) -> Prompt:
+def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, *, all_marks: bool, max_marks: int) -> Prompt:
     """Put a question to a view.
 
     Args:
@@ -171,7 +169,7 @@ def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:
 
 
 def _kept_sound(block: Block, heard: Tensor) -> list[tuple[int, int, int]]:
-    """Rows [first, last) of kept audio tokens of a block, and what to subtract from their index to count from its first."""
+    """Rows [first, last) of a block's kept audio tokens, and what turns their index into a count from its first."""
     found, passed = [], 0
     for first, count in block.audio:
         low, high = torch.searchsorted(heard, torch.tensor([first, first + count])).tolist()

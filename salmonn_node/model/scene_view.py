@@ -1,4 +1,4 @@
-"""What a question sees: the memory at one instant with its provisional tail, and where its tokens stand in the prompt."""
+"""What a question sees: the memory at one instant with its provisional tail, and its place in the prompt."""
 
 from __future__ import annotations
 

@@ -109,6 +109,7 @@ class Timeline:
         self.pointer = 0
         self.patches = 0
         self.compactions = 0
+        self.prune_at = 1
         self.sound_until_ns: int | None = None
 
     def begin(self, stamp_ns: int) -> None:
@@ -242,7 +243,7 @@ class Timeline:
 
 
 def released_layout(blocks: Sequence[Block], audio_tokens: int, second: float) -> tuple[list[Block], int]:
-    """Blocks of a whole recording as the release lays them out: marks thinned beyond 6 000 patches, sound split by rule."""
+    """Blocks of a whole recording as the release lays them out: marks thinned beyond 6 000 patches."""
     counts = audio_pads(len(blocks), audio_tokens, second) if audio_tokens and blocks else [0] * len(blocks)
     shown = set(marked_patches(len(blocks), audio_tokens > 0))
     laid, pointer, first = [], 0, 0
