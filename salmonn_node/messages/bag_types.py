@@ -1,0 +1,33 @@
+"""The message types that bags are written and read with: ROS 2 Jazzy's and those of salmonn_interfaces."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+PACKAGE = "salmonn_interfaces"
+
+
+@functools.cache
+def bag_typestore() -> Any:
+    """A rosbags typestore that knows both; raises FileNotFoundError when salmonn_interfaces is not installed."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    folder = next((f for f in _folders() if (f / "AudioChunk.msg").is_file()), None)
+    if folder is None:
+        raise FileNotFoundError(f"{PACKAGE}/msg not found: install it with pip or colcon, or source its workspace")
+    for path in sorted(folder.glob("*.msg")):
+        store.register(get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}"))
+    return store
+
+
+def _folders() -> Iterator[Path]:
+    for prefix in [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]:
+        if prefix:
+            yield Path(prefix) / "share" / PACKAGE / "msg"
+    yield Path(__file__).parents[2] / PACKAGE / "msg"
