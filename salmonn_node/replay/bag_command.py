@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -48,13 +49,16 @@ def _info(args: argparse.Namespace) -> int:
 
     with Bag(args.bag) as bag:
         size = sum(f.stat().st_size for f in bag.path.iterdir() if f.is_file())
-        table = Table(title=f"{bag.path}: {bag.duration_s:.1f} s, {size / 1e6:.1f} MB", title_justify="left")
-        for heading in ("topic", "type", "messages", "per second", "used as"):
-            table.add_column(heading, justify="right" if heading in ("messages", "per second") else "left")
+        print(f"{bag.path}: {bag.duration_s:.1f} s, {size / 1e6:.1f} MB")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("topic", "type", "messages", "Hz", "used as"):
+            number = heading in ("messages", "Hz")
+            table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
         for topic in bag.topics:
             rate = topic.count / bag.duration_s if bag.duration_s else 0.0
-            used = " ".join((topic.role, topic.source)).strip() or "[dim]not used[/dim]"
-            table.add_row(topic.name, topic.msgtype, str(topic.count), f"{rate:.1f}", used)
+            used = topic.role if topic.source in ("", topic.role) else f"{topic.role} {topic.source}"
+            msgtype = topic.msgtype.replace("/msg/", "/")
+            table.add_row(topic.name, msgtype, str(topic.count), f"{rate:.1f}", used or "[dim]not used[/dim]")
     Console().print(table)
     return 0
 

@@ -87,10 +87,10 @@ def test_damaged_messages_are_refused_with_a_reason(tmp_path: Path) -> None:
 
 def test_the_command_line(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bag", "info", str(scene)]) == 0
-    assert "/microphone/audio" in capsys.readouterr().out
+    assert "microphone" in capsys.readouterr().out
     assert main(["bag", "cut", str(scene), str(tmp_path / "cut"), "--start", "5", "--duration", "4"]) == 0
     with Bag(tmp_path / "cut") as bag:
-        assert START_NS + 5 * SECOND_NS <= bag.start_ns
+        assert bag.start_ns >= START_NS + 5 * SECOND_NS
         assert bag.duration_s == pytest.approx(4.0, abs=0.1)
     assert main(["bag", "cut", str(scene), str(tmp_path / "cut")]) == 2
     assert "exists already" in capsys.readouterr().err
