@@ -1,0 +1,232 @@
+"""What Hessian-free steps buy: facts among repetitive background, recalled later from the fast weights alone.
+
+A stream of mini-batches of 64 tokens: two tokens each bind one of 128 keys to one of 8 values, the others repeat four
+background patterns with noise. Keys come round in random order, so after 64 updates every key is bound anew. A key
+alone is then put to `TTTLayer.recall`, and a linear head names its value (chance 0.125). Everything but the fast
+weights is meta-trained by going back through the updates of a segment of eight; `carry` keeps the fast weights
+across segments. No token memory, no long-span term, no positions: this is the fast weights by themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from salmonn_node.memory.fast_state import TTTState
+from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+
+HIDDEN, HEADS, INNER, MINI_BATCH = 64, 2, 64, 64
+KEYS, VALUES, PATTERNS, FACTS = 128, 8, 4, 2
+SEGMENT, BATCH, STEPS, LEARNING_RATE = 8, 8, 300, 1e-2
+# Young streams are many, old ones few but probed often: (streams, checkpoints in updates, probes, updates between them)
+YOUNG = (64, (8, 32, 64), 1, 0)
+OLD = (4, (160, 480, 1_600, 5_000, 10_000), 16, 8)
+AGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to update the fast weights and to train around it."""
+
+    name: str
+    optimizer: str
+    iterations: int = 1
+    rate: float = 1.0  # eta = rate * sigmoid(.)
+    decay: float = 0.01
+    carry: bool = True
+
+
+ARMS = (
+    Arm("static (control)", "static"),
+    *(Arm(f"SGD {rate:g}", "sgd", rate=rate) for rate in (0.01, 0.03, 0.1, 0.3)),
+    *(Arm(f"HF K={k}", "hf", iterations=k) for k in (1, 2, 4)),
+    Arm("HF K=2, no decay", "hf", iterations=2, decay=0.0),
+    Arm("HF K=2, no carry", "hf", iterations=2, carry=False),
+    Arm("damped K=8", "damped", iterations=8),
+)
+
+
+class FactStream:
+    """B streams of facts and background; knows what each key is bound to and since which update."""
+
+    def __init__(self, batch: int, seed: int) -> None:
+        self.random = torch.Generator().manual_seed(seed)
+        world = torch.Generator().manual_seed(7)  # the same keys, values and patterns for every seed
+        self.keys = 2 * F.normalize(torch.randn(KEYS, HIDDEN, generator=world), dim=-1) * HIDDEN**0.25
+        self.values = 2 * F.normalize(torch.randn(VALUES, HIDDEN, generator=world), dim=-1) * HIDDEN**0.25
+        self.patterns = 2 * F.normalize(torch.randn(PATTERNS, HIDDEN, generator=world), dim=-1) * HIDDEN**0.25
+        self.updates = 0
+        self.order = torch.empty(batch, 0, dtype=torch.int64)
+        self.bound = torch.zeros(batch, KEYS, dtype=torch.int64)
+        self.since = torch.full((batch, KEYS), -(10**9))
+
+    def mini_batch(self) -> Tensor:
+        """The next mini-batch of every stream: (B, 64, hidden)."""
+        batch = self.bound.shape[0]
+        if self.order.shape[1] == 0:
+            self.order = torch.rand(batch, KEYS, generator=self.random).argsort(-1)
+        keys, self.order = self.order[:, :FACTS], self.order[:, FACTS:]
+        values = torch.randint(VALUES, (batch, FACTS), generator=self.random)
+        self.updates += 1
+        self.bound.scatter_(1, keys, values)
+        self.since.scatter_(1, keys, self.updates)
+        tokens = self.patterns[torch.randint(PATTERNS, (batch, MINI_BATCH), generator=self.random)]
+        rows = torch.rand(batch, MINI_BATCH, generator=self.random).argsort(-1)[:, :FACTS, None].expand(-1, -1, HIDDEN)
+        tokens = tokens.scatter(1, rows, self.keys[keys] + self.values[values])
+        return tokens + 0.1 * torch.randn(tokens.shape, generator=self.random)
+
+    def ages(self) -> Tensor:
+        """Updates since each key was bound, counting the one that bound it: (B, KEYS)."""
+        return self.updates + 1 - self.since
+
+
+class Recall(nn.Module):
+    """The layer and the head that names a value."""
+
+    def __init__(self, arm: Arm) -> None:
+        super().__init__()
+        self.layer = TTTLayer(
+            TTTConfig(
+                hidden_size=HIDDEN,
+                num_heads=HEADS,
+                inner_size=INNER,
+                mini_batch=MINI_BATCH,
+                base_lr=arm.rate * HIDDEN / HEADS * MINI_BATCH,
+                lag_distance=0,
+                optimizer=arm.optimizer,  # type: ignore[arg-type]
+                cg_iterations=arm.iterations,
+                decay=arm.decay,
+                rotary=False,
+            )
+        )
+        with torch.no_grad():
+            self.layer.W1.normal_(std=0.2)
+            self.layer.W2.normal_(std=0.2)
+            # A key should look the same to wq alone as to wk beside its value: training starts from there.
+            for projection in (self.layer.wk, self.layer.wv, self.layer.wo):
+                nn.init.orthogonal_(projection.weight)
+                nn.init.zeros_(projection.bias)
+            self.layer.wq.load_state_dict(self.layer.wk.state_dict())
+        self.marker = nn.Parameter(torch.zeros(HIDDEN))
+        self.head = nn.Linear(HIDDEN, VALUES)
+
+    def observe(self, stream: FactStream, state: TTTState, updates: int) -> None:
+        """Advance all streams by so many updates."""
+        positions = torch.zeros(MINI_BATCH, 3, dtype=torch.int64)
+        for _ in range(updates):
+            self.layer.observe(stream.mini_batch(), positions, state)
+
+    def logits(self, stream: FactStream, state: TTTState, keys: Tensor) -> Tensor:
+        """Values recalled for keys (B, Q): (B, Q, VALUES)."""
+        return self.head(self.layer.recall(stream.keys[keys] + self.marker, state))
+
+
+def meta_train(arm: Arm, seed: int, steps: int) -> tuple[Recall, dict[str, float]]:
+    """Train through segments of eight updates; a stream starts afresh now and then even when weights are carried."""
+    torch.manual_seed(seed)
+    model, stream = Recall(arm), FactStream(BATCH, 1_000 + seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
+    state = model.layer.init_state(BATCH, differentiable=True)
+    skipped, began = 0, time.process_time()
+    for _ in range(steps):
+        state = _restart(model.layer.init_state(BATCH, differentiable=True), state.detach(), stream, arm.carry)
+        model.observe(stream, state, SEGMENT)
+        keys = stream.ages().argsort(dim=-1, stable=True)[:, : SEGMENT * FACTS]
+        loss = F.cross_entropy(model.logits(stream, state, keys).flatten(0, 1), stream.bound.gather(1, keys).flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if norm.isfinite():
+            optimizer.step()
+        else:
+            skipped += 1
+            state = model.layer.init_state(BATCH, differentiable=True)
+        schedule.step()
+    spent = time.process_time() - began
+    return model, {"train_loss": loss.item(), "train_s": spent, "step_ms": 1e3 * spent / steps, "skipped": skipped}
+
+
+def _restart(fresh: TTTState, carried: TTTState, stream: FactStream, carry: bool) -> TTTState:
+    """Fresh weights for every stream, or for one stream in ten when the others carry theirs on."""
+    if not carry:
+        return fresh
+    again = torch.rand(fresh.batch, generator=stream.random) < 0.1
+    for name in ("W1", "b1", "W2", "b2"):
+        new = getattr(fresh, name)
+        old = getattr(carried, name)
+        setattr(fresh, name, torch.where(again.view(-1, *[1] * (new.dim() - 1)), new, old))
+    fresh.damping = torch.where(again[:, None], fresh.damping, carried.damping)
+    return fresh
+
+
+@torch.no_grad()
+def evaluate(model: Recall, seed: int, updates: int) -> dict[str, object]:
+    """Accuracy by the age of a fact after n updates of streams that start afresh, for each checkpoint n."""
+    table: dict[str, dict[str, float]] = {}
+    for streams, checkpoints, probes, spacing in (YOUNG, OLD):
+        stream = FactStream(streams, 2_000 + seed)
+        state = model.layer.init_state(streams)
+        spent = 0.0
+        for checkpoint in (c for c in checkpoints if c <= updates):
+            right, ages = [], []
+            for probe in range(probes):
+                began = time.process_time()
+                model.observe(stream, state, checkpoint - stream.updates - spacing * (probes - 1 - probe))
+                spent += time.process_time() - began
+                keys = torch.arange(KEYS).expand(streams, -1)
+                right.append((model.logits(stream, state, keys).argmax(-1) == stream.bound).float())
+                ages.append(stream.ages())
+            table[str(checkpoint)] = _by_age(torch.stack(right), torch.stack(ages))
+            table[str(checkpoint)]["weight_norm"] = float(state.W1[0].norm())
+    return {"accuracy": table, "update_ms": 1e3 * spent / max(1, stream.updates), "eval_skipped": state.skipped}
+
+
+def _by_age(right: Tensor, ages: Tensor) -> dict[str, float]:
+    row = {"all": float(right[ages <= AGES[-1][1]].mean())}
+    for low, high in AGES:
+        inside = (ages >= low) & (ages <= high)
+        if inside.any():
+            row[f"{low}-{high}"] = float(right[inside].mean())
+    return row
+
+
+def inner_flops(arm: Arm) -> int:
+    """Floating-point operations of one update of the fast weights and its read-back, per token, projections left out."""
+    products = {"static": 2, "sgd": 7, "hf": 7 + 6 * arm.iterations, "damped": 9 + 6 * arm.iterations}[arm.optimizer]
+    return products * 2 * HIDDEN * INNER
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `salmonn bench recall`."""
+    parser.add_argument("--results", type=Path, default=Path("bench/out/recall.json"), help="resumed from and added to")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=STEPS, help="meta-training steps")
+    parser.add_argument("--updates", type=int, default=OLD[1][-1], help="length of the evaluated streams")
+    parser.add_argument("--arms", nargs="*", help="names of arms, as in the table; all by default")
+
+
+def run(args: argparse.Namespace) -> dict[str, object]:
+    """Run what the results file does not hold yet, seed by seed, and return all of it."""
+    results = json.loads(args.results.read_text()) if args.results.exists() else {}
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.seeds):
+        for arm in ARMS:
+            key = f"{arm.name} | seed {seed} | {args.steps} steps | {args.updates} updates"
+            if key in results or (args.arms and arm.name not in args.arms):
+                continue
+            model, training = meta_train(arm, seed, args.steps)
+            results[key] = {
+                **asdict(arm), "seed": seed, **training, "inner_flops_per_token": inner_flops(arm),
+                **evaluate(model, seed, args.updates),
+            }  # fmt: skip
+            args.results.write_text(json.dumps(results, indent=1))
+            print(f"{key}: {results[key]['accuracy']}", flush=True)
+    return results
