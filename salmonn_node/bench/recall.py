@@ -199,7 +199,7 @@ def _by_age(right: Tensor, ages: Tensor) -> dict[str, float]:
 
 
 def inner_flops(arm: Arm) -> int:
-    """Floating-point operations of one update of the fast weights and its read-back, per token, projections left out."""
+    """Operations of one update of the fast weights and its read-back, per token; projections are left out."""
     products = {"static": 2, "sgd": 7, "hf": 7 + 6 * arm.iterations, "damped": 9 + 6 * arm.iterations}[arm.optimizer]
     return products * 2 * HIDDEN * INNER
 

@@ -21,7 +21,9 @@ def network_problem(seed: int, heads: int = 4, norms: float = 1.5):
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
     D, inner, rows = 6, 6, 16
-    weights = InnerWeights(draw(1, heads, D, inner), draw(1, heads, 1, inner), draw(1, heads, inner, D), draw(1, heads, 1, D))
+    weights = InnerWeights(
+        draw(1, heads, D, inner), draw(1, heads, 1, inner), draw(1, heads, inner, D), draw(1, heads, 1, D)
+    )
     X = draw(1, heads, rows, D) * torch.exp(norms * draw(1, heads, rows, 1))
     at = inner_model.linearise(X, weights)
     goal = Objective(draw(1, heads, rows, D), None, torch.exp(norms * draw(1, heads, rows, 1)))

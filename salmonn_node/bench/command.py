@@ -1,0 +1,93 @@
+"""`salmonn bench NAME`: a table of benchmarks, each run with a stated number of threads, as tables and as JSON.
+
+A benchmark is a module with add_arguments(parser), run(args) -> dict of JSON values, and optionally
+tables(results) -> rich tables. Timings on a shared machine are noisy: modules report ratios within one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+# name -> (modules whose results stand under their last name, help)
+BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
+    "memory": (
+        ("salmonn_node.bench.ttt_layer", "salmonn_node.bench.token_memory"),
+        "throughput of the TTT layer and cost of a token-memory step",
+    ),
+    "recall": (("salmonn_node.bench.recall",), "what the fast weights recall, by update rule, age and stream length"),
+    "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
+    "ingest": (("salmonn_node.bench.ingest",), "how many frames a second the node takes in"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One sub-command per benchmark, and what all share."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    common.add_argument("--threads", type=int, help="threads of torch; the machine's default otherwise")
+    names = parser.add_subparsers(dest="benchmark", required=True, metavar="NAME")
+    for name, (modules, text) in BENCHMARKS.items():
+        present = _present(modules)
+        if not present:
+            continue
+        one = names.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        for module in present:
+            module.add_arguments(one)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one benchmark, print its tables, write its JSON."""
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    console = Console()
+    figures: dict[str, Any] = {"benchmark": args.benchmark, "machine": machine()}
+    for module in _present(BENCHMARKS[args.benchmark][0]):
+        results = module.run(args)
+        figures[module.__name__.rsplit(".", 1)[-1]] = results
+        for table in module.tables(results) if hasattr(module, "tables") else [plain_table(results)]:
+            console.print(table)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def plain_table(results: dict[str, Any]) -> Table:
+    """Names and values, for a benchmark without tables of its own."""
+    table = Table("figure", "value")
+    for name, value in results.items():
+        table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _present(modules: tuple[str, ...]) -> list[Any]:
+    """The modules that this version has; a module that is there but does not import is an error."""
+    present = []
+    for name in modules:
+        try:
+            present.append(importlib.import_module(name))
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+    return present
