@@ -328,7 +328,7 @@ class Observer:
             drops.update(source.drops)
         encode = sorted(intake.encode_s) or [0.0]
         visual, audio = intake.memory.configs
-        tokens = intake.memory.num_tokens
+        tokens = (len(intake.memory.kept("visual")[0]), len(intake.memory.kept("audio")[0]))
         return ObserverStatus(
             self.memory_id,
             self._session,
