@@ -1,0 +1,73 @@
+"""A stream as training data in one safetensors file: small frames, sound, and the truth of every second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from salmonn_node.world.stream import World, play
+from salmonn_node.world.truth import Truth
+from salmonn_node.world.truth_file import truth_from_json, truth_to_json
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One stream at model resolution.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8 RGB, one a second.
+        audio: (T, 16000) int16, or (T, 0) where the stream was made without sound.
+        truth: what each second showed and let hear.
+        seed: of the world.
+        dense: whether it was a dense one.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    audio: npt.NDArray[np.int16]
+    truth: Truth
+    seed: int
+    dense: bool
+
+    def sound(self, second: int) -> npt.NDArray[np.float32]:
+        """(16000,) float32 in -1..1."""
+        return self.audio[second].astype(np.float32) / 32767.0
+
+
+def make_shard(world: World, width: int, height: int, *, audio: bool = True, supersample: int = 2) -> Shard:
+    """Render a world, one frame a second; needs OpenGL."""
+    frames = np.empty((world.seconds, height, width, 3), np.uint8)
+    sound = np.empty((world.seconds, 16_000 if audio else 0), np.int16)
+    moments = []
+    with world.camera(width, height, supersample) as camera:
+        for k, second in enumerate(play(world, camera, audio=audio)):
+            frames[k] = second.frames[0]
+            if audio:
+                sound[k] = np.rint(second.audio * 32767)
+            moments.append(second.moment)
+    return Shard(frames, sound, world.truth(moments), world.seed, world.dense)
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write one file; equal shards give equal bytes."""
+    metadata = {"truth": truth_to_json(shard.truth), "seed": str(shard.seed), "dense": str(int(shard.dense))}
+    save_file({"frames": shard.frames, "audio": shard.audio}, str(path), metadata)
+
+
+def read_shard(path: Path) -> Shard:
+    """Read one file; needs neither OpenGL nor MuJoCo.
+
+    Raises:
+        ValueError: it is a safetensors file, but not a shard.
+    """
+    with safe_open(str(path), framework="numpy") as file:
+        metadata = file.metadata() or {}
+        if "truth" not in metadata:
+            raise ValueError(f"{path} is not a shard of the world: it carries no truth")
+        frames, audio = file.get_tensor("frames"), file.get_tensor("audio")
+    truth = truth_from_json(metadata["truth"])
+    return Shard(frames, audio, truth, int(metadata["seed"]), metadata["dense"] == "1")
