@@ -1,0 +1,145 @@
+"""One bag through one memory: every observation in recorded order, every question at its stamp in stream time.
+
+The observer and the answerer are those of the live node; the observer works inline, so that the result depends on the
+recording alone. There are no deadlines: an answer takes as long as the machine needs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from salmonn_node.replay.answer_file import Answered
+from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.stream.answers import Answer, ErrorCode, Question
+from salmonn_node.stream.observations import SECOND_NS
+
+
+class InlineObserver(Protocol):
+    """What a replay needs of `observer.Observer` with `inline=True`."""
+
+    def submit(self, observation: Any) -> Any:
+        """Take in one observation before returning."""
+
+    def drain(self) -> None:
+        """Finish what is under way."""
+
+
+class Answering(Protocol):
+    """What a replay needs of `answering.Answerer`."""
+
+    def ask(self, question: Question, *, deadline: float, cancel: threading.Event) -> Answer:
+        """Answer one question; never raises."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a replay is.
+
+    Attributes:
+        stream_s: stream time since the first observation, in seconds.
+        wall_s: seconds of wall time since the start.
+        observations, answered: counts so far.
+    """
+
+    stream_s: float
+    wall_s: float
+    observations: int
+    answered: int
+
+    @property
+    def speed(self) -> float:
+        """Multiple of real time."""
+        return self.stream_s / self.wall_s if self.wall_s > 0 else math.nan
+
+
+@dataclass
+class ReplayRun:
+    """A replay, its answers and its timings.
+
+    Attributes:
+        observer, answerer: the live node's, the observer inline.
+        questions: asked in the order of `ask_ns`, ties by id.
+        known: answers of an earlier, interrupted run by question id; they are not asked again.
+        want_thumbnails: whether evidence carries pictures.
+        answers: in the order in which they were asked.
+        timings: question id -> seconds.
+        late: question id -> seconds by which it lies behind the end of the stream (asked at its end).
+        interrupted: whether `should_stop` ended the run.
+    """
+
+    observer: InlineObserver
+    answerer: Answering
+    questions: Sequence[QuestionRecord]
+    known: Mapping[str, Answered] = field(default_factory=dict)
+    want_thumbnails: bool = False
+    answers: list[Answered] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    late: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+    ingest_s: float = 0.0
+    start_ns: int = 0
+    end_ns: int = 0
+
+    def run(
+        self,
+        stream: Iterable[tuple[int, Any]],
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Answered]:
+        """Replay `stream`, pairs of (recorded time, observation); yields each answer as it comes.
+
+        A question is asked once everything recorded up to its stamp has been taken in, and reads nothing later.
+        """
+        waiting = sorted(self.questions, key=lambda record: (record.ask_ns, record.id))
+        began = time.perf_counter()
+        answering_s, observations, reported = 0.0, 0, 0.0
+        for recorded_ns, observation in stream:
+            if should_stop():
+                self.interrupted = True
+                break
+            if not observations:
+                self.start_ns = recorded_ns
+            while waiting and waiting[0].ask_ns < recorded_ns:
+                asked = time.perf_counter()
+                yield self._ask(waiting.pop(0))
+                answering_s += time.perf_counter() - asked
+            self.observer.submit(observation)
+            observations += 1
+            self.end_ns = max(self.end_ns, recorded_ns)
+            now = time.perf_counter()
+            if now - reported > 0.1:
+                reported = now
+                on_progress(self._progress(now - began, observations))
+        self.observer.drain()
+        self.ingest_s = time.perf_counter() - began - answering_s
+        while waiting and not self.interrupted:
+            if should_stop():
+                self.interrupted = True
+                break
+            record = waiting.pop(0)
+            if record.ask_ns > self.end_ns:
+                self.late[record.id] = (record.ask_ns - self.end_ns) / SECOND_NS
+            yield self._ask(record)
+        on_progress(self._progress(time.perf_counter() - began, observations))
+
+    def _progress(self, wall_s: float, observations: int) -> Progress:
+        return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers))
+
+    def _ask(self, record: QuestionRecord) -> Answered:
+        answered = self.known.get(record.id)
+        if answered is None:
+            question = replace(record.question(), want_thumbnails=self.want_thumbnails)
+            started = time.perf_counter()
+            try:
+                answer = self.answerer.ask(question, deadline=math.inf, cancel=threading.Event())
+            except Exception as error:  # one broken answer must not lose the other questions' scores
+                answer = Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")
+            self.timings[record.id] = time.perf_counter() - started
+            answered = Answered(record.id, record.stream, answer)
+        self.answers.append(answered)
+        return answered
