@@ -25,8 +25,8 @@ class InlineObserver(Protocol):
     def submit(self, observation: Any) -> Any:
         """Take in one observation before returning."""
 
-    def drain(self) -> None:
-        """Finish what is under way."""
+    def finish(self) -> None:
+        """Take in what still waits: the end of the recording."""
 
 
 class Answering(Protocol):
@@ -115,7 +115,7 @@ class ReplayRun:
             if now - reported > 0.1:
                 reported = now
                 on_progress(self._progress(now - began, observations))
-        self.observer.drain()
+        self.observer.finish()
         self.ingest_s = time.perf_counter() - began - answering_s
         while waiting and not self.interrupted:
             if should_stop():
