@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a replay: scores, arms, plots, timeline of the memory, each question and its evidence.
+"""One self-contained HTML page of a replay: scores, arms, plots, timeline of the memory, questions and their evidence.
 
 The page needs no network: plotly's script stands inside it. All text is escaped by Jinja2.
 """

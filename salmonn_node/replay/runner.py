@@ -22,6 +22,8 @@ from salmonn_node.stream.observations import SECOND_NS
 class InlineObserver(Protocol):
     """What a replay needs of `observer.Observer` with `inline=True`."""
 
+    memory: Any
+
     def submit(self, observation: Any) -> Any:
         """Take in one observation before returning."""
 
@@ -44,12 +46,14 @@ class Progress:
         stream_s: stream time since the first observation, in seconds.
         wall_s: seconds of wall time since the start.
         observations, answered: counts so far.
+        tokens: tokens in memory, of both modalities.
     """
 
     stream_s: float
     wall_s: float
     observations: int
     answered: int
+    tokens: int
 
     @property
     def speed(self) -> float:
@@ -128,7 +132,8 @@ class ReplayRun:
         on_progress(self._progress(time.perf_counter() - began, observations))
 
     def _progress(self, wall_s: float, observations: int) -> Progress:
-        return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers))
+        tokens = sum(self.observer.memory.num_tokens)
+        return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers), tokens)
 
     def _ask(self, record: QuestionRecord) -> Answered:
         answered = self.known.get(record.id)

@@ -1,0 +1,237 @@
+"""One bag through one arm, as a job: answers and timings on disk as they come, so that an interrupted one resumes.
+
+A job that was interrupted keeps its answers. Run again with the same settings it takes the recording in anew (the
+memory is a function of the recording) and asks only what is missing; other settings start afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from salmonn_node.replay.answer_file import Answered, read_answers, to_line, write_answers
+from salmonn_node.replay.bag_stream import BagStream
+from salmonn_node.replay.network import build
+from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.replay.runner import Progress, ReplayRun
+from salmonn_node.replay.video_stream import VideoStream, is_video
+from salmonn_node.stream.observations import SECOND_NS
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """What a job's answers depend on, besides the recording and the questions.
+
+    Attributes:
+        checkpoint: name of a bundled checkpoint or a folder.
+        arm: how the memory is kept, a name of `arms.ARMS`; "default" is the checkpoint's own.
+        prefill: "exact" or "cached"; empty is the checkpoint's own.
+        cameras, microphones, pose, map_id: topics and map, found by type when left out.
+        frame_rate_hz: frames looked at per second and camera.
+    """
+
+    checkpoint: str = "tiny"
+    arm: str = "default"
+    prefill: str = ""
+    cameras: tuple[str, ...] = ()
+    microphones: tuple[str, ...] = ()
+    pose: str | None = None
+    map_id: str = ""
+    frame_rate_hz: float = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording, its questions, the settings, and the folder for what comes of it."""
+
+    recording: Path
+    questions: tuple[QuestionRecord, ...]
+    settings: JobSettings
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The recording's name."""
+        return self.recording.stem if self.recording.is_file() else self.recording.name
+
+    def key(self) -> str:
+        """What the answers of an earlier run must have been made with to be used again."""
+        record = {
+            "settings": asdict(self.settings),
+            "recording": [str(self.recording.resolve()), _stamps(self.recording)],
+            "questions": [q.model_dump_json() for q in self.questions],
+        }
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class JobResult:
+    """What came of a job.
+
+    Attributes:
+        answers: in the order asked.
+        kept: question id -> whether some evidence was still in memory when the stream ended, where that was measured.
+        facts: figures of the run: speed, memory, checkpoint; none of them in answers.jsonl.
+        timeline: (seconds since the start, kept tokens) of the memory at the end, by ten bins or more.
+        notes: what was dropped, skipped, cut.
+        start_ns: stamp of the first observation.
+    """
+
+    name: str
+    arm: str
+    answers: list[Answered] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    timeline: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    notes: list[str] = field(default_factory=list)
+    start_ns: int = 0
+    interrupted: bool = False
+    error: str = ""
+
+
+def run_job(
+    job: Job,
+    on_progress: Callable[[Progress, float], None] = lambda progress, duration_s: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> JobResult:
+    """Run a job; a recording that cannot be read gives a result with `error`, never an exception.
+
+    Args:
+        job: what to run.
+        on_progress: called with the progress and the recording's length in seconds.
+        should_stop: asked between observations; answers given so far stay on disk.
+    """
+    result = JobResult(job.name, job.settings.arm)
+    try:
+        _run(job, result, on_progress, should_stop)
+    except (ValueError, RuntimeError) as error:
+        result.error = str(error)
+    return result
+
+
+def _run(
+    job: Job,
+    result: JobResult,
+    on_progress: Callable[[Progress, float], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    settings = job.settings
+    stream, duration_s = _open(job)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
+    known: dict[str, Answered] = {}
+    if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == job.key():
+        known = {answered.id: answered for answered in read_answers(answers_file)}
+    key_file.write_text(json.dumps({"key": job.key(), "settings": asdict(settings)}, indent=1))
+    observer, answerer = build(settings.checkpoint, settings.arm, settings.prefill, settings.frame_rate_hz)
+    run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
+    try:
+        with answers_file.open("w", encoding="utf-8") as file:
+            for answered in run.run(stream, lambda p: on_progress(p, duration_s), should_stop):
+                file.write(to_line(answered) + "\n")
+                file.flush()
+                _save_pictures(job.folder / "evidence", answered)
+    finally:
+        if isinstance(stream, BagStream):
+            stream.close()
+    if run.interrupted:
+        # What an earlier run had answered beyond this point stays known.
+        kept = {a.id: a for a in run.answers} | {k: v for k, v in known.items()}
+        write_answers(answers_file, [kept[q.id] for q in _in_order(job.questions) if q.id in kept])
+    _describe(job, run, observer, stream, known, result)
+    (job.folder / "timings.json").write_text(
+        json.dumps({"answer_s": run.timings, "ingest_s": run.ingest_s, **result.facts}, indent=1)
+    )
+
+
+def _open(job: Job) -> tuple[BagStream | VideoStream, float]:
+    settings = job.settings
+    if is_video(job.recording):
+        video = VideoStream(job.recording)
+        return video, video.duration_s
+    bag = BagStream(
+        job.recording,
+        cameras=settings.cameras,
+        microphones=settings.microphones,
+        pose=settings.pose,
+        map_id=settings.map_id,
+    )
+    return bag, bag.duration_s
+
+
+def _describe(
+    job: Job,
+    run: ReplayRun,
+    observer: Any,
+    stream: BagStream | VideoStream,
+    known: dict[str, Answered],
+    result: JobResult,
+) -> None:
+    """Fill in what the report says of the run."""
+    status, checkpoint = observer.status(), observer.model.checkpoint
+    stream_s = (run.end_ns - run.start_ns) / SECOND_NS
+    result.answers, result.timings, result.start_ns = run.answers, run.timings, run.start_ns
+    result.interrupted = run.interrupted
+    result.timeline = _timeline(observer.view(), run.start_ns, run.end_ns)
+    result.facts = {
+        "checkpoint": checkpoint.name,
+        "trained": checkpoint.trained,
+        "stream_s": stream_s,
+        "speed": stream_s / run.ingest_s if run.ingest_s else None,
+        "frames": status.frames,
+        "audio_s": status.audio_s,
+        "poses": status.poses,
+        "tokens": list(status.tokens),
+        "budgets": list(status.budgets),
+        "drops": status.drops,
+    }
+    result.notes = list(stream.report.notes) if isinstance(stream, BagStream) else []
+    if isinstance(stream, VideoStream) and not stream.has_audio:
+        result.notes.append("no sound in this video: only pictures are replayed")
+    if isinstance(stream, BagStream):
+        result.notes += [f"{topic}: ignored, {reason}" for topic, reason in stream.topics.ignored.items()]
+        result.notes += [f"{count} messages dropped: {why}" for why, count in sorted(stream.report.dropped.items())]
+    result.notes += [f"{count} observations dropped: {why}" for why, count in sorted(status.drops.items())]
+    result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
+    if known:
+        result.notes.append(f"{len(known)} answers are those of an earlier, interrupted run")
+
+
+def _timeline(view: Any, start_ns: int, end_ns: int, bins: int = 60) -> tuple[list[float], list[float]]:
+    """Kept tokens over stream time."""
+    seconds = max(1.0, (end_ns - start_ns) / SECOND_NS)
+    counts = [0.0] * bins
+    for stamp_ns in view.stamp_ns.tolist():
+        at = int((stamp_ns - start_ns) / SECOND_NS / seconds * bins)
+        counts[min(max(at, 0), bins - 1)] += 1
+    return [(i + 0.5) * seconds / bins for i in range(bins)], counts
+
+
+def _in_order(questions: tuple[QuestionRecord, ...]) -> list[QuestionRecord]:
+    return sorted(questions, key=lambda record: (record.ask_ns, record.id))
+
+
+def _save_pictures(folder: Path, answered: Answered) -> None:
+    """Evidence pictures beside the answers; the file name comes from the position, never from a question's id."""
+    for number, piece in enumerate(answered.answer.evidence):
+        if piece.thumbnail:
+            folder.mkdir(exist_ok=True)
+            digest = hashlib.sha256(answered.id.encode()).hexdigest()[:12]
+            (folder / f"{digest}-{number}.jpg").write_bytes(piece.thumbnail)
+
+
+def pictures(folder: Path, question_id: str, count: int) -> list[bytes]:
+    """The saved evidence pictures of an answer, empty bytes where there is none."""
+    digest = hashlib.sha256(question_id.encode()).hexdigest()[:12]
+    files = [folder / "evidence" / f"{digest}-{number}.jpg" for number in range(count)]
+    return [file.read_bytes() if file.exists() else b"" for file in files]
+
+
+def _stamps(path: Path) -> list[list[object]]:
+    """Name, size and time of change of a recording's files."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
