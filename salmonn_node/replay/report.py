@@ -194,7 +194,11 @@ def _plots(data: ReportData) -> list[dict[str, Any]]:
                     },
                 }
             )
-        plots.append(_figure(title, traces, "", "accuracy", [0, 1.02]))
+        figure = _figure(title, traces, "", "accuracy", [0, 1.02])
+        # Arms may lack a bin, and plotly orders categories by first appearance.
+        bins = {name: float(name.split("-")[0]) for scores in data.arms.values() for name in scores[table]}
+        figure["layout"]["xaxis"] |= {"categoryorder": "array", "categoryarray": sorted(bins, key=bins.__getitem__)}
+        plots.append(figure)
     curve = data.scores["calibration"]["curve"]
     if curve:
         traces = [
