@@ -59,6 +59,8 @@ setup(
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
         "world": ["mujoco", "espeakng-loader"],
         "report": ["Jinja2", "plotly"],
+        "video": ["av"],
+        "ray": ["ray"],
     },
     zip_safe=False,
     maintainer="The salmonn_node developers",

@@ -1,4 +1,4 @@
-"""A rosbag as a stream of observations, and what it contains; MCAP or SQLite, no ROS installation needed."""
+"""What a rosbag contains, and its messages as bytes; MCAP or SQLite, no ROS installation needed."""
 
 from __future__ import annotations
 
@@ -10,22 +10,9 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader
 
-from salmonn_node.messages import MessageError, audio_chunk, audio_format, image_frame, pose_from_message
 from salmonn_node.messages.bag_types import bag_typestore
-from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
-
-IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
-SOUNDS = (
-    "salmonn_interfaces/msg/AudioChunk",
-    "audio_common_msgs/msg/AudioStamped",
-    "audio_common_msgs/msg/AudioDataStamped",
-)
-POSES = (
-    "nav_msgs/msg/Odometry",
-    "geometry_msgs/msg/PoseStamped",
-    "geometry_msgs/msg/PoseWithCovarianceStamped",
-)
-AUDIO_INFO = "audio_common_msgs/msg/AudioInfo"
+from salmonn_node.replay.topics import role_of
+from salmonn_node.stream.observations import SECOND_NS
 
 
 @dataclass(frozen=True)
@@ -44,14 +31,6 @@ class Topic:
     count: int
     role: str
     source: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A message that could not be made an observation of, and why."""
-
-    source: str
-    reason: str
 
 
 class Bag:
@@ -96,7 +75,7 @@ class Bag:
         """All topics, by name."""
         found = []
         for connection in self._reader.connections:
-            role, source = _role(connection.topic, connection.msgtype)
+            role, source = role_of(connection.topic, connection.msgtype)
             found.append(Topic(connection.topic, connection.msgtype, connection.msgcount, role, source))
         return sorted(found, key=lambda topic: topic.name)
 
@@ -105,43 +84,3 @@ class Bag:
         window: dict[str, Any] = {"start": start_ns or None, "stop": stop_ns or None}
         for connection, log_ns, data in self._reader.messages(**window):
             yield connection.topic, connection.msgtype, log_ns, data
-
-    def observations(
-        self, start_ns: int = 0, stop_ns: int = 0, *, map_id: str = ""
-    ) -> Iterator[tuple[int, EncodedFrame | AudioChunk | Pose | Refused]]:
-        """Log time and observation of each message that the memory has a use for, in order of log time."""
-        wanted = [c for c in self._reader.connections if _role(c.topic, c.msgtype)[0] or c.msgtype == AUDIO_INFO]
-        formats: dict[str, Any] = {}
-        window: dict[str, Any] = {"start": start_ns or None, "stop": stop_ns or None}
-        for connection, log_ns, data in self._reader.messages(wanted, **window) if wanted else ():
-            role, source = _role(connection.topic, connection.msgtype)
-            try:
-                message = self._reader.deserialize(data, connection.msgtype)
-                if connection.msgtype == AUDIO_INFO:
-                    formats[_stem(connection.topic)] = audio_format(message)
-                    continue
-                if role == "camera":
-                    yield log_ns, image_frame(message, source)
-                elif role == "microphone":
-                    yield log_ns, audio_chunk(message, source, formats.get(_stem(connection.topic)))
-                else:
-                    yield log_ns, pose_from_message(message, map_id)
-            except MessageError as error:
-                yield log_ns, Refused(source or role, error.reason)
-
-
-def _role(topic: str, msgtype: str) -> tuple[str, str]:
-    """Role and source name of a topic: `/front/image/compressed` is camera `front`."""
-    parts = [part for part in topic.split("/") if part]
-    if msgtype in IMAGES:
-        ends = {"image", "compressed", "image_raw", "image_color", "image_rect", "image_rect_color"}
-        names = [part for part in parts if part not in ends]
-        return "camera", "_".join(names) or "camera"
-    if msgtype in SOUNDS:
-        names = [part for part in parts if part not in {"audio", "audio_stamped"}]
-        return "microphone", "_".join(names) or "microphone"
-    return ("pose", "") if msgtype in POSES else ("", "")
-
-
-def _stem(topic: str) -> str:
-    return topic.rsplit("/", 1)[0]

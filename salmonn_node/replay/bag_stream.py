@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 
 from salmonn_node.messages import (
     AudioFormat,
@@ -23,6 +22,7 @@ from salmonn_node.messages import (
     image_frame,
     pose_from_message,
 )
+from salmonn_node.messages.bag_types import bag_typestore
 from salmonn_node.replay.mcap_salvage import needs_salvage, salvage
 from salmonn_node.replay.topics import AUDIO_INFO_TYPE, TopicChoice, choose_topics
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
@@ -178,9 +178,9 @@ class BagStream:
 
 
 def _open(path: Path, named: Path) -> AnyReader:
-    """Open a bag; types without a definition of their own are those of Jazzy."""
+    """Open a bag; types without a definition of their own are those of Jazzy and salmonn_interfaces."""
     try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        reader = AnyReader([path], default_typestore=bag_typestore())
         reader.open()
     except Exception as error:  # rosbags lets errors of its storages through, such as sqlite3's
         raise BagError(f"{named}: cannot be read as a bag: {error}") from None

@@ -10,7 +10,6 @@ AUDIO_TYPES = (
     "salmonn_interfaces/msg/AudioChunk",
     "audio_common_msgs/msg/AudioStamped",
     "audio_common_msgs/msg/AudioDataStamped",
-    "audio_common_msgs/msg/AudioData",
 )
 # In order of preference: a map pose beats odometry, a covariance beats none.
 POSE_TYPES = (
@@ -39,12 +38,19 @@ class TopicChoice:
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def source_name(topic: str) -> str:
-    """The name of a topic's sensor: its namespace (`/front/image/compressed` -> `front`), else the topic itself."""
+# Endings of a topic that say what is sent, not who sends it.
+_IMAGE_ENDS = {"image", "compressed", "image_raw", "image_color", "image_rect", "image_rect_color"}
+_AUDIO_ENDS = {"audio", "audio_stamped"}
+
+
+def role_of(topic: str, msgtype: str) -> tuple[str, str]:
+    """Role (camera, microphone, pose, or "") and sensor of a topic: `/front/image/compressed` is camera `front`."""
     parts = [part for part in topic.split("/") if part]
-    while len(parts) > 1 and parts[-1] in {"image", "image_raw", "image_rect", "compressed", "audio", "audio_data"}:
-        parts.pop()
-    return "/".join(parts) or topic
+    if msgtype in IMAGE_TYPES:
+        return "camera", "_".join(part for part in parts if part not in _IMAGE_ENDS) or "camera"
+    if msgtype in AUDIO_TYPES:
+        return "microphone", "_".join(part for part in parts if part not in _AUDIO_ENDS) or "microphone"
+    return ("pose", "") if msgtype in POSE_TYPES else ("", "")
 
 
 def choose_topics(
@@ -70,8 +76,8 @@ def choose_topics(
     if missing:
         raise ValueError(f"no such topic in the bag: {', '.join(missing)}; it has: {', '.join(sorted(topics))}")
     ignored: dict[str, str] = {}
-    chosen_cameras = _by_source(cameras or _of_types(topics, IMAGE_TYPES), ignored)
-    chosen_microphones = _by_source(microphones or _of_types(topics, AUDIO_TYPES), ignored)
+    chosen_cameras = _by_source(topics, cameras or _of_types(topics, IMAGE_TYPES), ignored)
+    chosen_microphones = _by_source(topics, microphones or _of_types(topics, AUDIO_TYPES), ignored)
     poses = [pose] if pose else [] if pose == "" else list(_of_types(topics, POSE_TYPES))
     for extra in poses[1:]:
         ignored[extra] = f"another pose topic is used: {poses[0]}"
@@ -87,11 +93,11 @@ def _of_types(topics: Mapping[str, str], types: Iterable[str]) -> list[str]:
     return [topic for msgtype in types for topic in sorted(topics) if topics[topic] == msgtype]
 
 
-def _by_source(topics: Iterable[str], ignored: dict[str, str]) -> dict[str, str]:
+def _by_source(topics: Mapping[str, str], wanted: Iterable[str], ignored: dict[str, str]) -> dict[str, str]:
     """Name each topic's sensor; the first topic of a sensor is used, later ones are noted as ignored."""
     chosen: dict[str, str] = {}
-    for topic in topics:
-        name = source_name(topic)
+    for topic in wanted:
+        name = role_of(topic, topics[topic])[1] or topic
         if name in chosen:
             ignored[topic] = f"the same sensor is read from {chosen[name]}"
         else:

@@ -9,21 +9,19 @@ from typing import Any
 import cv2
 import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import get_types_from_msg
 
 from salmonn_node.messages import RosbagsTypes, pose_to_message
+from salmonn_node.messages.bag_types import bag_typestore
 from salmonn_node.messages.base import header_message
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
 START_NS = 1_000 * SECOND_NS
-INTERFACES = Path(__file__).parents[2] / "salmonn_interfaces" / "msg"
 
 
 def typestore() -> Any:
-    """Jazzy's types and the project's own sound message."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    text = (INTERFACES / "AudioChunk.msg").read_text()
-    store.register(get_types_from_msg(text, "salmonn_interfaces/msg/AudioChunk"))
+    """The project's types and one that nobody knows."""
+    store = bag_typestore.__wrapped__()
     store.register(get_types_from_msg("int32 value", "strange_msgs/msg/Thing"))
     return store
 
