@@ -163,10 +163,6 @@ class TokenMemory:
             self._view = (self._version, weakref.ref(cached))
         return cached
 
-    def table(self) -> Tensor:
-        """(n, 11) int64, what is known of each token (`discard_rules.TABLE`) without its features: a cheap look."""
-        return self._tokens.table()
-
     def forget_similarities(self) -> None:
         """Have the next step compute every similarity anew, as if nothing were remembered; the same tokens stay."""
         self._tokens.forget_measures()
