@@ -1,0 +1,82 @@
+"""Start the memory node, configured and activated; `ros2 launch ... --show-args` explains each argument."""
+
+from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
+from launch.conditions import IfCondition
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchDescription
+
+ARGUMENTS = {
+    "name": ("salmonn", "Name of the node; services and status topics lie under it."),
+    "namespace": ("", "Namespace of the node and of its input topics."),
+    "params_file": (
+        PathJoinSubstitution([FindPackageShare("salmonn_node"), "config", "tiny.yaml"]),
+        "Parameters of the node; its top-level key must be the node's name or /**.",
+    ),
+    "use_sim_time": ("false", "Take the time from /clock, as with a bag or a simulation."),
+    "autostart": ("true", "Configure and activate at once; false leaves that to a lifecycle manager."),
+    "log_level": ("info", "debug, info, warn or error."),
+    "camera_image": ("camera/image", "Topic of the camera `camera` (sensor_msgs/Image)."),
+    "camera_image_compressed": ("camera/image/compressed", "The same with image_transport: compressed."),
+    "camera_info": ("camera/camera_info", "Its camera_info."),
+    "microphone_audio": ("microphone/audio", "Topic of the microphone `microphone`."),
+    "microphone_audio_info": ("microphone/audio_info", "Its AudioInfo (ros-drivers' audio_common only)."),
+    "pose": ("pose", "Topic of the robot's pose, of the type that parameter pose_type names."),
+}
+REMAPPINGS = {
+    "camera/image": "camera_image",
+    "camera/image/compressed": "camera_image_compressed",
+    "camera/camera_info": "camera_info",
+    "microphone/audio": "microphone_audio",
+    "microphone/audio_info": "microphone_audio_info",
+    "pose": "pose",
+}
+
+
+def generate_launch_description():
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in ARGUMENTS.items()
+    ]
+    node = LifecycleNode(
+        package="salmonn_node",
+        executable="memory_node",
+        name=LaunchConfiguration("name"),
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[LaunchConfiguration("params_file"), {"use_sim_time": LaunchConfiguration("use_sim_time")}],
+        remappings=[(topic, LaunchConfiguration(argument)) for topic, argument in REMAPPINGS.items()],
+        arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        # A snapshot on the way out may take longer than launch's 5 s.
+        sigterm_timeout="20",
+        sigkill_timeout="20",
+    )
+    autostart = IfCondition(LaunchConfiguration("autostart"))
+    configure = EmitEvent(
+        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE),
+        condition=autostart,
+    )
+    activate = RegisterEventHandler(
+        OnStateTransition(
+            target_lifecycle_node=node,
+            start_state="configuring",
+            goal_state="inactive",
+            entities=[
+                LogInfo(msg="configured, activating"),
+                EmitEvent(
+                    event=ChangeState(
+                        lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE
+                    )
+                ),
+            ],
+        ),
+        condition=autostart,
+    )
+    # The handler must be there before the event that it waits for.
+    return LaunchDescription([*arguments, activate, node, configure])

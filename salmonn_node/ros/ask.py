@@ -1,0 +1,107 @@
+"""`salmonn ask "where is the red box?"`: one question to a running node, the typed answer as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import enum
+import json
+import math
+import sys
+from typing import Any
+
+import numpy as np
+
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
+from salmonn_node.stream.observations import SECOND_NS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `salmonn ask`."""
+    parser.add_argument("text", help="the question")
+    kinds = [kind.name.lower() for kind in AnswerType]
+    parser.add_argument("--type", choices=kinds, default="any", help="kind of answer wanted (default: any)")
+    parser.add_argument("--choice", action="append", default=[], help="an option of a choice question; repeat")
+    parser.add_argument("--after", type=float, default=0.0, help="start of the window, seconds (0: start of memory)")
+    parser.add_argument("--before", type=float, default=0.0, help="end of the window, seconds (0: now)")
+    parser.add_argument("--source", action="append", default=[], help="a camera or microphone to read; repeat")
+    parser.add_argument("--frame", default="", help="frame for poses (default: as observed)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait (default: 10)")
+    parser.add_argument("--node", default="salmonn", help="name of the node (default: salmonn)")
+    parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and print; 0 when there is an answer, 1 when it was not observed or is ambiguous, 2 on an error."""
+    import rclpy
+
+    from salmonn_node.ros.client import Memory
+
+    rclpy.init()
+    node = rclpy.create_node("salmonn_ask")
+    try:
+        answer = Memory(node, args.node).ask(
+            args.text,
+            answer_type=AnswerType[args.type.upper()],
+            choices=args.choice,
+            after_ns=round(args.after * SECOND_NS),
+            before_ns=round(args.before * SECOND_NS),
+            sources=args.source,
+            target_frame=args.frame,
+            timeout_s=args.timeout,
+            on_text=None if args.json or not sys.stderr.isatty() else _show_partial,
+        )
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+    print(json.dumps(_plain(answer), indent=2) if args.json else describe(answer))
+    if answer.error_code != ErrorCode.NONE:
+        return 2
+    return 0 if answer.outcome == Outcome.ANSWERED else 1
+
+
+def describe(answer: Answer) -> str:
+    """The answer in a few lines for a person."""
+    if answer.error_code != ErrorCode.NONE:
+        return f"{answer.error_code.name}: {answer.error_msg}"
+    lines = [answer.text or "(no text)", f"  outcome     {answer.outcome.name}, {answer.answer_type.name}"]
+    if answer.answer_type == AnswerType.BINARY:
+        lines.append(f"  binary      {'yes' if answer.binary else 'no'}")
+    if answer.answer_type == AnswerType.CHOICE:
+        lines.append(f"  choice      {answer.choice_index}")
+    if answer.answer_type == AnswerType.COUNT:
+        lines.append(f"  count       {answer.count}")
+    if answer.pose is not None:
+        x, y, z = answer.pose.position
+        frame = answer.pose.frame_id + (f" of {answer.map_id}" if answer.map_id else "")
+        lines.append(f"  position    {x:.2f} {y:.2f} {z:.2f} m in {frame} ({answer.pose_kind.name})")
+    if answer.event is not None:
+        lines.append(f"  event       {answer.event.start_ns / 1e9:.2f} .. {answer.event.end_ns / 1e9:.2f} s")
+    if not math.isnan(answer.confidence):
+        lines.append(f"  confidence  {answer.confidence:.2f}")
+    for item in answer.evidence:
+        span = f"{item.interval.start_ns / 1e9:.2f} .. {item.interval.end_ns / 1e9:.2f} s"
+        lines.append(f"  evidence    {item.source} ({item.modality}) {span}, weight {item.score:.2f}")
+    lines.append(f"  latency     {answer.latency_s:.3f} s")
+    return "\n".join(lines)
+
+
+def _show_partial(text: str) -> None:
+    print(f"\r{text[-100:]}", end="\r", file=sys.stderr, flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON's types: names for enumerations, lists for arrays, null for NaN, lengths for pictures."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, bytes):
+        return {"bytes": len(value)}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return value

@@ -1,0 +1,185 @@
+"""For planners: ask the memory in one line, with the answer as a plain value."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
+
+from salmonn_interfaces.action import Ask
+from salmonn_interfaces.srv import ClearMemory, Query
+from salmonn_node.messages import RosTypes, answer_from_message, question_to_message
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
+
+# The node replies by the deadline; the way there and back takes a little more.
+REPLY_SLACK_S = 1.0
+
+
+class Memory:
+    """A salmonn node, as a planner sees it.
+
+    Works whether or not `node` is being spun: a node without an executor is spun here while a call waits.
+
+        memory = Memory(node)
+        answer = memory.ask("where is the red box?", answer_type=AnswerType.POSITION, timeout_s=5.0)
+        if answer.error_code == ErrorCode.NONE and answer.outcome == Outcome.ANSWERED:
+            go_to(answer.pose)
+
+    Args:
+        node: any node of the caller.
+        server: name of the salmonn node.
+    """
+
+    def __init__(self, node: Node, server: str = "salmonn") -> None:
+        self._node = node
+        self._types = RosTypes()
+        group = ReentrantCallbackGroup()
+        self._query = node.create_client(Query, f"{server}/query", callback_group=group)
+        self._clear = node.create_client(ClearMemory, f"{server}/clear_memory", callback_group=group)
+        self._change_state = node.create_client(ChangeState, f"{server}/change_state", callback_group=group)
+        self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)
+        self._ask = ActionClient(node, Ask, f"{server}/ask", callback_group=group)
+        self._server = server
+        # One for all calls: a future remembers the executor that it was made under.
+        self._own = SingleThreadedExecutor(context=node.context)
+
+    def ask(
+        self,
+        text: str,
+        *,
+        answer_type: AnswerType = AnswerType.ANY,
+        choices: Sequence[str] = (),
+        after_ns: int = 0,
+        before_ns: int = 0,
+        sources: Sequence[str] = (),
+        target_frame: str = "",
+        timeout_s: float = 5.0,
+        max_evidence: int = 0,
+        want_thumbnails: bool = False,
+        on_text: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Answer:
+        """Ask and wait; the fields are those of Question. Never later than `timeout_s` and a second.
+
+        Nothing is raised for what a robot meets every day: a missing node, a late or a canceled answer are Answers
+        with NOT_ACTIVE, TIMEOUT and CANCELED. With `on_text` or `cancel` the action is used, else the service.
+        """
+        question = Question(
+            text,
+            answer_type,
+            tuple(choices),
+            after_ns,
+            before_ns,
+            tuple(sources),
+            target_frame,
+            timeout_s,
+            max_evidence,
+            want_thumbnails,
+        )
+        message = question_to_message(self._types, question)
+        deadline = time.monotonic() + timeout_s
+        if on_text is None and cancel is None:
+            return self._ask_service(message, deadline)
+        return self._ask_action(message, deadline, on_text or (lambda _: None), cancel or threading.Event())
+
+    def clear(self, timeout_s: float = 5.0) -> str:
+        """Forget everything; returns the new memory's id. Raises RuntimeError when the node refuses or is absent."""
+        response = self._call(self._clear, ClearMemory.Request(confirm=True), timeout_s)
+        if response is None or response.error_code:
+            raise RuntimeError(response.error_msg if response else f"{self._server} does not answer")
+        return str(response.memory_id)
+
+    def state(self, timeout_s: float = 5.0) -> str:
+        """Lifecycle state of the node ("active", ...), or "absent"."""
+        response = self._call(self._get_state, GetState.Request(), timeout_s)
+        return str(response.current_state.label) if response is not None else "absent"
+
+    def startup(self, timeout_s: float = 120.0) -> None:
+        """Configure and activate the node, whichever of the two is missing. Raises RuntimeError when it does not."""
+        deadline = time.monotonic() + timeout_s
+        for state, transition in (
+            ("unconfigured", Transition.TRANSITION_CONFIGURE),
+            ("inactive", Transition.TRANSITION_ACTIVATE),
+        ):
+            if self.state(deadline - time.monotonic()) == state:
+                self.change_state(transition, deadline - time.monotonic())
+        found = self.state(deadline - time.monotonic())
+        if found != "active":
+            raise RuntimeError(f"{self._server} is {found}, not active; /diagnostics says why")
+
+    def change_state(self, transition: int, timeout_s: float = 120.0) -> bool:
+        """Request a lifecycle transition (lifecycle_msgs/Transition); whether it succeeded."""
+        request = ChangeState.Request(transition=Transition(id=transition))
+        response = self._call(self._change_state, request, timeout_s)
+        return response is not None and bool(response.success)
+
+    # -- waiting --------------------------------------------------------------------------------------------------
+
+    def _ask_service(self, message: Any, deadline: float) -> Answer:
+        timeout_s = deadline + REPLY_SLACK_S - time.monotonic()
+        response = self._call(self._query, Query.Request(question=message), timeout_s)
+        return answer_from_message(response.answer) if response is not None else self._missing(self._query)
+
+    def _ask_action(
+        self, message: Any, deadline: float, on_text: Callable[[str], None], cancel: threading.Event
+    ) -> Answer:
+        if not self._ask.wait_for_server(max(0.0, deadline - time.monotonic())):
+            return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no action server {self._server}/ask")
+        last = ""
+
+        def feedback(msg: Any) -> None:
+            nonlocal last
+            if msg.feedback.partial_text != last:
+                last = msg.feedback.partial_text
+                on_text(last)
+
+        late = Answer(error_code=ErrorCode.TIMEOUT, error_msg="no reply from the node")
+        goal = self._wait(self._ask.send_goal_async(Ask.Goal(question=message), feedback), deadline)
+        if goal is None or not goal.accepted:
+            return late
+        done = goal.get_result_async()
+        while not done.done() and time.monotonic() < deadline + REPLY_SLACK_S:
+            if cancel.is_set():
+                self._wait(goal.cancel_goal_async(), deadline + REPLY_SLACK_S)
+                break
+            self._wait(done, min(deadline + REPLY_SLACK_S, time.monotonic() + 0.05))
+        result = self._wait(done, deadline + REPLY_SLACK_S)
+        return answer_from_message(result.result.answer) if result is not None else late
+
+    def _missing(self, client: Any) -> Answer:
+        if client.service_is_ready():
+            return Answer(error_code=ErrorCode.TIMEOUT, error_msg="no reply from the node")
+        return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no service {client.srv_name}")
+
+    def _call(self, client: Any, request: Any, timeout_s: float) -> Any:
+        deadline = time.monotonic() + timeout_s
+        if not client.wait_for_service(max(0.0, timeout_s)):
+            return None
+        future = client.call_async(request)
+        response = self._wait(future, deadline)
+        if response is None:
+            client.remove_pending_request(future)
+        return response
+
+    def _wait(self, future: Future, deadline: float) -> Any:
+        """Result of a future, None at the deadline (time.monotonic)."""
+        if future.done():
+            return future.result()
+        if self._node.executor is None:
+            self._own.add_node(self._node)
+        if self._node.executor is self._own:
+            self._own.spin_until_future_complete(future, max(0.0, deadline - time.monotonic()))
+        else:
+            done = threading.Event()
+            future.add_done_callback(lambda _: done.set())
+            done.wait(max(0.0, deadline - time.monotonic()))
+        return future.result() if future.done() else None

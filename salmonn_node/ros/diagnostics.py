@@ -1,0 +1,140 @@
+"""The node's health on /diagnostics: one status for each input, one for the memory, one for the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+
+from salmonn_node.ros.backend import Backend
+from salmonn_node.ros.inputs import Inputs
+from salmonn_node.ros.monitor import InputMonitor, InputReport
+from salmonn_node.ros.question_queue import QuestionQueue
+
+OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
+
+# Drops that are the node at work and no fault of anybody.
+BY_DESIGN = ("sampled_out",)
+SILENT_S = 3.0
+FAST_DDS_HINT = (
+    "large messages go missing: a best-effort publisher needs a larger Fast DDS segment "
+    "(config/fastdds_camera.xml), reliable QoS, or compressed images"
+)
+
+
+class Diagnostics:
+    """Makes and publishes the array; every refusal shows up here with its reason."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._seen: dict[str, dict[str, int]] = {}
+
+    def publish(
+        self, state: str, problem: str, backend: Backend | None, inputs: Inputs | None, questions: QuestionQueue | None
+    ) -> None:
+        """Publish what is known in this lifecycle state; `problem` says why the last transition failed."""
+        array = DiagnosticArray()
+        array.header.stamp = self._node.get_clock().now().to_msg()
+        level = ERROR if problem else OK
+        array.status = [self._status("node", level, problem or state, {"lifecycle_state": state})]
+        if backend is not None:
+            observed = backend.observer.status()
+            array.status.append(self._memory(backend, observed))
+            if inputs is not None:
+                for name, monitor in inputs.monitors.items():
+                    source = observed.sources.get(name)
+                    camera_info = inputs.camera_info.get(name)
+                    array.status.append(self._input(monitor, source, camera_info))
+        if questions is not None:
+            array.status.append(self._questions(questions))
+        self._publisher.publish(array)
+
+    def _status(self, name: str, level: bytes, message: str, values: dict[str, Any]) -> DiagnosticStatus:
+        pairs = [KeyValue(key=key, value=_text(value)) for key, value in values.items()]
+        full = f"{self._node.get_name()}: {name}"
+        return DiagnosticStatus(level=level, name=full, message=message, hardware_id="", values=pairs)
+
+    def _input(self, monitor: InputMonitor, source: Any, camera_info: Any) -> DiagnosticStatus:
+        report = monitor.report()
+        drops = dict(source.drops) if source is not None else {}
+        fresh = self._fresh_faults(monitor.name, drops)
+        level, message = _judge(report, fresh, monitor.last_error)
+        values: dict[str, Any] = {
+            "received": report.received,
+            "rate_hz": report.rate_hz,
+            "stamp_delay_s": report.delay_s,
+            "missing_share": report.missing_share,
+            "longest_stamp_gap_s": source.longest_gap_s if source is not None else 0.0,
+            "callback_p50_ms": report.callback_ms[0],
+            "callback_p99_ms": report.callback_ms[1],
+            "queued": source.queued if source is not None else 0,
+            "dropped": sum(drops.values()),
+        }
+        values |= {f"dropped.{reason}": count for reason, count in sorted(drops.items())}
+        if monitor.last_error:
+            values["last_error"] = monitor.last_error
+        if camera_info is not None:
+            values["camera_info"] = f"{camera_info.width}x{camera_info.height} fx={camera_info.k[0]:.1f}"
+        return self._status(f"input {monitor.name}", level, message, values)
+
+    def _fresh_faults(self, name: str, drops: dict[str, int]) -> list[str]:
+        """Reasons that have been counted since the last array, but for those that are by design."""
+        before, self._seen[name] = self._seen.get(name, {}), drops
+        return [r for r, count in drops.items() if r not in BY_DESIGN and count > before.get(r, 0)]
+
+    def _memory(self, backend: Backend, observed: Any) -> DiagnosticStatus:
+        values: dict[str, Any] = {
+            "memory_id": observed.memory_id,
+            "session": observed.session,
+            "frames": observed.frames,
+            "audio_s": observed.audio_s,
+            "poses": observed.poses,
+            "visual_tokens": f"{observed.tokens[0]}/{observed.budgets[0]}",
+            "audio_tokens": f"{observed.tokens[1]}/{observed.budgets[1]}",
+            "encode_p50_ms": observed.encode_ms[0],
+            "encode_max_ms": observed.encode_ms[1],
+            "checkpoint": backend.checkpoint_id,
+            "persistence": backend.persistence,
+        }
+        values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
+        values |= {f"dropped.{reason}": count for reason, count in sorted(observed.drops.items())}
+        for encoder, (name, reason) in backend.encoders.items():
+            values[f"{encoder}_backend"] = f"{name} ({reason})" if reason else name
+        fresh = self._fresh_faults("memory", observed.drops)
+        faults = [r for r in fresh if r in ("queue_full", "encode_failed")]
+        if faults:
+            return self._status("memory", WARN, "observations are lost: " + ", ".join(faults), values)
+        message = "" if backend.trained else "untrained weights: answers mean nothing"
+        return self._status("memory", OK, message, values)
+
+    def _questions(self, questions: QuestionQueue) -> DiagnosticStatus:
+        latencies = sorted(questions.latency_s) or [0.0]
+        values: dict[str, Any] = {"open": len(questions.open_tickets())}
+        values |= {f"replied.{outcome}": count for outcome, count in sorted(questions.counts.items())}
+        values["latency_p50_s"] = latencies[len(latencies) // 2]
+        values["latency_max_s"] = latencies[-1]
+        if questions.last_error:
+            values["last_error"] = questions.last_error
+        return self._status("questions", OK, "", values)
+
+
+def _judge(report: InputReport, fresh: Iterable[str], last_error: str) -> tuple[bytes, str]:
+    faults = list(fresh)
+    if faults:
+        return WARN, f"refused: {', '.join(faults)}" + (f" ({last_error})" if last_error else "")
+    if report.received == 0:
+        return STALE, last_error or "nothing received"
+    if report.silent_s > SILENT_S:
+        return STALE, f"silent for {report.silent_s:.0f} s"
+    if report.looks_like_fast_dds_drops:
+        return WARN, f"{report.missing_share:.0%} of the messages did not arrive; {FAST_DDS_HINT}"
+    if report.missing_share > 0.2:
+        return WARN, f"{report.missing_share:.0%} of the messages did not arrive"
+    return OK, ""
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

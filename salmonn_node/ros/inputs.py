@@ -1,0 +1,183 @@
+"""Topics into the observer: each callback checks, stamps, wraps and hands over; nothing is converted here."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from salmonn_node.messages import (
+    AudioFormat,
+    MessageError,
+    audio_chunk,
+    audio_format,
+    image_frame,
+    pose_from_message,
+    stamp_ns,
+)
+from salmonn_node.ros.monitor import InputMonitor
+from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
+
+POSE_TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
+POSE_SOURCE = "pose"
+AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
+
+
+class Sink(Protocol):
+    """Where observations go: the observer."""
+
+    def submit(self, observation: EncodedFrame | AudioChunk | Pose) -> str:
+        """Accept or refuse; returns what became of it."""
+
+    def refuse(self, source: str, reason: str) -> None:
+        """Count a message that could not be made an observation of."""
+
+
+class Inputs:
+    """The subscriptions of an active node.
+
+    Attributes:
+        monitors: what each topic looks like, by source name.
+        camera_info: the last CameraInfo of each camera.
+    """
+
+    def __init__(self, node: Node, parameters: NodeParameters, sink: Sink) -> None:
+        self._node = node
+        self._parameters = parameters
+        self._sink = sink
+        self._entities: list[Any] = []
+        self._audio_formats: dict[str, AudioFormat] = {}
+        self._untyped: dict[str, MutuallyExclusiveCallbackGroup] = {}
+        self.monitors: dict[str, InputMonitor] = {}
+        self.camera_info: dict[str, CameraInfo] = {}
+        for camera in parameters.cameras:
+            self._subscribe_camera(camera)
+        for microphone in parameters.microphones:
+            self._subscribe_microphone(microphone)
+        if parameters.pose_type != "none":
+            self.monitors[POSE_SOURCE] = InputMonitor(POSE_SOURCE)
+            qos = QoSProfile(depth=parameters.pose_depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+            convert = self._callback(POSE_SOURCE, lambda msg: pose_from_message(msg, parameters.map_id))
+            self._subscribe(POSE_TYPES[parameters.pose_type], "pose", convert, qos, MutuallyExclusiveCallbackGroup())
+
+    def close(self) -> None:
+        """Stop receiving."""
+        for subscription in self._entities:
+            self._node.destroy_subscription(subscription)
+        self._entities.clear()
+        self._untyped.clear()
+
+    def find_types(self) -> None:
+        """Subscribe to the sound topics whose type is "auto" and whose publisher has appeared; called now and then."""
+        if not self._untyped:
+            return
+        types = dict(self._node.get_topic_names_and_types())
+        for microphone in list(self._untyped):
+            topic = self._node.resolve_topic_name(f"{microphone}/audio")
+            if types.get(topic):
+                group = self._untyped.pop(microphone)
+                self._subscribe_sound(microphone, types[topic][0], group)
+
+    # -- subscriptions --------------------------------------------------------------------------------------------
+
+    def _subscribe(self, message_type: Any, topic: str, callback: Any, qos: QoSProfile, group: Any) -> None:
+        self._entities.append(self._node.create_subscription(message_type, topic, callback, qos, callback_group=group))
+
+    def _subscribe_camera(self, camera: str) -> None:
+        parameters = self._parameters
+        self.monitors[camera] = InputMonitor(camera, parameters.image_rate_hz)
+        # A group of its own: sources do not wait for each other, and one source's messages stay in order.
+        group = MutuallyExclusiveCallbackGroup()
+        compressed = parameters.image_transport == "compressed"
+        topic = f"{camera}/image/compressed" if compressed else f"{camera}/image"
+        qos = QoSProfile(depth=parameters.image_depth, reliability=_reliability(parameters.image_reliability))
+        callback = self._callback(camera, lambda msg: image_frame(msg, camera))
+        self._subscribe(CompressedImage if compressed else Image, topic, callback, qos, group)
+
+        def keep_info(msg: CameraInfo) -> None:
+            self.camera_info[camera] = msg
+
+        best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        self._subscribe(CameraInfo, f"{camera}/camera_info", keep_info, best_effort, group)
+
+    def _subscribe_microphone(self, microphone: str) -> None:
+        self.monitors[microphone] = InputMonitor(microphone)
+        group = MutuallyExclusiveCallbackGroup()
+        if self._parameters.audio_type == "auto":
+            self._untyped[microphone] = group
+            self.find_types()
+        else:
+            self._subscribe_sound(microphone, self._parameters.audio_type, group)
+
+    def _subscribe_sound(self, microphone: str, type_name: str, group: Any) -> None:
+        parameters = self._parameters
+        qos = QoSProfile(depth=parameters.audio_depth, reliability=_reliability(parameters.audio_reliability))
+        try:
+            message_type = _message_type(type_name)
+            if type_name == "audio_common_msgs/msg/AudioDataStamped":
+                self._subscribe_info(microphone, group)
+        except (ImportError, AttributeError, ValueError) as error:
+            self.monitors[microphone].last_error = f"cannot subscribe to type {type_name}: {error}"
+            self._node.get_logger().error(f"{microphone}/audio: {self.monitors[microphone].last_error}")
+            return
+        callback = self._callback(
+            microphone, lambda msg: audio_chunk(msg, microphone, self._audio_formats.get(microphone))
+        )
+        self._subscribe(message_type, f"{microphone}/audio", callback, qos, group)
+
+    def _subscribe_info(self, microphone: str, group: Any) -> None:
+        def keep_format(msg: Any) -> None:
+            try:
+                self._audio_formats[microphone] = audio_format(msg)
+            except MessageError as error:
+                self.monitors[microphone].last_error = str(error)
+                self._sink.refuse(microphone, error.reason)
+
+        # Latched by its publisher; a late joiner must ask for it.
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscribe(_message_type(AUDIO_INFO_TYPE), f"{microphone}/audio_info", keep_format, latched, group)
+
+    # -- the callback ---------------------------------------------------------------------------------------------
+
+    def _callback(self, source: str, convert: Callable[[Any], Any]) -> Callable[[Any], None]:
+        monitor = self.monitors[source]
+        clock = self._node.get_clock()
+
+        def callback(msg: Any) -> None:
+            started = time.perf_counter()
+            size = len(msg.data) if hasattr(msg, "data") else 0
+            monitor.arrived(stamp_ns(msg.header.stamp) if hasattr(msg, "header") else 0, clock.now().nanoseconds, size)
+            try:
+                self._sink.submit(convert(msg))
+            except MessageError as error:
+                monitor.last_error = str(error)
+                self._sink.refuse(source, error.reason)
+            except Exception as error:
+                # A message of a kind nobody thought of must not end the node; it is counted, and the log has it.
+                monitor.last_error = f"{type(error).__name__}: {error}"
+                self._sink.refuse(source, "unexpected_error")
+                self._node.get_logger().error(f"{source}: {monitor.last_error}", throttle_duration_sec=10.0)
+            monitor.callback_s.append(time.perf_counter() - started)
+
+        return callback
+
+
+def _reliability(name: str) -> QoSReliabilityPolicy:
+    return QoSReliabilityPolicy.RELIABLE if name == "reliable" else QoSReliabilityPolicy.BEST_EFFORT
+
+
+def _message_type(name: str) -> Any:
+    """Class of "package/msg/Type"; raises ImportError when the package is not installed."""
+    package, kind, cls = name.split("/")
+    if kind != "msg":
+        raise ValueError(f"{name} is no message type")
+    return getattr(importlib.import_module(f"{package}.msg"), cls)

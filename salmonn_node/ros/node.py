@@ -1,0 +1,265 @@
+"""The managed node: configure loads, activate listens and answers, deactivate stops listening, cleanup frees."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import rclpy
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import ClockChange, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
+
+from salmonn_node.ros import parameters as node_parameters
+from salmonn_node.ros.backend import Backend, build_backend
+from salmonn_node.ros.diagnostics import Diagnostics
+from salmonn_node.ros.inputs import Inputs
+from salmonn_node.ros.memory_services import MemoryServices
+from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.ros.query_server import Desk, QueryServer
+from salmonn_node.ros.question_queue import QuestionQueue, Ticket
+from salmonn_node.ros.status import StatusPublisher
+from salmonn_node.stream.answers import Answer, Question
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+# Inputs, services, timers and transitions each need a thread now and then; none of them works for long.
+EXECUTOR_THREADS = 4
+STATUS_PERIOD_S = 1.0
+
+
+Transition = Callable[["MemoryNode", LifecycleState], TransitionCallbackReturn]
+
+
+def _reported(transition: Transition) -> Transition:
+    """Log and keep what a transition raises; rclpy would turn it into ERROR without a word."""
+
+    @functools.wraps(transition)
+    def wrapper(self: MemoryNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(self, state)
+        except Exception as error:
+            self._problem = f"{transition.__name__} failed: {type(error).__name__}: {error}"
+            self.get_logger().error(traceback.format_exc())
+            return TransitionCallbackReturn.ERROR
+
+    return wrapper
+
+
+class MemoryNode(LifecycleNode):
+    """Sees and hears through topics, remembers, and answers questions.
+
+    Args:
+        name: node name.
+        build: makes the backend in configure.
+        arguments: for rclpy.Node, such as `parameter_overrides` and `cli_args`.
+    """
+
+    def __init__(
+        self,
+        name: str = "salmonn",
+        *,
+        build: Callable[[NodeParameters], Backend] = build_backend,
+        **arguments: object,
+    ) -> None:
+        super().__init__(name, **arguments)
+        self._build = build
+        self._backend: Backend | None = None
+        self._inputs: Inputs | None = None
+        self._questions: QuestionQueue | None = None
+        self._settings: NodeParameters | None = None
+        self._state = "unconfigured"
+        self._problem = ""
+        self._bad_parameters = node_parameters.declare(self)
+        self._diagnostics = Diagnostics(self)
+        self._status = StatusPublisher(self)
+        self._query_server = QueryServer(self, self._desk)
+        self._memory_services = MemoryServices(self, lambda: self._backend)
+        group = MutuallyExclusiveCallbackGroup()
+        steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
+        period_s = self.get_parameter("diagnostics_period_s").value
+        self.create_timer(period_s, self._on_diagnostics, callback_group=group, clock=steady)
+        self.create_timer(STATUS_PERIOD_S, self._on_status, callback_group=group, clock=steady)
+        # Without use_sim_time this hears of a wall clock that was set back, with it of a bag that starts again.
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1_000_000), on_clock_change=True)
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Check the parameters, load the network, restore the memory."""
+        try:
+            if self._bad_parameters:
+                raise ValueError("; ".join(self._bad_parameters))
+            self._settings = node_parameters.read(self)
+            self._backend = self._build(self._settings)
+        except Exception as error:
+            self._problem = f"cannot configure: {type(error).__name__}: {error}"
+            self.get_logger().error(self._problem)
+            if not isinstance(error, (ValueError, OSError)):
+                self.get_logger().error(traceback.format_exc())
+            self._free()
+            return FAILURE
+        self._problem = ""
+        self._state = "inactive"
+        if not self._backend.trained:
+            self.get_logger().warning(f"{self._backend.checkpoint_id}: untrained weights, answers mean nothing")
+        return SUCCESS
+
+    @_reported
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the queue for questions and subscribe."""
+        assert self._backend is not None
+        assert self._settings is not None
+        result = super().on_activate(state)
+        answerer = self._backend.answerer
+
+        def answer(ticket: Ticket) -> Answer:
+            return answerer.ask(
+                ticket.question,
+                deadline=ticket.deadline,
+                cancel=ticket.cancel,
+                on_text=ticket.on_text,
+                on_stage=ticket.tell_stage,
+            )
+
+        def ready(ticket: Ticket) -> bool:
+            return answerer.ready(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+
+        self._questions = QuestionQueue(answer, ready, max_questions=self._settings.max_questions)
+        self._inputs = Inputs(self, self._settings, self._backend.observer)
+        self._state = "active"
+        self._status.forget()
+        self._status.publish(self._backend)
+        return result
+
+    @_reported
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop listening, let what was heard sink in, flush."""
+        self._state = "inactive"
+        self._stop_listening("the node was deactivated")
+        if self._backend is not None:
+            self._backend.observer.drain()
+            self._status.publish(self._backend)
+            self._backend.flush()
+        return super().on_deactivate(state)
+
+    @_reported
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network and the memory."""
+        self._free()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Leave from any state as cleanly as from inactive."""
+        self.stop("the node shuts down")
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in a transition: free everything and be unconfigured again."""
+        self._problem = self._problem or f"a transition failed in state {state.label}"
+        self._stop_listening("the node failed")
+        self._free()
+        return SUCCESS
+
+    def stop(self, reason: str) -> None:
+        """Answer what is open with CANCELED, stop listening, flush and free; safe in any state, and twice."""
+        self._stop_listening(reason)
+        if self._backend is not None:
+            self._backend.flush()
+        self._free()
+        self._state = "finalized"
+
+    def _stop_listening(self, reason: str) -> None:
+        questions, self._questions = self._questions, None
+        if questions is not None:
+            questions.close(reason)
+        inputs, self._inputs = self._inputs, None
+        if inputs is not None:
+            inputs.close()
+
+    def _free(self) -> None:
+        backend, self._backend = self._backend, None
+        self._state = "unconfigured"
+        if backend is not None:
+            backend.close()
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    def _desk(self) -> Desk | str:
+        questions, settings = self._questions, self._settings
+        if questions is None or settings is None:
+            return f"the node is {self._state}, not active"
+        return questions, self._complete, self._timeout_s
+
+    def _complete(self, question: Question) -> Question:
+        """Fill in the node's defaults; raises MessageError for a source that is not one of its own."""
+        settings = self._settings
+        assert settings is not None
+        node_parameters.check_sources(settings, question.sources)
+        return replace(question, max_evidence=question.max_evidence or self.get_parameter("max_evidence").value)
+
+    def _timeout_s(self, question: Question) -> float:
+        wanted_s = question.timeout_s or self.get_parameter("default_timeout_s").value
+        return min(wanted_s, self.get_parameter("max_timeout_s").value)
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        backend = self._backend
+        if backend is None or jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE and jump.delta.nanoseconds >= 0:
+            return
+        self.get_logger().warning(f"ROS time jumped by {jump.delta.nanoseconds / 1e9:.3f} s: a new session begins")
+        backend.observer.restart()
+
+    def _on_diagnostics(self) -> None:
+        inputs = self._inputs
+        if inputs is not None:
+            inputs.find_types()
+        self._diagnostics.publish(self._state, self._problem, self._backend, inputs, self._questions)
+
+    def _on_status(self) -> None:
+        backend = self._backend
+        if backend is not None:
+            self._status.publish(backend)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM; open questions are answered CANCELED before it leaves."""
+    # rclpy's own handlers close the context at once, and nothing could be replied any more.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    executor = MultiThreadedExecutor(EXECUTOR_THREADS)
+    node = MemoryNode()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            try:
+                executor.spin()
+            finally:
+                stop.set()
+
+    spinner = threading.Thread(target=spin, name="executor", daemon=True)
+    spinner.start()
+    stop.wait()
+    node.stop("the node shuts down")
+    executor.shutdown(timeout_sec=2.0)
+    spinner.join(2.0)
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The node's parameters: name, default, range and meaning in one table, read and checked as a whole in configure."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from salmonn_node.messages import MessageError
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+STREAM_TYPES = ("auto", "salmonn_interfaces/msg/AudioChunk", "audio_common_msgs/msg/AudioStamped")
+STREAM_TYPES += ("audio_common_msgs/msg/AudioDataStamped",)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One parameter: default, meaning, closed range of a number or choices of a string, whether it may change later."""
+
+    default: Any
+    text: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    dynamic: bool = False
+
+
+ENTRIES: dict[str, _Entry] = {
+    "network": _Entry("tiny", "Built-in network configuration, used when `checkpoint` is empty: tiny is untrained."),
+    "checkpoint": _Entry("", "Directory of a checkpoint; empty: `network` with its built-in weights."),
+    "device": _Entry("auto", "Where the network runs; auto: cuda when there is one.", choices=("auto", "cpu", "cuda")),
+    "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
+    "engine_backend": _Entry(
+        "auto",
+        "What runs the encoders; auto: a built TensorRT engine that fits, else torch. A named one fails when absent.",
+        choices=("auto", "torch", "tensorrt", "tensorrt_rtx"),
+    ),
+    "engine_directory": _Entry("", "Where built engines lie; empty: $XDG_CACHE_HOME/salmonn_node/engines."),
+    "memory_directory": _Entry("", "Where memories lie; empty: $XDG_DATA_HOME/salmonn_node/memories."),
+    "memory_name": _Entry("default", "Name of the running memory: letters, digits, '-', '_'."),
+    "persistence": _Entry(True, "Keep the memory on disk: restore in configure, journal and snapshots while active."),
+    "snapshot_period_s": _Entry(300.0, "Seconds between snapshots.", 1.0, 86400.0),
+    "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image or <name>/image/compressed."),
+    "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
+    "image_transport": _Entry("raw", "Which image topic is subscribed to.", choices=("raw", "compressed")),
+    "image_reliability": _Entry("best_effort", "QoS of images.", choices=("best_effort", "reliable")),
+    "image_depth": _Entry(5, "QoS history depth of images.", 1, 100),
+    "image_rate_hz": _Entry(0.0, "Rate that the cameras should have, for diagnostics; 0: unknown.", 0.0, 1000.0),
+    "audio_type": _Entry("auto", "Message type of sound; auto: that of the topic's publisher.", choices=STREAM_TYPES),
+    "audio_reliability": _Entry("reliable", "QoS of sound.", choices=("best_effort", "reliable")),
+    "audio_depth": _Entry(100, "QoS history depth of sound; 100 chunks of 20 ms are 2 s.", 50, 1000),
+    "pose_type": _Entry(
+        "odometry",
+        "Message type of topic `pose`.",
+        choices=("none", "odometry", "pose", "pose_with_covariance"),
+    ),
+    "pose_depth": _Entry(50, "QoS history depth of poses.", 1, 1000),
+    "map_id": _Entry("", "Name of the map that poses are in; travels with each pose, evidence and answer."),
+    "base_frame": _Entry("base_link", "Frame of the robot that `pose` is the pose of."),
+    "frame_rate_hz": _Entry(1.0, "Images looked at per second and camera. The network was made for 1.", 0.1, 10.0),
+    "default_timeout_s": _Entry(5.0, "Deadline of a question that names none.", 0.05, 600.0, dynamic=True),
+    "max_timeout_s": _Entry(120.0, "Longer deadlines are cut to this.", 0.05, 3600.0, dynamic=True),
+    "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
+    "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
+    "max_new_tokens": _Entry(64, "Longest answer text, in tokens.", 1, 4096),
+    "seed": _Entry(0, "Seed of untrained weights.", 0, 2**31 - 1),
+    "diagnostics_period_s": _Entry(1.0, "Seconds between diagnostics.", 0.1, 60.0),
+}
+
+
+@dataclass(frozen=True)
+class NodeParameters:
+    """Checked values; the fields are the names of ENTRIES, directories are filled in, `mounts` by camera.
+
+    A mount is (x, y, z, roll, pitch, yaw) of the camera's optical frame in base_frame, metres and radians (REP-103),
+    or None when tf is to say it.
+    """
+
+    values: dict[str, Any]
+    mounts: dict[str, tuple[float, ...] | None]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def declare(node: Node) -> list[str]:
+    """Declare all parameters with descriptors; those that shape the node are read-only.
+
+    Returns:
+        What is wrong with values from outside: such a parameter has its default, and configure is to fail with this.
+    """
+    problems: list[str] = []
+
+    def declare_one(name: str, default: Any, descriptor: ParameterDescriptor) -> None:
+        try:
+            node.declare_parameter(name, default, descriptor)
+        except (InvalidParameterValueException, InvalidParameterTypeException) as error:
+            problems.append(f"{name}: {error}")
+            node.declare_parameter(name, default, descriptor, ignore_override=True)
+
+    for name, entry in ENTRIES.items():
+        declare_one(name, entry.default, _descriptor(entry))
+    for camera in node.get_parameter("cameras").value or []:
+        if NAME.fullmatch(camera) and not node.has_parameter(f"{camera}.mount"):
+            text = "Mount of the camera's optical frame in base_frame: x y z roll pitch yaw (m, rad); empty: from tf."
+            descriptor = ParameterDescriptor(description=text, read_only=True)
+            declare_one(f"{camera}.mount", Parameter.Type.DOUBLE_ARRAY, descriptor)
+    node.add_on_set_parameters_callback(_refuse_bad)
+    return problems
+
+
+def read(node: Node) -> NodeParameters:
+    """Read and check all parameters; raises ValueError naming the parameter and what it may be."""
+    values = {name: node.get_parameter(name).value for name in ENTRIES}
+    for name, entry in ENTRIES.items():
+        _check(name, entry, values[name])
+    # rclpy gives None for an empty list from a params file.
+    values["cameras"] = [c for c in values["cameras"] or [] if c]
+    values["microphones"] = [m for m in values["microphones"] or [] if m]
+    names = values["cameras"] + values["microphones"]
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"cameras and microphones need names of letters, digits and '_', got {name!r}")
+    if len(set(names)) != len(names) or "pose" in names:
+        raise ValueError(f"names of cameras and microphones must differ, and none is 'pose': {names}")
+    if not MEMORY_NAME.fullmatch(values["memory_name"]):
+        raise ValueError(f"memory_name must be letters, digits, '-' or '_', got {values['memory_name']!r}")
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    values["memory_directory"] = _directory(values["memory_directory"] or f"{data}/salmonn_node/memories")
+    values["engine_directory"] = _directory(values["engine_directory"] or f"{cache}/salmonn_node/engines")
+    return NodeParameters(values, {camera: _mount(node, camera) for camera in values["cameras"]})
+
+
+def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:
+    """Raise MessageError when a question names a camera or microphone that the node has not."""
+    known = [*parameters.cameras, *parameters.microphones]
+    unknown = [s[:40] for s in sources if s not in known]
+    if unknown:
+        raise MessageError("invalid_request", f"sources: {unknown} are not among {known}")
+
+
+def _descriptor(entry: _Entry) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=entry.text, read_only=not entry.dynamic)
+    if entry.choices:
+        descriptor.additional_constraints = "one of: " + ", ".join(entry.choices)
+    if entry.low is not None and isinstance(entry.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=float(entry.low), to_value=float(entry.high))]
+    elif entry.low is not None:
+        descriptor.integer_range = [IntegerRange(from_value=int(entry.low), to_value=int(entry.high), step=1)]
+    return descriptor
+
+
+def _check(name: str, entry: _Entry, value: Any) -> None:
+    if entry.choices and value not in entry.choices:
+        raise ValueError(f"{name} must be one of {', '.join(entry.choices)}, got {value!r}")
+    if entry.low is not None and not entry.low <= value <= entry.high:
+        raise ValueError(f"{name} must lie in {entry.low}..{entry.high}, got {value}")
+
+
+def _refuse_bad(parameters: list[Parameter]) -> SetParametersResult:
+    for parameter in parameters:
+        entry = ENTRIES.get(parameter.name)
+        if entry is not None:
+            try:
+                _check(parameter.name, entry, parameter.value)
+            except (ValueError, TypeError) as error:
+                return SetParametersResult(successful=False, reason=str(error))
+    return SetParametersResult(successful=True)
+
+
+def _directory(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _mount(node: Node, camera: str) -> tuple[float, ...] | None:
+    value = node.get_parameter_or(f"{camera}.mount", None)
+    numbers = tuple(float(v) for v in value.value) if value is not None and value.value else ()
+    if numbers and len(numbers) != 6:
+        raise ValueError(f"{camera}.mount needs 6 numbers (x y z roll pitch yaw), got {len(numbers)}")
+    return numbers or None
