@@ -31,7 +31,7 @@ setup(
     name=PACKAGE,
     version="0.1.0",
     packages=find_packages(include=["salmonn_node", "salmonn_node.*"]),
-    package_data={"salmonn_node": ["py.typed", "checkpoints/**/*", "replay/templates/*", "world/data/*"]},
+    package_data={"salmonn_node": ["py.typed", "checkpoints/**/*", "replay/templates/*", "world/data/**/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
@@ -57,7 +57,7 @@ setup(
         "test": ["pytest", "pytest-timeout", "hypothesis", "ruff==0.17.6", "mypy==2.4.1", "codespell==2.4.3"],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
-        "world": ["mujoco", "espeakng-loader"],
+        "world": ["mujoco==4.0.0", "espeakng-loader==0.2.4"],
         "report": ["Jinja2", "plotly"],
         "video": ["av"],
         "ray": ["ray"],

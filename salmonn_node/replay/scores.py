@@ -117,13 +117,15 @@ def _typed(record: QuestionRecord, answer: Answer) -> tuple[bool, float | None, 
 
 
 def abstains(record: QuestionRecord, answer: Answer) -> bool:
-    """Whether an answer claims no observation; "no" and 0 say the same where there is nothing to find."""
+    """Whether an answer claims no observation; "no", 0 and "nothing" say the same where there is nothing to find."""
     if answer.error_code != ErrorCode.NONE:
         return False
     if answer.outcome == Outcome.NOT_OBSERVED:
         return True
     if record.answerable or answer.outcome != Outcome.ANSWERED:
         return False
+    if record.answer_type == "TEXT":
+        return normalise(answer.text) in ("nothing", "none", "unknown", "not observed")
     return (record.answer_type == "BINARY" and not answer.binary) or (
         record.answer_type == "COUNT" and answer.count == 0
     )

@@ -43,6 +43,7 @@ def ask(
     times: Sequence[int] | None = None,
     instants: int = 24,
     kinds: Sequence[str] | None = None,
+    held_out_phrasings: bool | None = None,
 ) -> list[QuestionRecord]:
     """Draw questions about a stream, in order of the time they are asked.
 
@@ -54,11 +55,13 @@ def ask(
         times: seconds at which they are asked; drawn when not given.
         instants: how many different moments of asking; questions share them.
         kinds: only these.
+        held_out_phrasings: whether half of them are worded as in no training set; by the seed when not given.
     """
     rng = generator(seed, "questions")
     if times is None:
         times = ask_times(truth.seconds, min(instants, count), rng)
     held_out = is_held_out(seed)
+    reworded = held_out if held_out_phrasings is None else held_out_phrasings
     every = [*pairs(held_out), *(Thing(c, PERSON) for c in COLOURS)]
     per_time = np.bincount(np.arange(count) % len(times), minlength=len(times))
     kind_counts: Counter[str] = Counter()
@@ -88,7 +91,7 @@ def ask(
             kind_counts[kind] += 1
             bin_counts[kind, _age_bin(query, now)] += 1
             asked.add((query.template, tuple(query.words.items())))
-            records.append(_record(query, now, f"{name or seed}-{len(records):04d}", name, held_out, rng))
+            records.append(_record(query, now, f"{name or seed}-{len(records):04d}", name, reworded, rng))
     return records
 
 
@@ -98,8 +101,8 @@ def _near_misses(pool: list[Query]) -> list[Query]:
     return close or pool
 
 
-def _record(query: Query, now: int, ident: str, name: str, held_out: bool, rng: np.random.Generator) -> QuestionRecord:
-    text, phrasing = phrase(query.template, held_out, rng, **query.words)
+def _record(query: Query, now: int, ident: str, name: str, reworded: bool, rng: np.random.Generator) -> QuestionRecord:
+    text, phrasing = phrase(query.template, reworded, rng, **query.words)
     return QuestionRecord(
         id=ident,
         stream=name,

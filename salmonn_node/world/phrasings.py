@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 # query -> templates; {thing} is "red ball" or "person in red", {sound} is "the doorbell", {room}, {shape}, {shapes}
@@ -25,9 +27,9 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "The {shape} in the {room}: what colour was it?",
     ),
     "count_sound": (
-        "How many times did you hear {unit} last time?",
+        "How many {units} were there when you last heard {sound}?",
         "When you last heard {sound}, how many {units} were there?",
-        "How many {units} did you count last time?",
+        "How many {units} did you hear last time?",
         "Last time there was {sound}: how many {units}?",
     ),
     "count_things": (
@@ -165,4 +167,4 @@ def phrase(query: str, held_out: bool, rng: np.random.Generator, **words: str) -
     last = len(templates) - 1
     number = last if held_out and rng.random() < 0.5 else int(rng.integers(last))
     name = f"{'held_out:' if number == last else ''}{query}:{number}"
-    return templates[number].format(**words), name
+    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", templates[number].format(**words)), name

@@ -15,7 +15,7 @@ from salmonn_node.world.truth import START_NS, Episode, Index, Sound, Truth, fra
 THING_WORDS = (*COLOURS, *SHAPES, PERSON)
 SETTLE_S = 4  # a glimpse this soon after or before a clear look does not make "last" or "first" doubtful
 OBJECT_TOLERANCE_M = 1.0  # tighter than the robot's own: things stand 1.6 m before it
-UNITS = {"knock": ("a knock", "knocks"), "beep": ("a beep", "beeps"), "bark": ("a bark", "barks")}
+UNITS = {"knock": "knocks", "beep": "beeps", "bark": "barks"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def about_sounds(ix: Index, truth: Truth) -> Iterator[Query]:
             yield Query("how_long", "how_long_sound", words, "DURATION", long, here, snr_db=last.snr_db)
         if name in UNITS:
             count = Expected(count=last.repeats)
-            unit = words | {"unit": UNITS[name][0], "units": UNITS[name][1]}
+            unit = words | {"units": UNITS[name]}
             yield Query("count", "count_sound", unit, "COUNT", count, here, snr_db=last.snr_db)
         # At least two seconds of looking around the sound, with one and the same single thing in every frame.
         view = frames_between(truth, last.start_s - 0.5, max(last.end_s, last.start_s + 1.0))
@@ -207,7 +207,7 @@ def about_sounds(ix: Index, truth: Truth) -> Iterator[Query]:
         if SOUNDS[name].lasts:
             yield Query("how_long", "how_long_sound", words, "DURATION", near_miss=instead)
         if name in UNITS:
-            unit = words | {"unit": UNITS[name][0], "units": UNITS[name][1]}
+            unit = words | {"units": UNITS[name]}
             yield Query("count", "count_sound", unit, "COUNT", near_miss=instead)
 
 

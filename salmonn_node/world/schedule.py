@@ -69,7 +69,7 @@ class Event:
         what = self.thing.name if self.thing else ("door" if self.kind in ("opened", "shut") else "")
         if self.kind == "sound":
             times = f" x{self.repeats}" if self.repeats > 1 else ""
-            said = f"“{SPOKEN[self.sound]}” is said" if self.sound in SPOKEN else self.sound.replace("_", " ")
+            said = f"“{SPOKEN[self.sound]}” is said" if self.sound in SPOKEN else SOUNDS[self.sound].title
             return f"{said}{times} in the {self.room}"
         if self.kind.startswith("light"):
             return f"{self.room} light {'on' if self.kind == 'light_on' else 'off'}"

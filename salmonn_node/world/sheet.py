@@ -80,8 +80,7 @@ def contact_sheet(world: World, tiles: int = 24, max_events: int = 75) -> Image:
         x, y = (i % COLUMNS) * (TILE[0] + gap), (i // COLUMNS) * high
         grid[y : y + tile.shape[0], x : x + TILE[0]] = tile
     head = np.full((52, width, 3), _PAPER, np.uint8)
-    kind = "dense" if world.dense else "sparse"
-    text(head, f"Seed {world.seed}: {world.seconds / 60:.3g} minutes, {kind}", (0, 24), 0.75)
+    text(head, f"World {world.seed}: {clock(world.seconds)} minutes", (0, 24), 0.75)
     rooms = ", ".join(r.name for r in world.flat.rooms)
     text(head, f"{len(world.flat.rooms)} rooms: {rooms}; {len(world.events)} events", (0, 46), 0.45, _FAINT)
     events = world.events[:max_events]

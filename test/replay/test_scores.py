@@ -67,6 +67,7 @@ def test_only_abstaining_is_right_when_there_is_nothing(question: QuestionRecord
 def test_no_and_zero_abstain_only_where_there_is_nothing() -> None:
     assert judge(UNANSWERABLE[1], Answer(binary=False)).correct
     assert judge(UNANSWERABLE[2], Answer(count=0)).abstained
+    assert judge(UNANSWERABLE[0], Answer(text="Nothing.")).correct
     assert not judge(EVERY_TYPE[1], Answer(binary=False)).abstained
 
 
