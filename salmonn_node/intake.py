@@ -12,7 +12,7 @@ import numpy as np
 
 from salmonn_node.memory.evidence import EvidenceIndex, Moment, encode_thumbnail
 from salmonn_node.stream.audio_timeline import AudioTimeline
-from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame, Frame, Pose
+from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame, Frame, Interval, Pose
 from salmonn_node.stream.pose_track import PoseTrack
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TAKEN = "taken"
 ENCODE_HISTORY = 256
+UNSETTLED = 256  # moments whose pose may still become better known
 Recorder = Callable[[Frame | AudioSpan | Pose], None]
 
 
@@ -53,7 +54,8 @@ class Intake:
     track: PoseTrack = field(default_factory=PoseTrack)
     timelines: dict[str, AudioTimeline] = field(default_factory=dict)
     _last_pose: tuple[Pose, int] | None = None
-    _pictures: dict[str, bytes] = field(default_factory=dict)
+    _newest: dict[str, Moment] = field(default_factory=dict)
+    _unsettled: deque[Moment] = field(default_factory=lambda: deque(maxlen=UNSETTLED))
 
     def take(self, observation: Frame | EncodedFrame | AudioChunk | Pose) -> str:
         """Take one observation in; returns "taken" or the reason of the drop, which is counted."""
@@ -83,19 +85,30 @@ class Intake:
         self.track.clear()
         self.timelines.clear()
         self._last_pose = None
-        self._pictures.clear()
+        self._newest.clear()
+        self._unsettled.clear()
         self.frames = self.poses = 0
         self.audio_s = 0.0
 
-    def picture(self, source: str) -> bytes:
-        """JPEG thumbnail of the newest frame of a source, empty before the first."""
-        return self._pictures.get(source, b"")
+    def newest(self, source: str, stamp_ns: int) -> Moment | None:
+        """What is known of an observation that is not in the index yet, because its patch or window is not full.
+
+        Its token range is empty of meaning; picture and pose are given where they are known.
+        """
+        moment = self._newest.get(source)
+        if moment is None:
+            return None
+        picture = moment.thumbnail if moment.interval.start_ns == stamp_ns else b""
+        return replace(moment, interval=Interval(stamp_ns, stamp_ns), pose_id=self.pose_id(stamp_ns), thumbnail=picture)
 
     def _take_pose(self, pose: Pose) -> str:
         fate = self.track.add(pose)
         if fate == TAKEN:
             self.poses += 1
             self._record(pose)
+            while self._unsettled and self._unsettled[0].interval.start_ns <= pose.stamp_ns:
+                moment = self._unsettled.popleft()
+                self.evidence.add(replace(moment, pose_id=self.pose_id(moment.interval.start_ns)))
         return fate
 
     def _take_frame(self, frame: Frame | EncodedFrame) -> str:
@@ -109,7 +122,9 @@ class Intake:
             return "image_undecodable"
         self._record(frame)
         picture = encode_thumbnail(frame.image)
-        first, self._pictures[frame.source] = self._pictures.get(frame.source, picture), picture
+        first = self._newest[frame.source].thumbnail if frame.source in self._newest else picture
+        now = Interval(frame.stamp_ns, frame.stamp_ns)
+        self._newest[frame.source] = Moment("vision", 0, 1, now, frame.source, frame.frame_id, -1, picture)
         moments = self._timed(self.model.observe_frame, frame, self.pose_id(frame.stamp_ns))
         for moment in moments:
             # A temporal patch spans two frames: its picture is that of the first, as its stamp and pose are.
@@ -126,6 +141,8 @@ class Intake:
     def _hear(self, spans: list[AudioSpan]) -> None:
         for span in spans:
             self._record(span)
+            now = Interval(span.start_ns, span.end_ns)
+            self._newest[span.source] = Moment("audio", 0, 1, now, span.source, span.frame_id)
             for moment in self._timed(self.model.observe_audio, span):
                 self._keep(moment)
             self.audio_s += len(span.samples) / 16_000
@@ -138,18 +155,26 @@ class Intake:
         return list(moments or ())
 
     def _keep(self, moment: Moment, picture: bytes = b"") -> None:
-        pose_id = moment.pose_id if moment.pose_id >= 0 else self.pose_id(moment.interval.start_ns)
-        self.evidence.add(replace(moment, pose_id=pose_id, thumbnail=moment.thumbnail or picture))
+        """Put a moment in the index; its pose is looked up again when the poses around it have come."""
+        stamp_ns = moment.interval.start_ns
+        moment = replace(moment, pose_id=self.pose_id(stamp_ns), thumbnail=moment.thumbnail or picture)
+        self.evidence.add(moment)
+        if not self.track.settled(stamp_ns):
+            self._unsettled.append(moment)
 
     def pose_id(self, stamp_ns: int) -> int:
         """Id of the robot's pose at `stamp_ns` in the evidence index, stored at first use; -1 when unknown."""
         pose = self.track.at(stamp_ns)
         if pose is None:
             return -1
-        if self._last_pose is None or self._last_pose[0].stamp_ns != pose.stamp_ns:
+        if self._last_pose is None or not _same(self._last_pose[0], pose):
             self._last_pose = (pose, self.evidence.add_pose(pose))
         return self._last_pose[1]
 
     def _record(self, observation: Frame | AudioSpan | Pose) -> None:
         if self.record is not None:
             self.record(observation)
+
+
+def _same(one: Pose, other: Pose) -> bool:
+    return one.stamp_ns == other.stamp_ns and bool((one.position == other.position).all())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from salmonn_node.intake import TAKEN, Intake, Recorder
-from salmonn_node.memory.evidence import EvidenceIndex
+from salmonn_node.memory.evidence import EvidenceIndex, Moment
 from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Frame, Pose
 from salmonn_node.stream.session import SessionClock, StampFate
@@ -315,6 +315,11 @@ class Observer:
         """What a question over this window sees, with the provisional tail; later observations do not change it."""
         with self._memory:
             return self.model.view(self.intake.memory, after_ns, before_ns, sources)
+
+    def newest_moment(self, source: str, stamp_ns: int) -> Moment | None:
+        """What is known of an observation of `source` whose patch or window is not full yet; see Intake.newest."""
+        with self._memory:
+            return self.intake.newest(source, stamp_ns)
 
     def status(self) -> ObserverStatus:
         """Counters of this instant."""

@@ -155,6 +155,7 @@ class Answerer:
             observer.evidence,
             limit=question.max_evidence or self.max_evidence,
             pictures=question.want_thumbnails,
+            newest=observer.newest_moment,
         )
         text = generation.text.strip()
         answer = typed(question, replace(self._blank(), text=text, evidence=evidence), observer.model, view)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,17 @@ class _Stretch:
     peak_weight: float
     peak_token: int
     peak_pose: int
+    peak_ns: int
 
 
 def evidence_of(
-    weights: npt.NDArray[np.float64], view: MemoryView, index: EvidenceIndex, *, limit: int, pictures: bool
+    weights: npt.NDArray[np.float64],
+    view: MemoryView,
+    index: EvidenceIndex,
+    *,
+    limit: int,
+    pictures: bool,
+    newest: Callable[[str, int], Moment | None] = lambda source, stamp_ns: None,
 ) -> tuple[Evidence, ...]:
     """The heaviest stretches of the view, strongest first, at most `limit`.
 
@@ -51,6 +58,7 @@ def evidence_of(
         index: gives pose, sensor frame and picture of a stretch's heaviest moment.
         limit: at most so many stretches.
         pictures: whether evidence carries them.
+        newest: what is known of a source's observation that is not in the index yet.
     """
     total = float(weights.sum())
     if limit <= 0 or not np.isfinite(total) or total <= 0:
@@ -67,7 +75,7 @@ def evidence_of(
         chosen.append(moment)
         mass += moment.weight
     stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
-    return tuple(_evidence(stretch, total, index, pictures) for stretch in stretches)
+    return tuple(_evidence(stretch, total, index, pictures, newest) for stretch in stretches)
 
 
 def _moments(
@@ -82,9 +90,9 @@ def _moments(
         weight = float(weights[i])
         moment = found.get(key)
         if moment is None:
-            found[key] = _Stretch(
-                modality, sources[key[0]], key[1], int(last[i]) + extra_ns, weight, weight, int(index[i]), int(pose[i])
-            )
+            end_ns, token, place = int(last[i]) + extra_ns, int(index[i]), int(pose[i])
+            name = sources[key[0]]
+            found[key] = _Stretch(modality, name, key[1], end_ns, weight, weight, token, place, key[1])
         else:
             moment.weight += weight
             moment.end_ns = max(moment.end_ns, int(last[i]) + extra_ns)
@@ -106,14 +114,20 @@ def _joined(moments: list[_Stretch]) -> list[_Stretch]:
             last.weight += moment.weight
             if moment.peak_weight > last.peak_weight:
                 last.peak_weight = moment.peak_weight
-                last.peak_token, last.peak_pose = moment.peak_token, moment.peak_pose
+                last.peak_token, last.peak_pose, last.peak_ns = moment.peak_token, moment.peak_pose, moment.peak_ns
         else:
             stretches.append(moment)
     return stretches
 
 
-def _evidence(stretch: _Stretch, total: float, index: EvidenceIndex, pictures: bool) -> Evidence:
-    kept: Moment | None = index.of_tokens(stretch.modality, [stretch.peak_token])[0]
+def _evidence(
+    stretch: _Stretch,
+    total: float,
+    index: EvidenceIndex,
+    pictures: bool,
+    newest: Callable[[str, int], Moment | None],
+) -> Evidence:
+    kept = index.of_tokens(stretch.modality, [stretch.peak_token])[0] or newest(stretch.source, stretch.peak_ns)
     pose_id = kept.pose_id if kept is not None and kept.pose_id >= 0 else stretch.peak_pose
     end_ns = stretch.end_ns
     if kept is not None and stretch.modality == VISION:

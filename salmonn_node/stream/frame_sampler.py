@@ -14,7 +14,7 @@ class FrameFate(str, enum.Enum):
     """What the sampler decided about a frame; every value but TAKEN is a reason that is counted."""
 
     TAKEN = "taken"
-    SAMPLED_OUT = "sampled_out"
+    NOT_SAMPLED = "not_sampled"
     STAMP_ZERO = "stamp_zero"
     OUT_OF_ORDER = "stamp_out_of_order"
 
@@ -52,7 +52,7 @@ class FrameSampler:
         self._last_ns[source] = stamp_ns
         period = (stamp_ns - first_ns + slack_ns) // self.period_ns
         if period <= self._period[source]:
-            return FrameFate.SAMPLED_OUT
+            return FrameFate.NOT_SAMPLED
         self._period[source] = period
         return FrameFate.TAKEN
 
