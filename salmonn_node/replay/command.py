@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         return _refuse(console, str(error))
     for fault in faults:
-        console.print(f"[yellow]left out:[/] {fault}", highlight=False)
+        console.print(f"[yellow]left out:[/] {fault}", highlight=False, soft_wrap=True)
     if args.live:
         from salmonn_node.replay.live import run_live
 

@@ -205,7 +205,8 @@ def _timeline(view: Any, start_ns: int, end_ns: int, bins: int = 60) -> tuple[li
     """Kept tokens over stream time."""
     seconds = max(1.0, (end_ns - start_ns) / SECOND_NS)
     counts = [0.0] * bins
-    for stamp_ns in view.stamp_ns.tolist():
+    stamps = [batch.stamp_ns.tolist() for batch in (view.visual, view.audio) if batch is not None]
+    for stamp_ns in (stamp for batch in stamps for stamp in batch):
         at = int((stamp_ns - start_ns) / SECOND_NS / seconds * bins)
         counts[min(max(at, 0), bins - 1)] += 1
     return [(i + 0.5) * seconds / bins for i in range(bins)], counts

@@ -22,13 +22,14 @@ from salmonn_node.stream.observations import SECOND_NS
 class InlineObserver(Protocol):
     """What a replay needs of `observer.Observer` with `inline=True`."""
 
-    memory: Any
-
     def submit(self, observation: Any) -> Any:
         """Take in one observation before returning."""
 
     def finish(self) -> None:
         """Take in what still waits: the end of the recording."""
+
+    def status(self) -> Any:
+        """Counters; `tokens` are those kept, (visual, audio)."""
 
 
 class Answering(Protocol):
@@ -132,7 +133,7 @@ class ReplayRun:
         on_progress(self._progress(time.perf_counter() - began, observations))
 
     def _progress(self, wall_s: float, observations: int) -> Progress:
-        tokens = sum(self.observer.memory.num_tokens)
+        tokens = sum(self.observer.status().tokens)
         return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers), tokens)
 
     def _ask(self, record: QuestionRecord) -> Answered:

@@ -19,13 +19,15 @@ class CountingObserver:
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.finished = False
-        self.memory = SimpleNamespace(num_tokens=(0, 0))
 
     def submit(self, observation: int) -> None:
         self.taken.append(observation)
 
     def finish(self) -> None:
         self.finished = True
+
+    def status(self) -> SimpleNamespace:
+        return SimpleNamespace(tokens=(0, 0))
 
 
 class EchoAnswerer:
