@@ -1,0 +1,119 @@
+"""`salmonn replay` end to end on real bags with the bundled network: same bytes twice, resumes, gates, names faults."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from salmonn_node.cli import main
+from salmonn_node.replay.job import Job, JobSettings, run_job
+from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord, write_questions
+from salmonn_node.stream.observations import SECOND_NS
+
+sys.path.insert(0, str(Path(__file__).parent))
+from bags import START_NS, only_file, write_bag
+
+
+def records(seconds: list[float]) -> list[QuestionRecord]:
+    return [
+        QuestionRecord(
+            id=f"q{i}",
+            ask_ns=START_NS + round(second * SECOND_NS),
+            text="Did you see a light room?",
+            kind="existence",
+            answer_type="BINARY",
+            expected=Expected(binary=True),
+            evidence=(EvidenceInterval(start_ns=START_NS, end_ns=START_NS + SECOND_NS),),
+        )
+        for i, second in enumerate(seconds)
+    ]
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory) -> Path:
+    return write_bag(tmp_path_factory.mktemp("bags") / "walk", seconds=12)
+
+
+def replay(bag: Path, folder: Path, *more: str, questions: list[QuestionRecord] | None = None) -> int:
+    file = folder / "questions.jsonl"
+    folder.mkdir(exist_ok=True)
+    write_questions(file, questions or records([4.0, 11.5]))
+    return main(["replay", str(bag), "--questions", str(file), "--output", str(folder / "out"), *more])
+
+
+def test_the_same_recording_gives_the_same_bytes_and_a_gate(bag, tmp_path):
+    assert replay(bag, tmp_path / "one") == 0
+    assert replay(bag, tmp_path / "two", "--min-accuracy", "1.0") in (0, 1)
+    one, two = (tmp_path / name / "out" / "default" / "walk" / "answers.jsonl" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    scores = json.loads((tmp_path / "one" / "out" / "scores.json").read_text())
+    assert scores["default"]["all"]["n"] == 2
+    assert "Questions" in (tmp_path / "one" / "out" / "report.html").read_text()
+
+
+def test_an_interrupted_job_goes_on_where_it_was_with_the_same_bytes(bag, tmp_path):
+    questions = tuple(records([2.0, 6.0, 11.5]))
+    whole = run_job(Job(bag, questions, JobSettings(), tmp_path / "whole"))
+    job = Job(bag, questions, JobSettings(), tmp_path / "cut")
+    seen = []
+    first = run_job(job, lambda progress, _: seen.append(progress.answered), lambda: bool(seen) and seen[-1] >= 1)
+    assert first.interrupted
+    assert 1 <= len(first.answers) < 3
+    again = run_job(job)
+    assert not again.interrupted
+    assert any("of an earlier, interrupted run" in note for note in again.notes)
+    assert len(again.timings) == 3 - len(first.answers)
+    assert [a.id for a in again.answers] == [a.id for a in whole.answers]
+    assert (tmp_path / "whole" / "answers.jsonl").read_bytes() == (tmp_path / "cut" / "answers.jsonl").read_bytes()
+
+
+def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, capsys):
+    broken = tmp_path / "broken.mcap"
+    broken.write_bytes(b"no bag")
+    late = records([3.0, 4_000.0])
+    file = tmp_path / "questions.jsonl"
+    write_questions(file, late)
+    with file.open("a") as lines:
+        lines.write('{"id": "bad", "ask_ns": -1, "text": "?"}\n{oops\n')
+    code = main(["replay", str(bag), str(broken), "--questions", str(file), "--output", str(tmp_path / "out")])
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert code == 0
+    assert "questions.jsonl:3: ask_ns" in said
+    assert "questions.jsonl:4: not JSON" in said
+    assert "broken was not replayed" in said
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["default"]
+    assert scores["all"]["n"] == 4
+    assert scores["errors"] == {"NO_ANSWER": 2}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "behind the end of the stream" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--arms", "magic"], "unknown magic"),
+        (["--min-accuracy", "7"], "expected 0..1"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(bag, tmp_path, capsys, arguments, reason):
+    assert replay(bag, tmp_path / "x", *arguments) == 2
+    assert reason in capsys.readouterr().out
+
+
+def test_a_question_file_without_a_question_is_refused(bag, tmp_path, capsys):
+    file = tmp_path / "empty.jsonl"
+    file.write_text("\n")
+    assert main(["replay", str(bag), "--questions", str(file)]) == 2
+    assert "holds no question" in capsys.readouterr().out
+
+
+def test_a_truncated_bag_still_counts(bag, tmp_path):
+    cut = tmp_path / "walk.mcap"
+    cut.write_bytes(only_file(bag).read_bytes()[:-50])
+    result = run_job(Job(cut, tuple(records([11.5])), JobSettings(), tmp_path / "cut"))
+    assert not result.error
+    assert any("truncated" in note for note in result.notes)
+    assert len(result.answers) == 1
