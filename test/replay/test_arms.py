@@ -57,7 +57,7 @@ def test_bytes_are_those_of_a_real_state_and_of_real_tokens() -> None:
     place = torch.zeros(n)
     memory.append(TokenBatch(torch.zeros(n, 128), deepstack, numbers, numbers, numbers, place, place, numbers))
     view = memory.view()
-    held = view.z.nbytes + view.deepstack.nbytes + memory.table.nbytes
+    held = view.z.nbytes + view.deepstack.nbytes + memory.table().nbytes
     assert held == n * token_bytes(CONFIG)
 
 
