@@ -1,0 +1,259 @@
+"""From a tower to an entry of the cache: export, check the graph, build in a subprocess, check the plan, rename."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from salmonn_node.engines import machine, manifest, parity, reasons
+from salmonn_node.engines.backends import OnnxCpu, Plan
+from salmonn_node.engines.builder import peak_rss_mib
+from salmonn_node.engines.cache import EngineCache, Entry
+from salmonn_node.engines.export import export_onnx, graph_sha256, opset_for, widen
+from salmonn_node.engines.manifest import Fields, Manifest
+from salmonn_node.engines.reasons import EngineError, Reason
+from salmonn_node.engines.spec import DTYPES, EngineSpec, Flavour
+from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
+
+FrontEnd = Literal["onnx", "torch_tensorrt"]
+Say = Callable[[str], None]
+
+
+@dataclass
+class Request:
+    """One plan to build.
+
+    Attributes:
+        tower: VisionTower or AudioTower, any dtype; it is not changed.
+        model: the network's name.
+        grid: (rows, columns) for vision, None for audio.
+        dtype, flavour, front_end: see EngineSpec and `front_ends`.
+        real: frames or clips (name, tensor of the input's shape) that parity is tried on, besides noise.
+        seeds: how many noise inputs parity is tried on; 0 leaves the graph's check out, and the record says so.
+        workspace_mib: limit of the builder's GPU scratch memory; 0 leaves TensorRT's default.
+        force: build even if the entry is there.
+    """
+
+    tower: nn.Module
+    model: str
+    grid: tuple[int, int] | None
+    dtype: str = "bf16"
+    flavour: Flavour = "tensorrt"
+    front_end: FrontEnd = "onnx"
+    batch: int = 1
+    real: Sequence[tuple[str, Tensor]] = ()
+    seeds: int = parity.SEEDS
+    workspace_mib: int = 0
+    force: bool = False
+
+    def static(self, dtype: str) -> StaticVision | StaticAudio:
+        """The static wrapper around a copy of the tower in a dtype."""
+        tower = cast_copy(self.tower, DTYPES[dtype])
+        return StaticAudio(tower, self.batch) if self.grid is None else StaticVision(tower, self.grid, self.batch)
+
+
+@dataclass
+class Built:
+    """What a build gave: the entry, whether it was there before, and seconds and MiB by step."""
+
+    entry: Entry
+    reused: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_rss_mib: dict[str, float] = field(default_factory=dict)
+
+
+def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: None) -> Built:
+    """Build one plan, or give the one that is there.
+
+    Raises:
+        EngineError: the flavour is missing, the graph or the plan fails parity, or TensorRT gives no plan; nothing is
+            left behind in the cache.
+    """
+    version = machine.version(request.flavour)
+    if version is None:
+        raise EngineError(Reason(reasons.NO_TRT, f"{request.flavour} is not installed (`salmonn doctor` says how)"))
+    capability, gpu_name = machine.target(request.flavour)
+    static = request.static(request.dtype)
+    spec = spec_of(static, request.model, request.flavour)
+    opset = opset_for(request.flavour, version)
+    seconds: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    with cache.lock(spec.model), cache.workspace(spec.model) as folder:
+        started = time.monotonic()
+        say(f"{spec.label} {spec.dtype}: export ({request.front_end})")
+        if request.front_end == "onnx":
+            graph = export_onnx(static, spec, folder, opset)
+            digest = graph_sha256(graph)
+        else:
+            from salmonn_node.engines import torch_trt
+
+            exported, digest, opset = torch_trt.export_program(static, spec)
+            graph = None
+        seconds["export"] = time.monotonic() - started
+        fields = Fields(
+            **manifest.expected(spec, weights_sha256(static.tower, spec.dtype)),
+            front_end=request.front_end,
+            graph_sha256=digest,
+            opset=opset,
+            flags=builder_flags(spec, request.front_end, opset),
+            compute_capability=capability,
+            gpu_name=gpu_name,
+        )
+        there = Entry(cache.root / spec.model / fields.folder, manifest.read(cache.root / spec.model / fields.folder))
+        whole = isinstance(there.manifest, Manifest) and manifest.damaged(there.folder, there.manifest) is None
+        if whole and not request.force:
+            return Built(there, True, seconds, peaks)
+        record = parity.Parity()
+        if graph is not None and request.seeds:
+            started = time.monotonic()
+            say(f"{spec.label} {spec.dtype}: parity of the graph on ONNX Runtime")
+            record.graph = graph_parity(request, static, spec, graph)
+            refused = parity.worst(record.graph)
+            if refused is not None:
+                raise EngineError(Reason(refused.kind, f"the exported graph: {refused.detail}"))
+            seconds["graph_parity"] = time.monotonic() - started
+        peaks["command"] = peak_rss_mib()
+        say(f"{spec.label} {spec.dtype}: build with {spec.flavour} {version}")
+        plan, log = folder / manifest.PLAN, folder / "build.log"
+        if graph is not None:
+            timing = cache.root / f"timing-{version}-{capability}.bin" if spec.flavour == "tensorrt" else None
+            job = {
+                "flavour": spec.flavour,
+                "graph": str(graph),
+                "plan": str(plan),
+                "log": str(log),
+                "dtype": spec.dtype,
+                "timing_cache": str(timing) if timing else "",
+                "workspace_mib": request.workspace_mib,
+            }
+            result = run_builder(job, folder, lambda line: say(f"{spec.label} {spec.dtype}: {line}"))
+            seconds["build"], peaks["builder"] = result["seconds"], result["peak_rss_mib"]
+            missing = set(result["flags"]) ^ set(fields.flags)
+            if missing:
+                raise EngineError(Reason(reasons.LOAD_FAIL, f"the builder's flags differ: {sorted(missing)}"))
+            for part in (graph, graph.with_name(graph.name + ".data")):
+                part.unlink(missing_ok=True)
+        else:
+            started = time.monotonic()
+            plan.write_bytes(torch_trt.convert(exported, spec, request.workspace_mib))
+            log.write_text("built in process by torch_tensorrt\n")
+            seconds["build"] = time.monotonic() - started
+        built = Manifest(
+            fields, manifest.file_sha256(plan), plan.stat().st_size, built=provenance(seconds, peaks, request)
+        )
+        record = plan_parity(request, static, spec, plan, built.plan_sha256, record)
+        record.write(folder)
+        refused = parity.worst(record.plan)
+        if refused is not None and spec.dtype == "fp16":
+            raise EngineError(Reason(refused.kind, f"fp16 is kept only when it passes parity: {refused.detail}"))
+        return Built(cache.install(folder, built), False, seconds, peaks)
+
+
+def builder_flags(spec: EngineSpec, front_end: FrontEnd, opset: int) -> list[str]:
+    """Flags that the builder sets for a spec; they are part of the key."""
+    flags = ["STRONGLY_TYPED"]
+    if front_end == "onnx" and opset >= 23:
+        flags.append("DECOMPOSABLE_ATTENTION")
+    if spec.dtype == "fp32":
+        flags.append("NO_TF32")
+    return flags
+
+
+def graph_parity(request: Request, static: nn.Module, spec: EngineSpec, graph: Path) -> list[parity.Measure]:
+    """The exported graph, widened to float32, on ONNX Runtime against torch with the same rounded weights."""
+    path = graph if spec.dtype == "fp32" else widen(graph, graph.with_name("wide.onnx"))
+    reference = type(static)(cast_copy(static.tower, torch.float32), *static_arguments(request))
+    encoder = OnnxCpu(path, spec)
+    inputs = parity.cases(spec, request.real, request.seeds)
+    found = parity.compare(encoder, reference, None if spec.dtype == "fp32" else static, spec, inputs)
+    encoder.close()
+    if path != graph:
+        for part in (path, path.with_name(path.name + ".data")):
+            part.unlink(missing_ok=True)
+    return found
+
+
+def static_arguments(request: Request) -> tuple:
+    """Arguments of the static wrapper after the tower."""
+    return (request.batch,) if request.grid is None else (request.grid, request.batch)
+
+
+def plan_parity(
+    request: Request, static: nn.Module, spec: EngineSpec, plan: Path, sha256: str, record: parity.Parity
+) -> parity.Parity:
+    """Run the plan on this machine's GPU against float32 torch, or note why it was not run."""
+    refused, device = machine.can_run(spec.flavour), machine.gpu()
+    if refused is not None or device is None:
+        record.not_run = str(refused)
+        return record
+    where = torch.device("cuda")
+    bindings = machine.bindings(spec.flavour)
+    assert bindings is not None
+    encoder = Plan(bindings, plan, spec, where)
+
+    def poisoned(tensor: Tensor) -> Sequence[Tensor]:
+        encoder.poison()
+        return encoder(tensor)
+
+    arguments = static_arguments(request)
+    reference = type(static)(cast_copy(request.tower, torch.float32).to(where), *arguments)
+    same = None
+    if spec.dtype != "fp32":
+        same = type(static)(cast_copy(static.tower, DTYPES[spec.dtype]).to(where), *arguments)
+    inputs = parity.cases(spec, request.real, max(request.seeds, 1))
+    record.plan = parity.compare(poisoned, reference, same, spec, inputs, where)
+    record.plan_sha256, record.not_run = sha256, ""
+    record.compute_capability, record.gpu_name = device.compute_capability, device.name
+    encoder.close()
+    return record
+
+
+def run_builder(job: dict[str, Any], folder: Path, say: Say) -> dict[str, Any]:
+    """Run `builder.py` in its own process; gives its result.
+
+    Raises:
+        EngineError: it failed or was killed (by the kernel for memory, say); the message holds its reason.
+    """
+    path = folder / "job.json"
+    path.write_text(json.dumps(job))
+    command = [sys.executable, "-m", "salmonn_node.engines.builder", str(path)]
+    root = str(Path(__file__).resolve().parents[2])
+    result: dict[str, Any] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if "phase" in values:
+                say(f"{values['phase']} {values['step']}/{values['steps']}")
+            else:
+                result = values
+    path.unlink()
+    if child.returncode != 0 or "done" not in result:
+        why = result.get("error") or f"the builder ended with status {child.returncode}"
+        raise EngineError(Reason(reasons.LOAD_FAIL, f"{job['flavour']} gave no plan: {why}"))
+    return result
+
+
+def provenance(seconds: dict[str, float], peaks: dict[str, float], request: Request) -> dict[str, Any]:
+    """How a plan came about, for people; not part of the key."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": {k: round(v, 3) for k, v in seconds.items()},
+        "peak_rss_mib": {k: round(v) for k, v in peaks.items()},
+        "torch": str(torch.__version__),
+        "transformers": machine.package("transformers"),
+        "salmonn_node": machine.package("salmonn_node"),
+        "parameters": sum(p.numel() for p in request.tower.parameters()),
+    }
