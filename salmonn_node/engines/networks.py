@@ -1,0 +1,86 @@
+"""The towers that a command builds engines for (a profile or a checkpoint), and samples to try them on."""
+
+from __future__ import annotations
+
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from salmonn_node.model.config import AudioConfig, SalmonnConfig
+from salmonn_node.model.frames import normalise, patchify, resized
+from salmonn_node.model.towers import AudioTower, VisionTower
+
+DEFAULT_CAMERA = (640, 360)
+
+
+@dataclass
+class Towers:
+    """Both towers of a network in evaluation mode, on the CPU; `trained` is False for random weights."""
+
+    name: str
+    config: SalmonnConfig
+    vision: VisionTower
+    audio: AudioTower | None
+    trained: bool
+
+
+def profile_config(profile: str) -> SalmonnConfig:
+    """Sizes of a named network; raises ValueError for an unknown one."""
+    raise ValueError(f"profile: {profile!r} is unknown")
+
+
+def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:
+    """Towers of a configuration with random weights from a seed; the language model is not made."""
+    torch.manual_seed(seed)
+    vision = VisionTower(config).eval().requires_grad_(False)
+    audio = AudioTower(config.audio, config.hidden_size).eval().requires_grad_(False) if config.audio else None
+    return Towers(config.name, config, vision, audio, trained=False)
+
+
+def camera_grid(config: SalmonnConfig, width: int, height: int) -> tuple[int, int]:
+    """(rows, columns) of patches that a camera's images become under the network's pixel budget."""
+    patch, merge = int(config.vision["patch_size"]), int(config.vision["spatial_merge_size"])
+    high, wide = resized(height, width, patch * merge, config.frames.min_pixels, config.frames.max_pixels)
+    return high // patch, wide // patch
+
+
+def frame_samples(paths: list[Path], config: SalmonnConfig, grid: tuple[int, int]) -> list[tuple[str, Tensor]]:
+    """Image files as inputs of the vision encoder, each paired with itself.
+
+    Raises:
+        ValueError: a file is no image.
+    """
+    import cv2
+
+    patch, merge = int(config.vision["patch_size"]), int(config.vision["spatial_merge_size"])
+    found = []
+    for path in paths:
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError(f"{path}: cannot be read as an image")
+        frame = normalise(np.ascontiguousarray(image[:, :, ::-1]), (grid[0] * patch, grid[1] * patch))
+        found.append((path.name, patchify(frame, frame, patch, merge)[0][None]))
+    return found
+
+
+def clip_samples(paths: list[Path], audio: AudioConfig) -> list[tuple[str, Tensor]]:
+    """16 kHz mono 16-bit WAV files as inputs of the audio encoder, cut or padded to one window.
+
+    Raises:
+        ValueError: a file has another format.
+    """
+    from salmonn_node.model.sound import MelFrontEnd
+
+    front, found = MelFrontEnd(audio), []
+    for path in paths:
+        with wave.open(str(path), "rb") as stream:
+            kind = (stream.getframerate(), stream.getnchannels(), stream.getsampwidth())
+            if kind != (16_000, 1, 2):
+                raise ValueError(f"{path}: {kind} (rate, channels, bytes) is not 16 kHz mono 16-bit")
+            raw = np.frombuffer(stream.readframes(audio.window_samples), dtype="<i2")
+        found.append((path.name, front(raw.astype(np.float32) / 32768)[None]))
+    return found
