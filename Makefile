@@ -23,7 +23,7 @@ $(SETUP): setup.py salmonn_interfaces/pyproject.toml $(wildcard salmonn_interfac
 		$(BIN)/pip install -q --retries 1 --no-deps --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu"; \
 	fi
 	$(BIN)/pip install -q ./salmonn_interfaces
-	$(BIN)/pip install -q -e '.[ros,test,report]'
+	$(BIN)/pip install -q -e '.[ros,test,report,rtx]'
 	touch $@
 
 demo: setup

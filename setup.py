@@ -54,7 +54,15 @@ setup(
     ],
     extras_require={
         "ros": ROS,
-        "test": ["pytest", "pytest-timeout", "hypothesis", "ruff==0.17.6", "mypy==2.4.1", "codespell==2.4.3"],
+        "test": [
+            "pytest",
+            "pytest-timeout",
+            "hypothesis",
+            "onnxruntime",
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+            "codespell==2.4.3",
+        ],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
         "world": ["mujoco==4.0.0", "espeakng-loader==0.2.4"],

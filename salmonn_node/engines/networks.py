@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from salmonn_node.model import checkpoint
 from salmonn_node.model.config import AudioConfig, SalmonnConfig
 from salmonn_node.model.frames import normalise, patchify, resized
+from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.towers import AudioTower, VisionTower
 
 DEFAULT_CAMERA = (640, 360)
@@ -28,9 +30,39 @@ class Towers:
     trained: bool
 
 
+# Sizes of video-SALMONN S's towers: those of Qwen3-VL-8B-Instruct and Whisper-large-v3, width 4096.
+VISION_8B = {
+    "depth": 27,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_heads": 16,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 4096,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
+
+
 def profile_config(profile: str) -> SalmonnConfig:
-    """Sizes of a named network; raises ValueError for an unknown one."""
-    raise ValueError(f"profile: {profile!r} is unknown")
+    """Sizes of a named network's towers.
+
+    Raises:
+        ValueError: the profile is unknown.
+    """
+    if profile == "tiny":
+        return tiny_config()
+    if profile == "video_salmonn_s_8b":
+        return SalmonnConfig(profile, VISION_8B, {"hidden_size": 4096}, AudioConfig())
+    raise ValueError(f"profile: {profile!r} is none of tiny, video_salmonn_s_8b")
+
+
+def checkpoint_towers(folder: Path) -> Towers:
+    """Towers of a checkpoint; raises ValueError when it is none."""
+    model = checkpoint.load(str(folder))
+    network = model.network
+    return Towers(model.config.name, model.config, network.vision, network.audio, model.checkpoint.trained)
 
 
 def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:

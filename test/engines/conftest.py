@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from salmonn_node.model.config import AudioConfig, SalmonnConfig
 
 from salmonn_node.engines.build import Request, build_engine
 from salmonn_node.engines.cache import EngineCache
 from salmonn_node.engines.networks import Towers, random_towers
+from salmonn_node.model.config import AudioConfig, SalmonnConfig
 
 GRID = (4, 6)
 

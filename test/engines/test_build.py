@@ -12,7 +12,7 @@ import torch
 from salmonn_node.engines import machine, parity, reasons
 from salmonn_node.engines.backends import OnnxCpu, Plan
 from salmonn_node.engines.build import Request, build_engine
-from salmonn_node.engines.export import OPSET, export_onnx, graph_sha256, opset_for
+from salmonn_node.engines.export import OPSET, export_onnx, opset_for
 from salmonn_node.engines.reasons import EngineError
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, spec_of
 
@@ -39,10 +39,11 @@ def test_plans_of_both_encoders_are_built_and_recorded(built):
 
 
 def test_a_plan_that_is_there_is_not_built_again(built, towers):
-    cache, vision, _, _ = built
-    again = build_engine(Request(towers.vision, "small", GRID, flavour="tensorrt_rtx", seeds=1), cache)
+    """The second export gives the same bytes, hence the same key."""
+    cache, _, audio, _ = built
+    again = build_engine(Request(towers.audio, "small", None, flavour="tensorrt_rtx", seeds=1), cache)
     assert again.reused
-    assert again.entry.folder == vision.entry.folder
+    assert again.entry.folder == audio.entry.folder
 
 
 def test_the_builder_imports_neither_torch_nor_transformers():
@@ -50,26 +51,15 @@ def test_the_builder_imports_neither_torch_nor_transformers():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("opset", [OPSET, 23])
-def test_exported_graphs_equal_torch_on_onnx_runtime(towers, tmp_path, opset):
+def test_exported_graphs_equal_torch_on_onnx_runtime(towers, tmp_path):
+    """In float32 at the older opset; the plans' own graphs (bf16, newer opset) were checked while they were built."""
     for static in (StaticVision(towers.vision, GRID), StaticAudio(towers.audio)):
         spec = spec_of(static, "small")
-        path = export_onnx(static, spec, tmp_path, opset)
+        path = export_onnx(static, spec, tmp_path, OPSET)
+        assert b"site-packages" not in path.read_bytes(), "no path of this machine, so that the sha256 is the graph's"
         measures = parity.compare(OnnxCpu(path, spec), static, None, spec, parity.cases(spec))
         assert max(m.error for m in measures) < 1e-5
         assert parity.worst(measures) is None
-
-
-def test_an_export_is_the_same_bytes_twice_and_names_no_path(towers, tmp_path):
-    static = StaticAudio(towers.audio)
-    spec = spec_of(static, "small")
-    sums = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        path = export_onnx(static, spec, tmp_path / name)
-        sums.append(graph_sha256(path))
-        assert b"site-packages" not in path.read_bytes()
-    assert sums[0] == sums[1]
 
 
 def test_opsets_follow_tensorrt_versions():
@@ -93,7 +83,7 @@ def test_a_failing_build_is_loud_and_leaves_nothing(towers, tmp_path, monkeypatc
     monkeypatch.setattr(build, "export_onnx", broken)
     cache = EngineCache(tmp_path)
     with pytest.raises(EngineError, match="tensorrt_rtx gave no plan") as caught:
-        build_engine(Request(towers.vision, "small", GRID, flavour="tensorrt_rtx", seeds=0), cache)
+        build_engine(Request(towers.audio, "small", None, flavour="tensorrt_rtx", seeds=0), cache)
     assert caught.value.reason.kind == reasons.LOAD_FAIL
     assert cache.entries() == []
     assert [p.name for p in (tmp_path / "small").iterdir()] == [".lock"]

@@ -40,20 +40,36 @@ def test_list_and_prune(built, tmp_path, capsys):
     assert cli.main(["engines", "list", "--root", str(tmp_path / "none")]) == 0
 
 
-def test_build_verify_export_and_bench_of_the_tiny_profile(tmp_path, capsys):
-    root, common = tmp_path / "root", ["--profile", "tiny", "--camera", "160x96", "--flavour", "tensorrt_rtx"]
-    assert cli.main(["engines", "build", *common, "--root", str(root)]) == 0
+def tiny(encoder: str) -> list[str]:
+    return ["--profile", "tiny", "--camera", "160x96", "--flavour", "tensorrt_rtx", "--encoder", encoder]
+
+
+@pytest.mark.parametrize("encoder", ["audio", pytest.param("both", marks=pytest.mark.full)])
+def test_build_and_verify_the_tiny_profile(tmp_path, capsys, encoder):
+    root, plans = str(tmp_path / "root"), 2 if encoder == "both" else 1
+    assert cli.main(["engines", "build", *tiny(encoder), "--root", root]) == 0
     out = capsys.readouterr().out
     assert "tiny: random, untrained weights, grid 6x10" in out
     assert "peak memory: " in out
-    assert out.count("graph (ONNX Runtime): largest error") == 2
-    assert cli.main(["engines", "verify", *common, "--root", str(root)]) == 0
-    assert capsys.readouterr().out.count("manifest and plan file agree") == 2
-    assert cli.main(["engines", "verify", *common, "--root", str(root), "--seed", "1"]) == 1
+    assert out.count("graph (ONNX Runtime): largest error") == plans
+    assert cli.main(["engines", "verify", *tiny(encoder), "--root", root]) == 0
+    assert capsys.readouterr().out.count("manifest and plan file agree") == plans
+    assert cli.main(["engines", "verify", *tiny(encoder), "--root", root, "--seed", "1"]) == 1
     assert "STALE:weights_sha256" in capsys.readouterr().out
-    assert cli.main(["engines", "bench", *common, "--root", str(root), "--repeats", "1", "--encoder", "audio"]) == 0
-    assert " torch: " in capsys.readouterr().out
-    assert cli.main(["engines", "export", *common, "--encoder", "audio", "--out", str(tmp_path / "onnx")]) == 0
+
+
+def test_bench_names_every_backend_and_why_it_cannot_run(tmp_path, capsys):
+    assert cli.main(["engines", "bench", *tiny("audio"), "--root", str(tmp_path), "--repeats", "1"]) == 0
+    out = capsys.readouterr().out
+    assert " torch: " in out
+    if machine.gpu() is None:
+        assert out.count("NO_TRT") == 2
+        assert out.count("NO_CUDA") == 2
+
+
+@pytest.mark.full
+def test_export_writes_onnx_files(tmp_path, capsys):
+    assert cli.main(["engines", "export", *tiny("audio"), "--out", str(tmp_path / "onnx")]) == 0
     assert len(list((tmp_path / "onnx").glob("audio*/graph.onnx"))) == 1
 
 
