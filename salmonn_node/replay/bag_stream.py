@@ -76,7 +76,7 @@ class BagStream:
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         readable = self._readable(path)
         self._reader = _open(readable, path)
-        topics = {c.topic: c.msgtype for c in self._reader.connections}
+        topics = self.types = {c.topic: c.msgtype for c in self._reader.connections}
         try:
             self.topics: TopicChoice = choose_topics(topics, cameras=cameras, microphones=microphones, pose=pose)
         except ValueError as error:

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from salmonn_node.replay.fleet import run_here, run_processes, run_ray
 from salmonn_node.replay.job import Job, JobSettings
+from salmonn_node.replay.network import DEFAULT_ARM, arm_names, arms_bytes
 from salmonn_node.replay.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.summary import Finished, write_report
 
@@ -27,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--questions", type=Path, required=True, metavar="FILE", help="question file, one JSON object a line")
     add("--output", type=Path, default=Path("replay_output"), metavar="DIR", help="where results go (%(default)s)")
     add("--checkpoint", default="tiny", help="bundled checkpoint or folder (%(default)s)")
-    add("--arms", default="default", help="how the memory is kept, comma separated; 'all' for every arm (%(default)s)")
+    add(
+        "--arms",
+        default="default",
+        help="how the memory is kept, e.g. default,fifo,place+hf+recall, or main, or all (%(default)s)",
+    )
     add("--prefill", choices=["exact", "cached"], default="", help="how the memory is read (the checkpoint's own)")
     add("--camera", action="append", default=[], metavar="TOPIC", help="camera topic, repeatable (found by type)")
     add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
@@ -56,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         from salmonn_node.replay.live import run_live
 
         return run_live(jobs, console)
+    if len({job.settings.arm for job in jobs} - {DEFAULT_ARM}) > 1:
+        console.print(Markdown(arms_bytes(args.checkpoint, [job.settings.arm for job in jobs])))
     stop = _StopFlag()
     finished = _run_jobs(args, jobs, console, stop)
     if stop.asked:
@@ -102,13 +110,7 @@ def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> 
     Raises:
         ValueError: unknown arm, two recordings of one name, or a question whose stream is none of the recordings.
     """
-    from salmonn_node.replay.network import arm_names
-
-    known = arm_names()
-    arms = known if args.arms == "all" else [name.strip() for name in args.arms.split(",") if name.strip()]
-    unknown = [name for name in arms if name not in known]
-    if unknown or not arms:
-        raise ValueError(f"--arms: unknown {', '.join(unknown) or 'list'}; known: {', '.join(known)}")
+    arms = arm_names(args.arms)
     names = [path.stem if path.is_file() else path.name for path in args.recordings]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -2,53 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.model.checkpoint import load
 from salmonn_node.observer import Observer
+from salmonn_node.replay.arms import bytes_table, configure, parse_arms
 
 DEFAULT_ARM = "default"
-_RULES = ("recent", "fifo", "uniform", "merge", "paper", "place")
-_OPTIMIZERS = {"static": "static", "ttt-sgd": "sgd", "ttt-hf": "hf"}
 
 
-def arm_names() -> list[str]:
-    """Every arm: the checkpoint as it is, each discard rule, and each rule with each update of the fast weights."""
-    return [DEFAULT_ARM, *_RULES, *(f"{rule}+{update}" for rule in _RULES for update in _OPTIMIZERS)]
-
-
-def arm_changes(arm: str, config: Any) -> dict[str, Any]:
-    """Fields of a network's configuration that an arm replaces.
+def arm_names(text: str) -> list[str]:
+    """Names of the arms in a list such as "default,place,place+hf+recall"; "main" and "all" name sets.
 
     Raises:
-        ValueError: unknown arm, or one with fast weights for a checkpoint without.
+        ValueError: an unknown arm.
     """
-    if arm not in arm_names():
-        raise ValueError(f"unknown arm {arm!r}; known: {', '.join(arm_names())}")
-    if arm == DEFAULT_ARM:
-        return {}
-    rule, _, update = arm.partition("+")
-    changes: dict[str, Any] = {"memory": replace(config.memory, visual_rule=rule)}
-    if update:
-        if config.ttt is None:
-            raise ValueError(f"arm {arm!r} needs fast weights, and checkpoint {config.name!r} has none")
-        changes["ttt"] = {**config.ttt, "optimizer": _OPTIMIZERS[update]}
-    else:
-        # Without its update the layer would still transform tokens: a discard rule alone means no layer at all.
-        changes |= {"ttt": None, "recall": False}
-    return changes
+    names: list[str] = []
+    for word in (w.strip() for w in text.split(",")):
+        names += [DEFAULT_ARM] if word == DEFAULT_ARM else [arm.name for arm in parse_arms(word)]
+    return list(dict.fromkeys(names))
+
+
+def arms_bytes(checkpoint: str, names: list[str]) -> str:
+    """What each arm holds in bytes, as a table; the checkpoint's own arm is the reference and left out."""
+    return bytes_table(load(checkpoint).config, [arm for n in names if n != DEFAULT_ARM for arm in parse_arms(n)])
 
 
 def build(checkpoint: str, arm: str, prefill: str, frame_rate_hz: float) -> tuple[Observer, Answerer]:
     """An inline observer and its answerer.
 
     Raises:
-        ValueError: unknown checkpoint or arm.
+        ValueError: unknown checkpoint or arm, or an arm that the checkpoint cannot be.
     """
-    changes = arm_changes(arm, load(checkpoint).config)
-    if prefill:
-        changes["prefill"] = prefill
-    observer = Observer(load(checkpoint, **changes), frame_rate_hz=frame_rate_hz, inline=True)
+    model = load(checkpoint)
+    changes: dict[str, object] = {"prefill": prefill} if prefill else {}
+    if arm != DEFAULT_ARM:
+        made = configure(model.config, parse_arms(arm)[0])
+        was = model.config
+        changes |= {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(was, f.name)}
+    if changes:
+        model = load(checkpoint, **changes)
+    observer = Observer(model, frame_rate_hz=frame_rate_hz, inline=True)
     return observer, Answerer(observer)

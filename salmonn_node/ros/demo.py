@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +18,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from salmonn_node.ros.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
@@ -31,6 +27,7 @@ if TYPE_CHECKING:
 
 TOPICS = ("/camera/image/compressed", "/microphone/audio", "/odom")
 MAP_ID = "demo_corridor"
+CLIENT = "salmonn_demo"
 STARTUP_S, ANSWER_S = 120.0, 60.0
 NODE_ARGUMENTS = {
     "use_sim_time": "true",
@@ -96,9 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns 0 when every question got an answer that holds what it promises."""
-    # A domain of its own, on this machine only: a demo must not talk to a robot next door.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    own_domain()
     console = Console()
     began = time.monotonic()
     shutil.rmtree(args.output, ignore_errors=True)
@@ -107,11 +102,11 @@ def run(args: argparse.Namespace) -> int:
     with console.status("drawing the bag"):
         span = _make_bag(args.bag, bag)
     console.print(f"[green]✓[/green] bag      {span.duration_s:.0f} s of camera, microphone and odometry in {bag}")
-    with _node(args.output / "node.log") as node, _client() as memory:
+    with running_node(args.output / "node.log", NODE_ARGUMENTS, {"pose": "odom"}) as node, client(CLIENT) as memory:
         with console.status("starting the node"):
             memory.startup(STARTUP_S)
         console.print("[green]✓[/green] node     salmonn: configured and activated")
-        player = _play(bag, args.rate, args.output / "player.log")
+        player = play(bag, args.rate, args.output / "player.log", TOPICS)
         try:
             asked = []
             for question in QUESTIONS[args.bag]:
@@ -119,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
                     asked.append(_ask(memory, question, span, player))
                 console.print(f"[green]✓[/green] {_when(question):<8} {question.text}")
         finally:
-            _end(player)
+            end(player)
         alive = node.poll() is None
     _write(args.output, asked, span)
     console.print(_table(asked, span))
@@ -150,59 +145,6 @@ def _make_bag(kind: str, path: Path) -> Interval:
     {"scene": demo_bag.write_scene, "photographs": demo_bag.write_photographs}[kind](path)
     with Bag(path) as bag:
         return Interval(bag.start_ns, bag.end_ns)
-
-
-@contextlib.contextmanager
-def _node(log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The node's process, as `ros2 run` would start it; ended with SIGINT."""
-    parameters = [item for name, value in NODE_ARGUMENTS.items() for item in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "salmonn_node.ros.node", "--ros-args", *parameters, "-r", "pose:=odom"]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            _end(process)
-
-
-def _play(bag: Path, rate: float, log: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "salmonn_node.ros.bag_player",
-        str(bag),
-        "--rate",
-        str(rate),
-        "--wait-for",
-        *TOPICS,
-    ]
-    with log.open("wb") as out:
-        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(15.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def _client() -> Iterator[Memory]:
-    import rclpy
-
-    from salmonn_node.ros.client import Memory
-
-    rclpy.init()
-    node = rclpy.create_node("salmonn_demo")
-    try:
-        yield Memory(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _ask(memory: Memory, question: DemoQuestion, span: Interval, player: subprocess.Popen[bytes]) -> Asked:

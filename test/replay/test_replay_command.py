@@ -94,7 +94,7 @@ def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, c
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--arms", "magic"], "unknown magic"),
+        (["--arms", "magic"], "'magic' is none of"),
         (["--min-accuracy", "7"], "expected 0..1"),
     ],
 )
