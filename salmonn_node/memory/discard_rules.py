@@ -150,8 +150,9 @@ def merge_bounds_released(similarity: Tensor, budget: int) -> Tensor:
 
 def _patches(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(P, 2) source and ordinal of each patch, its order of arrival, its tokens, and (F,) the patch of each token."""
-    pairs = torch.stack([column(table, "source"), column(table, "ordinal")], dim=1)
-    patches, inverse, tokens = torch.unique(pairs, dim=0, return_inverse=True, return_counts=True)
+    keys = (column(table, "source") << 40) + column(table, "ordinal")
+    unique, inverse, tokens = torch.unique(keys, return_inverse=True, return_counts=True)
+    patches = torch.stack([unique >> 40, unique & ((1 << 40) - 1)], dim=1)
     first = torch.full((len(patches),), len(table), dtype=torch.int64)
     first.scatter_reduce_(0, inverse, torch.arange(len(table)), "amin")
     return patches, first, tokens, inverse

@@ -247,13 +247,14 @@ class TokenMemory:
         merged = table[first]
         changed = (end - first > 1).nonzero()[:, 0]
         count, last = rules.column(table, "count"), rules.column(table, "last_ns")
-        for j in changed.tolist():
-            a, b = int(first[j]), int(end[j])
+        for a, b in zip(first[changed].tolist(), end[changed].tolist(), strict=True):
             rows = self._tokens.rows(slice(a, b)).float()
             weight = (torch.ones(b - a) if released else count[a:b].float()).to(rows.device)
             self._tokens.write_row(a, (rows * (weight / weight.sum())[:, None]).sum(0))
-            rules.column(merged, "count")[j] = count[a:b].sum()
-            rules.column(merged, "last_ns")[j] = last[a:b].max()
+        segment = torch.bucketize(torch.arange(len(table)), bounds[1:], right=True)
+        inside = segment < len(first)  # the release's bounds leave out the newest rows
+        rules.column(merged, "count").zero_().index_add_(0, segment[inside], count[inside])
+        rules.column(merged, "last_ns").scatter_reduce_(0, segment[inside], last[inside], "amax")
         if released:  # a row takes the index of the next segment's first token; what it saw and when stays true
             rules.column(merged, "index")[:] = rules.column(table, "index")[end]
         self._tokens.forget_cosines(torch.cat([first[changed], (first[changed] - 1).clamp_min(0)]))

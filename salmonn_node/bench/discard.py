@@ -1,0 +1,185 @@
+"""What each discard rule still holds after an hour: events that a robot saw among walls that do not change.
+
+A generated stream of features, not of images: a camera of 9 x 17 places, a temporal patch every two seconds. Standing
+still, a place shows its wall with drifting light and noise; objects appear at a few places for some seconds. Moving,
+the view pans over new walls. An event counts as held if a kept row still resembles what was seen of it (cosine >= 0.8).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
+
+HEIGHT, WIDTH, CHANNELS = 9, 17, 64
+PATCH_S = 2
+ARMS = ("recent", "fifo", "uniform", "released", "paper", "merge", "place")
+SAME = 0.8
+
+
+@dataclass(frozen=True)
+class Event:
+    """An object: patches [start, end), the places it covers, and what it looks like there (places, C)."""
+
+    start: int
+    end: int
+    places: Tensor
+    look: Tensor
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How an hour goes: seconds of standing still, then of moving, in turn; events; noise against a wall of norm 1."""
+
+    name: str
+    still_s: int
+    moving_s: int
+    events: int = 60
+    noise: float = 0.1
+    drift: float = 0.2
+
+
+SCENES = (
+    Scene("still for an hour", 3600, 0),
+    Scene("5 min still, 1 min moving", 300, 60),
+    Scene("always moving", 0, 3600),
+)
+
+
+def unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Random unit vectors."""
+    return torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
+
+
+def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[Event]:
+    """Objects of 2 x 2 to 3 x 3 places, seen for 4 to 40 s."""
+    events = []
+    for _ in range(scene.events):
+        start = int(torch.randint(0, patches - 20, (1,), generator=generator))
+        length = int(torch.randint(2, 21, (1,), generator=generator))
+        size = int(torch.randint(2, 4, (1,), generator=generator))
+        top = int(torch.randint(0, HEIGHT - size, (1,), generator=generator))
+        left = int(torch.randint(0, WIDTH - size, (1,), generator=generator))
+        rows, columns = torch.meshgrid(torch.arange(top, top + size), torch.arange(left, left + size), indexing="ij")
+        places = (rows * WIDTH + columns).reshape(-1)
+        look = unit((1, CHANNELS), generator) + 0.5 * unit((len(places), CHANNELS), generator)
+        events.append(Event(start, start + length, places, torch.nn.functional.normalize(look, dim=1)))
+    return events
+
+
+def stream(scene: Scene, events: list[Event], patches: int, generator: torch.Generator) -> Iterator[TokenBatch]:
+    """The temporal patches of the hour."""
+    wall = unit((HEIGHT, WIDTH, CHANNELS), generator)
+    light = unit((CHANNELS,), generator)
+    period = scene.still_s + scene.moving_s
+    for t in range(patches):
+        if (
+            t and (t * PATCH_S) % period >= scene.still_s
+        ):  # panning: every place shows its neighbour, a new column enters
+            wall = torch.cat([wall[:, 1:], unit((HEIGHT, 1, CHANNELS), generator)], dim=1)
+        seen = wall.reshape(-1, CHANNELS).clone()
+        for event in events:
+            if event.start <= t < event.end:
+                seen[event.places] = event.look
+        seen += scene.drift * torch.sin(torch.tensor(t / 300.0)) * light
+        seen += scene.noise * unit((HEIGHT * WIDTH, CHANNELS), generator)
+        yield TokenBatch.of_patch(
+            seen,
+            grid=(HEIGHT, WIDTH),
+            first_index=t * HEIGHT * WIDTH,
+            stamp_ns=t * PATCH_S * 1_000_000_000,
+            patch=t,
+        )
+
+
+def held(events: list[Event], kept: TokenBatch) -> float:
+    """Share of the events of which at least one place is still recognisable."""
+    rows = torch.nn.functional.normalize(kept.z, dim=1)
+    found = sum(bool(((event.look @ rows.T) >= SAME).any()) for event in events)
+    return found / len(events)
+
+
+def run_scene(scene: Scene, budget: int, step: int, seed: int, patches: int = 1800) -> dict[str, float]:
+    """Share of events held by each rule."""
+    generator = torch.Generator().manual_seed(seed)
+    events = make_events(scene, patches, generator)
+    memories = {rule: TokenMemory(TokenMemoryConfig(budget, step, rule)) for rule in ARMS}
+    for batch in stream(scene, events, patches, generator):
+        for memory in memories.values():
+            memory.append(batch)
+    for memory in memories.values():
+        memory.settle()
+    return {rule: held(events, memory.view()) for rule, memory in memories.items()}
+
+
+def run_static(path: Path) -> list[dict]:
+    """The static stream of the golden vectors: of each scene and place, whether a kept token shows it."""
+    z = load_file(path)["static.x"]
+    starts = [0, 7, 8, 25, 26, 27, 50]
+    places = 6
+    index = torch.arange(len(z))
+    scene = torch.bucketize(index // places, torch.tensor(starts), right=True) - 1
+    rows = []
+    for budget, step in ((64, 32), (30, 7)):
+        row: dict = {"budget": budget, "step": step}
+        for rule in ("released", "paper", "place"):
+            memory = TokenMemory(TokenMemoryConfig(budget, step, rule))
+            for start in range(0, len(z), places):
+                patch = z[start : start + places]
+                memory.append(
+                    TokenBatch.of_patch(patch, grid=(2, 3), first_index=start, stamp_ns=start, patch=start // 6)
+                )
+            memory.settle()
+            kept = memory.view().index
+            pairs = {(int(s), int(p)) for s, p in zip(scene[kept], kept % places, strict=True)}
+            row[rule] = {"scenes": len({s for s, _ in pairs}), "places": len(pairs)}
+        row["of"] = {"scenes": len(starts), "places": len(starts) * places}
+        rows.append(row)
+    return rows
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes and where the static stream lies."""
+    parser.add_argument("--budgets", type=int, nargs="+", default=[4096])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--static", type=Path, default=Path("test/data/golden/mem_discard.safetensors"))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare the rules and print the table."""
+    table = []
+    for scene in SCENES:
+        for budget in args.budgets:
+            scores = [run_scene(scene, budget, budget // 4, seed) for seed in range(args.seeds)]
+            mean = {rule: sum(s[rule] for s in scores) / len(scores) for rule in ARMS}
+            table.append({"scene": scene.name, "budget": budget, **mean})
+    static = run_static(args.static) if args.static.exists() else []
+    if args.json:
+        print(json.dumps({"hour": table, "static": static}, indent=2))
+        return 0
+    print(f"Share of events held after an hour, mean of {args.seeds} streams of {1800 * HEIGHT * WIDTH} tokens")
+    print("| scene | N | " + " | ".join(ARMS) + " |\n|---|---|" + "---|" * len(ARMS))
+    for row in table:
+        print(f"| {row['scene']} | {row['budget']} | " + " | ".join(f"{row[rule]:.2f}" for rule in ARMS) + " |")
+    for row in static:
+        figures = ", ".join(
+            f"{rule} {row[rule]['scenes']} scenes and {row[rule]['places']} places"
+            for rule in ("released", "paper", "place")
+        )
+        print(f"static stream, N {row['budget']}: {figures}, of {row['of']['scenes']} and {row['of']['places']}")
+    return 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    raise SystemExit(run(parser.parse_args()))
