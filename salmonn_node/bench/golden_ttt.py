@@ -10,8 +10,9 @@ from torch import Tensor
 
 from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.memory import hessian_free, inner_model
-from salmonn_node.memory.fast_weights import Rows, Step, TTTConfig, TTTLayer
-from salmonn_node.memory.inner_model import InnerWeights, Objective
+from salmonn_node.memory.fast_update import Rows, Step
+from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.memory.inner_model import InnerWeights, Norm, Objective
 from salmonn_node.memory.rotary import rotary_angles
 
 LAYER_TOLERANCE = {torch.float64: 2e-6, torch.float32: 1e-5, torch.bfloat16: 0.1}
@@ -113,10 +114,10 @@ def _compare_run(
 
 
 def _compare_intermediate(ledger: Ledger, mid: str, layer: TracedLayer, tolerance: float) -> None:
-    """Projections of one slice, (batch, head, mini-batch, row, channel); XV is R + k, XV_lag is R_lag + lag key."""
+    """Projections of one slice, (head, mini-batch, row, channel); XV is R + k, XV_lag is R_lag + lag key."""
 
     def rows(part: Callable[[Rows], Tensor | None]) -> Tensor:
-        return torch.stack([tensor for r in layer.projected if (tensor := part(r)) is not None], dim=2)
+        return torch.stack([tensor for r in layer.projected if (tensor := part(r)) is not None], dim=1)
 
     ledger.compare(mid + "XQ", rows(lambda r: r.query), tolerance)
     ledger.compare(mid + "XK", rows(lambda r: r.key), tolerance)
@@ -199,25 +200,27 @@ def check_direct(file: GoldenFile) -> Iterator[Check]:
     ledger = Ledger(file, *known)
 
     def vector(prefix: str) -> InnerWeights:
-        return InnerWeights(*(inputs[prefix + part] for part in InnerWeights._fields))
+        return InnerWeights(*(inputs[prefix + part] for part in InnerWeights._fields)).merged()
 
-    weights, key = vector(""), inputs["K"]
-    gamma, beta, eta = inputs["ln_weight"], inputs["ln_bias"], inputs["eta"]
+    streams = inputs["K"].shape[0]
+    norm = Norm(inputs["ln_weight"].repeat(streams, 1, 1), inputs["ln_bias"].repeat(streams, 1, 1))
+    weights, key, eta = vector(""), inputs["K"].flatten(0, 1), inputs["eta"].flatten(0, 1)
     at = inner_model.linearise(key, weights)
-    goal = Objective(inputs["V_plus"] - key, None, eta)
+    goal = Objective(inputs["V_plus"].flatten(0, 1) - key, None, eta)
     if "V_lag_plus" in inputs:
-        pull = float(file.metadata.get("ema_factor", "0.1")) * inputs["lag_mask"]
-        goal = Objective(goal.pooled + pull * (inputs["V_lag_plus"] - inputs["K_lag"]), pull, eta)
-    ledger.compare("Z1", inner_model.batched(key, weights.W1, weights.b1), tolerance)
+        pull = float(file.metadata.get("ema_factor", "0.1")) * inputs["lag_mask"].expand_as(inputs["eta"]).flatten(0, 1)
+        lag_target = (inputs["V_lag_plus"] - inputs["K_lag"]).flatten(0, 1)
+        goal = Objective(goal.pooled + pull * lag_target, pull, eta)
+    ledger.compare("Z1", inner_model.product(key, weights.W1, weights.b1), tolerance)
     ledger.compare("X2", at.X2, tolerance)
     ledger.compare("Z2", at.Z2, tolerance)
-    ledger.compare("Y", inner_model.evaluate(key, weights, gamma, beta), tolerance)
-    gZ1, gZ2 = inner_model.output_gradient(at, goal._replace(rate=torch.ones_like(eta)), gamma, beta)
+    ledger.compare("Y", inner_model.evaluate(key, weights, norm), tolerance)
+    gZ1, gZ2 = inner_model.output_gradient(at, goal._replace(rate=torch.ones_like(eta)), norm)
     ledger.compare("g_Z1", gZ1, tolerance)
     ledger.compare("g_Z2", gZ2, tolerance)
 
-    rhs = inner_model.gradient(at, goal, gamma, beta)
-    zeroed = torch.stack([(part == 0).flatten(2).all(-1) for part in vector("rhs.")]).all(0)[..., None, None]
+    rhs = inner_model.gradient(at, goal, norm)
+    zeroed = torch.stack([(part == 0).flatten(1).all(-1) for part in vector("rhs.")]).all(0)[..., None, None]
     rhs = InnerWeights(*(part.masked_fill(zeroed, 0) for part in rhs))
     product = inner_model.gauss_newton_product(at, vector("v."))
     for part in InnerWeights._fields:
@@ -225,7 +228,7 @@ def check_direct(file: GoldenFile) -> Iterator[Check]:
         ledger.compare(f"Gv.{part}", getattr(product, part), tolerance)
 
     first_head = torch.zeros_like(zeroed, dtype=dtype)
-    first_head[:, 0] = 1
+    first_head[0] = 1
     for name in sorted({key.split(".")[0] for key in ledger.left if key.startswith(("cg", "brk"))}):
         # brk*: only the first head has a right-hand side, so that the three-quarters rule ends the iteration.
         b = InnerWeights(*(part * first_head for part in rhs)) if name.startswith("brk") else rhs

@@ -9,112 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from salmonn_node.memory import hessian_free, inner_model
+from salmonn_node.memory import fast_update, inner_model
 from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.hessian_free import Solution
-from salmonn_node.memory.inner_model import InnerWeights, Objective
+from salmonn_node.memory.fast_update import Rows, Step
+from salmonn_node.memory.inner_model import InnerWeights, Norm
 from salmonn_node.memory.rotary import rotary_angles, rotate
+from salmonn_node.memory.ttt_config import TTTConfig
 
-
-@dataclass(frozen=True)
-class TTTConfig:
-    """Sizes and switches of the TTT layer; the defaults are the released sizes in streaming mode.
-
-    Attributes:
-        hidden_size: channels of a token.
-        num_heads: heads; hidden_size / num_heads must be a multiple of 16 when `rotary`.
-        inner_size: hidden channels of the inner model of a head; None means those of the head.
-        mini_batch: tokens per update, m.
-        base_lr: scale of the per-token rates eta = base_lr sigmoid(.) / head_dim / m. With `hf` the step is about eta
-            times a Gauss-Newton step, so base_lr = head_dim * m makes sigmoid(.) the fraction of it that is taken.
-        lag_weight: lambda of the long-span term.
-        lag_distance: how many tokens back the long-span term looks; 0 turns it off and drops its projections.
-        lag_use_key: the long-span target has its own key projection (as released); otherwise the key serves.
-        optimizer: `sgd`; `hf`: conjugate gradient as in the paper's TTT_HF; `damped`: ours, with Tikhonov damping,
-            a right-hand side that base_lr does not scale, and refusal of steps that raise the objective; `static`:
-            no update, a control.
-        cg_iterations: K of `hf` and `damped`.
-        damping: first damping of `damped`, on the scale of the mean curvature per token.
-        decay: after each update the weights move this fraction of the way back to their initial values; 0 is off.
-        rotary: turn queries and keys by position. Off suits read-outs, whose queries have no place in the stream.
-        mode: `streaming`: rows wait for a whole mini-batch. `released`: zero-padded slices, see `observe_slice`.
-        state_dtype: dtype in which the fast weights are kept between updates.
-    """
-
-    hidden_size: int = 4096
-    num_heads: int = 8
-    inner_size: int | None = None
-    mini_batch: int = 1024
-    base_lr: float = 0.1
-    lag_weight: float = 0.1
-    lag_distance: int = 1024
-    lag_use_key: bool = True
-    optimizer: Literal["sgd", "hf", "damped", "static"] = "sgd"
-    cg_iterations: int = 2
-    damping: float = 0.1
-    decay: float = 0.0
-    rotary: bool = True
-    mode: Literal["streaming", "released"] = "streaming"
-    state_dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_heads", "mini_batch", "cg_iterations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} should be at least 1, not {getattr(self, name)}")
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} does not divide into num_heads {self.num_heads}")
-        if self.rotary and self.head_dim % 16:
-            raise ValueError(f"hidden_size / num_heads is {self.head_dim}; rotary needs a multiple of 16")
-        if self.lag_distance < 0:
-            raise ValueError(f"lag_distance should be 0 or more, not {self.lag_distance}")
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f"decay should lie in 0 to 1, not {self.decay}")
-        if self.optimizer not in ("sgd", "hf", "damped", "static"):
-            raise ValueError(f"optimizer {self.optimizer!r} is none of sgd, hf, damped, static")
-        if self.mode not in ("streaming", "released"):
-            raise ValueError(f"mode {self.mode!r} is neither streaming nor released")
-
-    @property
-    def head_dim(self) -> int:
-        """Channels of a head, D."""
-        return self.hidden_size // self.num_heads
-
-
-class Rows(NamedTuple):
-    """Projected rows: what an update of the fast weights needs."""
-
-    query: Tensor  # (B, H, m, D)
-    key: Tensor  # (B, H, m, D)
-    target: Tensor  # R, (B, H, m, D)
-    rate: Tensor  # eta, (B, H, m, 1); for `damped` without base_lr / D / m
-    lag_key: Tensor | None = None  # (B, H, m, D)
-    lag_target: Tensor | None = None  # R_lag, (B, H, m, D)
-    seen: Tensor | None = None  # M, (m, 1): whether the row `lag` earlier exists
-
-    def goal(self, lag_weight: float) -> Objective:
-        """The objective of the update."""
-        if self.lag_target is None or self.seen is None:
-            return Objective(self.target, None, self.rate)
-        pull = lag_weight * self.seen
-        return Objective(torch.addcmul(self.target, self.lag_target, pull), pull, self.rate)
-
-
-class Step(NamedTuple):
-    """The outcome of an update, before it is committed to a state."""
-
-    weights: InnerWeights
-    damping: Tensor
-    gradient: InnerWeights | None = None
-    solution: Solution | None = None  # of `hf`
-    rejected: Tensor | None = None  # (B, H) bool
-    skipped: Tensor | None = None  # (B, H) bool
+__all__ = ["TTTConfig", "TTTLayer", "TTTState"]
 
 
 class TTTLayer(nn.Module):
@@ -216,7 +123,7 @@ class TTTLayer(nn.Module):
         with _grad_mode(state.differentiable):
             rows, places = state.pending_tokens()
             if rows.shape[1]:
-                rows = self.gate(rows, self._read(self._query(rows, places), state.weights))
+                rows = self.gate(rows, self._read(self._query(rows, places), state.weights.merged()))
             return rows if state.batch > 1 else rows[0]
 
     def recall(self, queries: Tensor, state: TTTState, positions: Tensor | None = None) -> Tensor:
@@ -236,7 +143,7 @@ class TTTLayer(nn.Module):
         zeros = torch.zeros(queries.shape[-2] if queries.dim() > 1 else 1, 3, dtype=torch.int64, device=queries.device)
         rows, places = self._checked(queries, zeros if positions is None else positions, state, "queries")
         with _grad_mode(state.differentiable):
-            out = self._read(self._query(rows, None if positions is None else places), state.weights)
+            out = self._read(self._query(rows, None if positions is None else places), state.weights.merged())
             return self._as_given(out, queries)
 
     # -- the release's way ------------------------------------------------------------------------------------------
@@ -315,13 +222,13 @@ class TTTLayer(nn.Module):
     def _mini_batch(self, x: Tensor, places: Tensor, source: Tensor, seen: Tensor, state: TTTState) -> Tensor:
         """Update the weights of the state with m rows, then read the rows back: `out`, (B, m, hidden)."""
         rows = self.project(x, places, source, seen)
-        step = self.update(rows, state.weights, state.damping)
-        state.W1, state.b1, state.W2, state.b2 = step.weights
-        state.damping = step.damping
+        step = self.update(rows, state.weights.merged(), state.damping.flatten())
+        state.W1, state.b1, state.W2, state.b2 = step.weights.split(state.batch)
+        state.damping = step.damping.view_as(state.damping)
         state.rejected += 0 if step.rejected is None else int(step.rejected.sum())
         state.skipped += 0 if step.skipped is None else int(step.skipped.sum())
         state.updates += 1
-        return self._read(rows.query, state.weights)
+        return self._read(rows.query, step.weights)
 
     def project(self, x: Tensor, places: Tensor, source: Tensor, seen: Tensor) -> Rows:
         """Queries, keys, targets and rates of one mini-batch.
@@ -333,79 +240,41 @@ class TTTLayer(nn.Module):
             seen: (m,) bool, whether that row exists.
         """
         config = self.config
-        gamma, beta = self._norm()
-        rotation = self._rotation(places)
-        query, key = self._turned(self.wq, x, rotation), self._turned(self.wk, x, rotation)
-        target = inner_model.normalise_target(self._heads(self.wv(x)) - key, gamma, beta)
+        lag = config.lag_distance > 0
+        turned = [self.wq(x), self.wk(x)]
+        values = [self.wv(x)]
+        if lag:
+            values.append(self.lag_linear(source))
+            if config.lag_use_key:
+                turned.append(self.lag_linear_key(x))
+        query, key, *lag_keys = self._turned(turned, places)
+        lag_keys = lag_keys or [key]
+        keys = torch.stack([key, *lag_keys]) if lag else key.unsqueeze(0)
+        targets = inner_model.normalise_target(self._heads(values) - keys, self._norm(len(x)))
         rate = torch.sigmoid(
             F.linear(x, self.learnable_ttt_lr_weight.squeeze(1), self.learnable_ttt_lr_bias.squeeze(1))
         )
         if config.optimizer != "damped":
-            rate = config.base_lr * rate / config.head_dim / config.mini_batch
-        rows = Rows(query, key, target, rate.mT.unsqueeze(-1))
-        if not config.lag_distance:
+            rate = rate * (config.base_lr / config.head_dim / config.mini_batch)
+        rows = Rows(query, key, targets[0], rate.mT.reshape(-1, x.shape[1], 1))
+        if not lag:
             return rows
-        lag_key = self._turned(self.lag_linear_key, x, rotation) if config.lag_use_key else key
-        lag_target = inner_model.normalise_target(self._heads(self.lag_linear(source)) - lag_key, gamma, beta)
-        return rows._replace(lag_key=lag_key, lag_target=lag_target, seen=seen.to(x.dtype)[:, None])
+        return rows._replace(lag_key=lag_keys[0], lag_target=targets[1], seen=seen.to(x.dtype).unsqueeze(-1))
 
     def update(self, rows: Rows, weights: InnerWeights, damping: Tensor) -> Step:
-        """The new fast weights after one mini-batch; nothing is changed in place."""
-        config = self.config
-        if config.optimizer == "static":
-            return Step(weights, damping)
-        compute = rows.key.dtype
-        goal = rows.goal(config.lag_weight)
-        at = inner_model.linearise(rows.key, weights.to(compute))
-        b = inner_model.gradient(at, goal, *self._norm())
-        if config.optimizer == "sgd":
-            delta, step = b, Step(weights, damping, b)
-        else:
-            delta, step = self._second_order(at, goal, Step(weights, damping, b))
-        new = InnerWeights(*(w - d.to(w.dtype) for w, d in zip(weights, delta, strict=True)))
-        if config.decay:
-            start = self._initial_weights(rows.key.shape[0])
-            new = InnerWeights(*(torch.lerp(w, w0, config.decay) for w, w0 in zip(new, start, strict=True)))
-        if config.mode == "released":
-            return step._replace(weights=new)
-        finite = torch.stack([part.isfinite().flatten(2).all(-1) for part in new]).all(0)
-        if not finite.all():
-            keep = finite[..., None, None]
-            new = InnerWeights(*(torch.where(keep, w, old) for w, old in zip(new, weights, strict=True)))
-        return step._replace(weights=new, skipped=~finite)
+        """The fast weights after one mini-batch; weights and damping are those of G = B * H heads."""
+        batch = weights.b2.shape[0] // self.config.num_heads
+        initial = self._initial_weights(batch).merged() if self.config.decay else weights
+        return fast_update.update(rows, weights, initial, damping, self._norm(batch), self.config)
 
-    def _second_order(self, at: inner_model.Linearisation, goal: Objective, before: Step) -> tuple[InnerWeights, Step]:
-        """What `hf` or `damped` subtract; vectors are float32 or wider, products run in the compute dtype."""
-        config, compute = self.config, at.X1.dtype
-        wide = torch.promote_types(compute, torch.float32)
-        b = before.gradient
-        assert b is not None
-
-        def product(v: Tensor) -> Tensor:
-            return inner_model.gauss_newton_product(at, b.unflat(v.to(compute))).flat().to(wide)
-
-        rhs = b.flat().to(wide)
-        if config.optimizer == "hf":
-            solution = hessian_free.conjugate_gradient(product, rhs, config.cg_iterations)
-            return b.unflat(solution.u), before._replace(solution=solution)
-        m = config.mini_batch
-        u, predicted = hessian_free.damped_conjugate_gradient(
-            lambda v: product(v) / m, rhs / m, before.damping.to(wide), config.cg_iterations
-        )
-        with torch.no_grad():
-            trial = InnerWeights(*(w - d for w, d in zip(before.weights, b.unflat(u), strict=True))).to(compute)
-            was = inner_model.objective_value(at, goal, *self._norm())
-            now = inner_model.objective_value(inner_model.linearise(at.X1, trial), goal, *self._norm())
-            actual = ((was - now) / m).to(before.damping.dtype)
-            accepted = actual >= 0
-            damping = hessian_free.adapt_damping(before.damping, actual, predicted.to(actual.dtype))
-        step = before._replace(damping=damping, rejected=~accepted)
-        return b.unflat(torch.where(accepted.unsqueeze(-1), u, 0)), step
+    def read_heads(self, query: Tensor, weights: InnerWeights) -> Tensor:
+        """Queries through the inner model: q + gamma LN(f(q)) + beta, (G, L, D)."""
+        batch = query.shape[0] // self.config.num_heads
+        return query + inner_model.evaluate(query, weights.to(query.dtype), self._norm(batch))
 
     def _read(self, query: Tensor, weights: InnerWeights) -> Tensor:
-        """Read back: wo(post_norm(q + gamma LN(f(q)) + beta)): (B, H, L, D) -> (B, L, hidden)."""
-        gamma, beta = self._norm()
-        read = query + inner_model.evaluate(query, weights.to(query.dtype), gamma, beta)
+        """Read back: wo(post_norm(q + gamma LN(f(q)) + beta)), (G, L, D) -> (B, L, hidden)."""
+        read = self.read_heads(query, weights).unflatten(0, (-1, self.config.num_heads))
         return self.wo(self.post_norm(read.transpose(1, 2).flatten(2)))
 
     def gate(self, x: Tensor, out: Tensor) -> Tensor:
@@ -418,25 +287,29 @@ class TTTLayer(nn.Module):
         learned = (self.W1, self.b1, self.W2, self.b2)
         return InnerWeights(*(w.to(self.config.state_dtype).expand(batch, *w.shape).clone() for w in learned))
 
-    def _norm(self) -> tuple[Tensor, Tensor]:
-        return self.ttt_norm_weight.unsqueeze(1), self.ttt_norm_bias.unsqueeze(1)
+    def _norm(self, batch: int) -> Norm:
+        """Affine part of the inner layer norm for every head of every stream."""
+        gamma, beta = self.ttt_norm_weight.unsqueeze(1), self.ttt_norm_bias.unsqueeze(1)
+        return Norm(gamma, beta) if batch == 1 else Norm(gamma.repeat(batch, 1, 1), beta.repeat(batch, 1, 1))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        """(B, L, hidden) -> (B, H, L, D); a head is a contiguous block of channels."""
-        return x.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+    def _heads(self, projected: list[Tensor]) -> Tensor:
+        """Several (B, L, hidden) as one (n, G, L, D); a head is a contiguous block of channels."""
+        split = [y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2) for y in projected]
+        return torch.stack(split).flatten(1, 2)
 
-    def _rotation(self, places: Tensor | None) -> Tensor | None:
+    def _turned(self, projected: list[Tensor], places: Tensor | None) -> Tensor:
+        """Several (B, L, hidden), normalised per head and turned by position: (n, G, L, D)."""
+        vectors = self._heads(projected)
+        vectors = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
         if places is None or not self.config.rotary:
-            return None
-        return rotary_angles(places, self.config.head_dim).unsqueeze(1)
-
-    def _turned(self, projection: nn.Module, x: Tensor, rotation: Tensor | None) -> Tensor:
-        """Projected, normalised per head and turned by position: (B, H, L, D)."""
-        vectors = F.normalize(self._heads(projection(x)), dim=-1, eps=1e-12)
-        return vectors if rotation is None else rotate(vectors, rotation)
+            return vectors
+        rotation = rotary_angles(places, self.config.head_dim)
+        return rotate(
+            vectors, rotation.repeat_interleave(self.config.num_heads, dim=0) if len(places) > 1 else rotation
+        )
 
     def _query(self, x: Tensor, places: Tensor | None) -> Tensor:
-        return self._turned(self.wq, x, self._rotation(places))
+        return self._turned([self.wq(x)], places)[0]
 
     @staticmethod
     def _with_batch(tokens: Tensor) -> Tensor:
@@ -460,13 +333,14 @@ class TTTLayer(nn.Module):
             raise ValueError(f"{name}: empty, expected at least one row")
         if not rows.is_floating_point():
             raise ValueError(f"{name}: dtype {tokens.dtype}, expected a floating-point type")
-        if not rows.isfinite().all():
+        # A finite sum proves finite rows; only an infinite one needs the closer look.
+        if not rows.sum().isfinite() and not rows.isfinite().all():
             raise ValueError(f"{name}: NaN or infinite values")
         if positions.shape not in ((rows.shape[1], 3), (*rows.shape[:2], 3)):
             raise ValueError(f"positions: shape {tuple(positions.shape)}, expected ({rows.shape[1]}, 3)")
         if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
             raise ValueError(f"positions: dtype {positions.dtype}, expected int64")
-        if (positions < 0).any():
+        if int(positions.min()) < 0:
             raise ValueError("positions: negative values")
         places = positions.to(rows.device, torch.int64).expand(*rows.shape[:2], 3)
         return rows.to(self.wq.weight.dtype), places

@@ -1,6 +1,6 @@
 """Hessian-free steps: conjugate gradient on the Gauss-Newton curvature, as specified (TTT_HF) and with damping.
 
-A vector is (B, H, P): all fast weights of one head laid end to end. `product` maps such a vector to G times it.
+A vector is (G, P): for each of G heads all its fast weights, laid end to end. `product` applies the curvature to it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DAMPING_RANGE = (1e-4, 1e4)
 class Solution(NamedTuple):
     """A step and how it was found."""
 
-    u: Tensor  # (B, H, P)
-    residual: Tensor  # r.r of the last iteration, (B, H); NaN for a head whose right-hand side is zero
-    live: Tensor  # (iterations, B, H): 1 while a head still moves, 0 once its early stop has fired
+    u: Tensor  # (G, P)
+    residual: Tensor  # r.r of the last iteration, (G,); NaN for a head whose right-hand side is zero
+    live: Tensor  # (iterations, G): 1 while a head still moves, 0 once its early stop has fired
     iterations: int
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar product per head: (B, H, P), (B, H, P) -> (B, H, 1)."""
+    """Scalar product per head: (G, P), (G, P) -> (G, 1)."""
     return (a * b).sum(-1, keepdim=True)
 
 
@@ -38,8 +38,8 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int) -> Solution
     side gives a zero step. K <= 4 agrees to 2e-6 between float32 implementations, K = 8 only to about 4e-4.
 
     Args:
-        product: v -> G v, both (B, H, P).
-        b: right-hand side (B, H, P).
+        product: v -> G v, both (G, P).
+        b: right-hand side (G, P).
         iterations: K >= 1.
     """
     x = torch.zeros_like(b)
@@ -85,13 +85,13 @@ def damped_conjugate_gradient(product: Product, b: Tensor, damping: Tensor, iter
     """Approximate (G + damping I)^-1 b by K plain conjugate-gradient iterations; each head on its own.
 
     Args:
-        product: v -> G v, both (B, H, P).
-        b: right-hand side (B, H, P).
-        damping: (B, H), positive.
+        product: v -> G v, both (G, P).
+        b: right-hand side (G, P).
+        damping: (G,), positive.
         iterations: K >= 1.
 
     Returns:
-        The step u (B, H, P), and the decrease b.u - 1/2 u.(G + damping I)u that the quadratic model predicts (B, H).
+        The step u (G, P), and the decrease b.u - 1/2 u.(G + damping I)u that the quadratic model predicts (G,).
     """
     mu = damping.unsqueeze(-1)
     x = torch.zeros_like(b)
@@ -117,9 +117,9 @@ def adapt_damping(damping: Tensor, actual: Tensor, predicted: Tensor) -> Tensor:
     learning via Hessian-free optimization", 2010), within 1e-4 to 1e4. A head that predicts nothing keeps its own.
 
     Args:
-        damping: (B, H).
-        actual: decrease of the objective on the mini-batch (B, H).
-        predicted: decrease of the damped quadratic model (B, H).
+        damping: (G,).
+        actual: decrease of the objective on the mini-batch (G,).
+        predicted: decrease of the damped quadratic model (G,).
     """
     ratio = actual / torch.where(predicted > 0, predicted, 1)
     factor = torch.where(ratio < 0.25, 1.5, torch.where(ratio > 0.75, 2 / 3, 1.0))

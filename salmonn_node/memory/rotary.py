@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 THETA = 10_000.0
 
 
+@lru_cache(maxsize=16)
+def _axes_and_frequencies(head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """For each channel pair the axis it follows and its frequency, 10000^(-2i/d) on an axis of width d."""
+    planar = 3 * (head_dim // 8)
+    widths = (head_dim // 4, planar, planar)
+    axes = torch.cat([torch.full((width // 2,), axis) for axis, width in enumerate(widths)])
+    exponents = torch.cat([torch.arange(0, width, 2, dtype=torch.float64) / width for width in widths])
+    return axes.to(device), (THETA**-exponents).to(device)
+
+
 def rotary_angles(positions: Tensor, head_dim: int) -> Tensor:
     """Rotation of each channel pair for each token, as complex numbers of modulus one.
 
-    A quarter of the channels follows t; y and x get three eighths each. Frequencies of an axis of width d are
-    10000^(-2i/d). Angles are formed in float64, because t * f at float32 is off by 1e-3 rad after some hours.
+    A quarter of the channels follows t; y and x get three eighths each. Angles are formed in float64, because t * f
+    at float32 is off by 1e-3 rad after some hours.
 
     Args:
         positions: (..., L, 3) integer (t, y, x).
@@ -21,13 +33,9 @@ def rotary_angles(positions: Tensor, head_dim: int) -> Tensor:
     Returns:
         (..., L, head_dim / 2) complex64.
     """
-    planar = 3 * (head_dim // 8)
-    angles = []
-    for axis, width in enumerate((head_dim // 4, planar, planar)):
-        exponent = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
-        angles.append(positions[..., axis, None].to(torch.float64) * THETA**-exponent)
-    angle = torch.cat(angles, dim=-1)
-    return torch.complex(torch.cos(angle).float(), torch.sin(angle).float())
+    axes, frequencies = _axes_and_frequencies(head_dim, positions.device)
+    angle = positions.index_select(-1, axes) * frequencies
+    return torch.complex(angle.cos().float(), angle.sin().float())
 
 
 def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:

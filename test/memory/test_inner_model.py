@@ -8,19 +8,19 @@ from torch.func import grad, jvp, vjp
 from torch.nn import functional as F
 
 from salmonn_node.memory import inner_model
-from salmonn_node.memory.inner_model import InnerWeights, Objective
+from salmonn_node.memory.inner_model import InnerWeights, Norm, Objective
 
-B, H, N, D, INNER = 2, 3, 10, 6, 8
+G, N, D, INNER = 6, 10, 6, 8
 
 
 @pytest.fixture
 def problem():
     torch.manual_seed(0)
-    shapes = ((B, H, D, INNER), (B, H, 1, INNER), (B, H, INNER, D), (B, H, 1, D))
+    shapes = ((G, D, INNER), (G, 1, INNER), (G, INNER, D), (G, 1, D))
     weights = InnerWeights(*(torch.randn(s, dtype=torch.float64) * 0.5 for s in shapes))
-    rows = {name: torch.randn(B, H, N, D, dtype=torch.float64) for name in ("X", "R", "R_lag")}
-    gamma, beta = (torch.randn(H, 1, D, dtype=torch.float64) for _ in range(2))
-    rate = torch.rand(B, H, N, 1, dtype=torch.float64)
+    rows = {name: torch.randn(G, N, D, dtype=torch.float64) for name in ("X", "R", "R_lag")}
+    gamma, beta = (torch.randn(G, 1, D, dtype=torch.float64) for _ in range(2))
+    rate = torch.rand(G, N, 1, dtype=torch.float64)
     pull = 0.3 * (torch.rand(N, 1) > 0.4).double()
     return weights, rows, gamma, beta, rate, pull
 
@@ -49,7 +49,7 @@ def goal_of(rows, rate, pull):
 def test_gradient_is_the_objectives(problem):
     weights, rows, gamma, beta, rate, pull = problem
     at = inner_model.linearise(rows["X"], weights)
-    ours = inner_model.gradient(at, goal_of(rows, rate, pull), gamma, beta)
+    ours = inner_model.gradient(at, goal_of(rows, rate, pull), Norm(gamma, beta))
     want = grad(lambda w: slow_objective(w, rows, gamma, beta, rate, pull).sum())(weights)
     for a, b in zip(ours, want, strict=True):
         assert torch.allclose(a, b, atol=1e-11)
@@ -61,7 +61,7 @@ def test_objective_differs_by_a_constant(problem):
     ours, want = [], []
     for w in (weights, other):
         at = inner_model.linearise(rows["X"], w)
-        ours.append(inner_model.objective_value(at, goal_of(rows, rate, pull), gamma, beta))
+        ours.append(inner_model.objective_value(at.x_hat, goal_of(rows, rate, pull), Norm(gamma, beta)))
         want.append(slow_objective(w, rows, gamma, beta, rate, pull))
     assert torch.allclose(ours[0] - ours[1], want[0] - want[1], atol=1e-11)
 
@@ -84,20 +84,20 @@ def test_target_normalisation_uses_the_unbiased_deviation(problem):
     _, rows, gamma, beta, *_ = problem
     u = rows["R"]
     want = gamma * (u - u.mean(-1, keepdim=True)) / (u.std(-1, keepdim=True) + 1e-8) + beta
-    assert torch.allclose(inner_model.normalise_target(u, gamma, beta), want, atol=1e-12)
-    flat = inner_model.normalise_target(torch.ones_like(u), gamma, beta)
+    assert torch.allclose(inner_model.normalise_target(u, Norm(gamma, beta)), want, atol=1e-12)
+    flat = inner_model.normalise_target(torch.ones_like(u), Norm(gamma, beta))
     assert torch.allclose(flat, beta.expand_as(u), atol=1e-12)
 
 
 def test_training_goes_through_gradient_and_product(problem):
     weights, rows, gamma, beta, rate, pull = problem
-    X = rows["X"][:1, :1, :4].requires_grad_()
-    small = [w[:1, :1].clone().requires_grad_() for w in weights]
-    goal = Objective(rows["R"][:1, :1, :4], None, rate[:1, :1, :4])
+    X = rows["X"][:1, :4].requires_grad_()
+    small = [w[:1].clone().requires_grad_() for w in weights]
+    goal = Objective(rows["R"][:1, :4], None, rate[:1, :4])
 
     def steps(X, *w):
         at = inner_model.linearise(X, InnerWeights(*w))
-        g = inner_model.gradient(at, goal, gamma[:1], beta[:1])
+        g = inner_model.gradient(at, goal, Norm(gamma[:1], beta[:1]))
         return (*g, *inner_model.gauss_newton_product(at, g))
 
     assert torch.autograd.gradcheck(steps, (X, *small), atol=1e-6)
@@ -105,7 +105,7 @@ def test_training_goes_through_gradient_and_product(problem):
 
 def test_fast_weights_use_the_tanh_form_of_gelu(problem):
     weights, rows, gamma, beta, *_ = problem
-    ours = inner_model.evaluate(rows["X"], weights, gamma, beta)
+    ours = inner_model.evaluate(rows["X"], weights, Norm(gamma, beta))
     assert torch.allclose(ours, slow_norm(slow_output(rows["X"], *weights), gamma, beta), atol=1e-11)
     erf = F.gelu(rows["X"] @ weights.W1 + weights.b1) @ weights.W2 + weights.b2
     assert not torch.allclose(ours, slow_norm(erf, gamma, beta), atol=1e-5)
