@@ -89,6 +89,12 @@ class KVCache:
             other._keys[layer], other._values[layer], other._used[layer] = keys, values, keys.shape[2]
         return other
 
+    def share(self) -> KVCache:
+        """The same rows, unaffected by later changes of this cache; to be read or copied, not appended to."""
+        other = KVCache(self.layers)
+        other._keys, other._values, other._used = list(self._keys), list(self._values), list(self._used)
+        return other
+
     def append(self, other: KVCache) -> None:
         """Append another cache's rows."""
         for layer in range(self.layers):

@@ -163,10 +163,17 @@ class LanguageModel(nn.Module):
         """(..., D) normed hidden states -> (..., vocabulary) float32."""
         return self.lm_head(hidden).float()
 
-    def forward(self, tokens: Tokens, cache: KVCache | None = None, record: AttentionRecord | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tokens,
+        cache: KVCache | None = None,
+        record: AttentionRecord | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Read tokens after what the cache holds, which grows by them; returns normed hidden states (L, D)."""
         cached = len(cache) if cache is not None else 0
-        mask = causal_mask(cached, len(tokens), tokens.embeddings.device) if cached and len(tokens) > 1 else None
+        if mask is None and cached and len(tokens) > 1:
+            mask = causal_mask(cached, len(tokens), tokens.embeddings.device)
         deepstack = None
         if tokens.deepstack is not None and bool(tokens.visual.any()):
             deepstack = list(tokens.deepstack)

@@ -17,6 +17,7 @@ from salmonn_node.memory.stream_memory import StoredPart, StreamMemory
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
+from salmonn_node.model.cached_prefill import PrefillCache, settled_rows, usable
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.frames import normalise, patchify, resized
 from salmonn_node.model.generation import Answering, Generation
@@ -41,6 +42,7 @@ PRUNE_EVERY = 32
 MOMENT_TOKENS = 4
 
 PART = "ingest"
+PREFILL_PART = "prefill"
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,31 @@ class VideoSalmonnS:
             ingest.restore(part.tensors, part.meta)
         memory.parts[PART] = ingest
         return ingest
+
+    def prefill_cache(self, memory: StreamMemory) -> PrefillCache:
+        """The language model's keys and values of a memory's kept tokens (`prefill: cached`)."""
+        part = memory.parts.get(PREFILL_PART)
+        if isinstance(part, PrefillCache):
+            return part
+        cache = PrefillCache(self.network.language.layers)
+        if isinstance(part, StoredPart):
+            cache = PrefillCache.from_tensors(part.tensors, part.meta)
+        memory.parts[PREFILL_PART] = cache
+        return cache
+
+    def _advance_prefill(self, memory: StreamMemory, ingest: Ingest) -> None:
+        """Compute keys and values of what has become final since the last time, once it fills a chunk."""
+        timeline = ingest.timeline
+        if timeline.pointer - timeline.read_until < self.config.prefill_chunk:
+            return
+        timeline.read_until = timeline.pointer
+        laid, after = timeline.layout()
+        view = _scene(memory.view(), laid, after)
+        prompt = self.prompt("", view)
+        if len(view) and usable(prompt, self.tokenizer):
+            settled = settled_rows(prompt, view, len(timeline.closed))
+            cache = self.prefill_cache(memory)
+            cache.advance(self.network.language, prompt, view, settled, self.config.prefill_chunk)
 
     def _mark_tokens(self, mark: str) -> int:
         return len(self.tokenizer.encode(mark))
@@ -295,6 +322,8 @@ class VideoSalmonnS:
             patches = memory.kept("visual")[1].unique().tolist()
             ingest.timeline.prune(patches, memory.kept("audio")[0].tolist())
             ingest.timeline.prune_at = len(ingest.timeline.closed) + PRUNE_EVERY
+        if self.config.prefill == "cached":
+            self._advance_prefill(memory, ingest)
 
     # -- encoders ---------------------------------------------------------------------------------------------------
 
@@ -361,6 +390,7 @@ class VideoSalmonnS:
             frames = sorted(ingest.frames.items(), key=lambda item: item[1].stamp_ns)
             sounds = sorted(ingest.sounds.items(), key=lambda item: item[1].start_ns)
             cameras = list(ingest.cameras)
+            prefill = self.prefill_cache(memory).snapshot() if self.config.prefill == "cached" else None
             (index, patch), (heard, _) = memory.next_visual, memory.next_audio
         visual, blocks = [], []
         for name, frame in frames:
@@ -398,7 +428,7 @@ class VideoSalmonnS:
         if tail_visual is not None and self.network.ttt is not None and base.fast_weights is not None:
             tail_visual = replace(tail_visual, z=self._through_fast_weights(tail_visual, base.fast_weights))
         base = base.extended(tail_visual, _within(audio, after_ns, before_ns, sources, wanted))
-        return _scene(base, laid, after)
+        return _scene(base, laid, after, prefill)
 
     @torch.no_grad()
     def _through_fast_weights(self, batch: TokenBatch, state: object) -> Tensor:
@@ -442,8 +472,12 @@ class VideoSalmonnS:
     @torch.no_grad()
     def _read(self, question: str, view: SceneView) -> Answering:
         prompt = self.prompt(question, view)
-        tokens = embed_prompt(prompt, view, self.network.language)
-        reading = read(self.network.language, prompt, tokens, self.config.reader)
+        cache = view.prefill
+        if cache is not None and usable(prompt, self.tokenizer):
+            reading = cache.read(self.network.language, prompt, view)
+        else:
+            tokens = embed_prompt(prompt, view, self.network.language)
+            reading = read(self.network.language, prompt, tokens, self.config.reader)
         return Answering(self.network, self.tokenizer, view, prompt, reading)
 
     @torch.no_grad()
@@ -497,6 +531,6 @@ def _within(
     return batch if len(batch) else None
 
 
-def _scene(base: object, blocks: Sequence[Block], after: int) -> SceneView:
+def _scene(base: object, blocks: Sequence[Block], after: int, prefill: PrefillCache | None = None) -> SceneView:
     values = {item.name: getattr(base, item.name) for item in dataclasses.fields(base)}  # type: ignore[arg-type]
-    return SceneView(**values, blocks=tuple(blocks), next_position=after)
+    return SceneView(**values, blocks=tuple(blocks), next_position=after, prefill=prefill)
