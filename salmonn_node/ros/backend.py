@@ -1,7 +1,9 @@
-"""What the node runs on: the network, the observer and the answerer, made from its parameters."""
+"""What the node runs on: the network, the observer, the answerer and the store, made from its parameters."""
 
 from __future__ import annotations
 
+import importlib.util
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +21,9 @@ class Backend:
         checkpoint_id: the network's weights.
         trained: False: untrained weights, answers mean nothing.
         encoders: (backend, reason) of "vision" and "audio".
-        persistence: the store's state in words; "off" without one.
-        flushers: called in order when the node stops listening.
-        closers: called in order when the node cleans up.
+        persistence: binds the observer to its store (salmonn_node.persistence.Persistence); None keeps nothing.
+        reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
+        free: lets go of the network; called once, after the last Backend that uses it was closed.
     """
 
     observer: Any
@@ -29,38 +31,100 @@ class Backend:
     checkpoint_id: str
     trained: bool
     encoders: dict[str, tuple[str, str]]
-    persistence: str = "off"
-    flushers: list[Callable[[], None]] = field(default_factory=list)
-    closers: list[Callable[[], None]] = field(default_factory=list)
+    persistence: Any = None
+    reopen: Callable[[str], Backend] | None = None
+    free: Callable[[], None] = lambda: None
+    last_snapshot_ns: int = 0
+    _snapshots: int = field(default=0, repr=False)
+
+    @property
+    def storage(self) -> str:
+        """The store's state in words, "off" without one."""
+        if self.persistence is None:
+            return "off"
+        return str(self.persistence.store.problem) or "on"
+
+    def note_snapshots(self) -> None:
+        """Remember when the store has last written one, wall time."""
+        written = self.persistence.store.snapshots_written if self.persistence is not None else 0
+        if written != self._snapshots:
+            self._snapshots, self.last_snapshot_ns = written, time.time_ns()
 
     def flush(self) -> None:
         """Bring to disk what is to survive this process."""
-        for flusher in self.flushers:
-            flusher()
+        if self.persistence is not None:
+            self.persistence.flush()
 
     def close(self) -> None:
-        """Free everything; what was queued is not taken in."""
-        for closer in self.closers:
-            closer()
+        """Let go of the memory; what was queued is not taken in. The network stays."""
+        self.observer.close()
+        if self.persistence is not None:
+            self.persistence.close()
 
 
-def build_backend(parameters: NodeParameters) -> Backend:
-    """Load the network and start the observer. Takes as long as loading takes.
+def build_backend(parameters: NodeParameters, load: Callable[[NodeParameters], Any] | None = None) -> Backend:
+    """Load the network (with `load`, else `load_model`), restore its memory and start the observer.
 
     Raises:
         ValueError: a parameter asks for what there is not.
-        OSError: files of a checkpoint are missing.
+        OSError: files are missing or cannot be written.
+        SnapshotError: the stored memory is damaged, of another network, or in use.
     """
     import torch
 
-    from salmonn_node.answering.answerer import Answerer
-    from salmonn_node.observer import Observer
-
     if parameters.threads:
         torch.set_num_threads(parameters.threads)
-    model = load_model(parameters)
-    encoders, close_encoders = _load_encoders(model, parameters)
-    observer = Observer(model, frame_rate_hz=parameters.frame_rate_hz, memory_name=parameters.memory_name)
+    model = (load or load_model)(parameters)
+    encoders, free = _load_encoders(model, parameters)
+    try:
+        return _open(model, encoders, free, parameters, parameters.memory_name)
+    except BaseException:
+        free()
+        raise
+
+
+def load_model(parameters: NodeParameters) -> Any:
+    """The network on its device; raises ValueError naming the parameter that cannot be served."""
+    import torch
+
+    from salmonn_node.model.checkpoint import load
+
+    device = parameters.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no GPU")
+    model = load(parameters.checkpoint)
+    model.network.to(device)
+    return model
+
+
+def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeParameters, name: str) -> Backend:
+    """A memory called `name` with its observer and answerer, restored when persistence is on."""
+    from salmonn_node.answering.answerer import Answerer
+    from salmonn_node.memory.store import MemoryStore
+    from salmonn_node.observer import Observer
+
+    store = None
+    if parameters.persistence and importlib.util.find_spec("salmonn_node.persistence"):
+        from salmonn_node.persistence import Persistence, identity_of
+
+        store = MemoryStore(parameters.memory_directory, name, identity_of(model))
+    observer = Observer(
+        model,
+        evidence=store.evidence if store is not None else None,
+        frame_rate_hz=parameters.frame_rate_hz,
+        memory_name=name,
+    )
+    persistence = None
+    if store is not None:
+        try:
+            persistence = Persistence(observer, store, snapshot_period_s=parameters.snapshot_period_s)
+            persistence.restore()
+        except BaseException:
+            observer.close()
+            store.close()
+            raise
     answerer = Answerer(observer, max_new_tokens=parameters.max_new_tokens, max_evidence=parameters.max_evidence)
     return Backend(
         observer,
@@ -68,28 +132,10 @@ def build_backend(parameters: NodeParameters) -> Backend:
         model.checkpoint.id,
         model.checkpoint.trained,
         encoders,
-        closers=[observer.close, close_encoders],
+        persistence,
+        lambda other: _open(model, encoders, free, parameters, other),
+        free,
     )
-
-
-def load_model(parameters: NodeParameters) -> Any:
-    """The network on its device; raises ValueError naming the parameter that cannot be served."""
-    import torch
-
-    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-
-    device = parameters.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but torch sees no GPU")
-    if parameters.checkpoint:
-        raise ValueError(f"checkpoint {parameters.checkpoint!r}: loading checkpoints is not built in yet")
-    if parameters.network != "tiny":
-        raise ValueError(f"network must be tiny, got {parameters.network!r}")
-    model = VideoSalmonnS.tiny(parameters.seed)
-    model.network.to(device)
-    return model
 
 
 def _load_encoders(model: Any, parameters: NodeParameters) -> tuple[dict[str, tuple[str, str]], Callable[[], None]]:

@@ -18,6 +18,7 @@ from rclpy.task import Future
 from salmonn_interfaces.action import Ask
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.messages import RosTypes, answer_from_message, question_to_message
+from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 # The node replies by the deadline; the way there and back takes a little more.
@@ -43,7 +44,7 @@ class Memory:
         self._node = node
         self._types = RosTypes()
         group = ReentrantCallbackGroup()
-        self._query = node.create_client(Query, f"{server}/query", callback_group=group)
+        self._query = node.create_client(Query, f"{server}/query", qos_profile=MANY_AT_ONCE, callback_group=group)
         self._clear = node.create_client(ClearMemory, f"{server}/clear_memory", callback_group=group)
         self._change_state = node.create_client(ChangeState, f"{server}/change_state", callback_group=group)
         self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)

@@ -8,7 +8,11 @@ from typing import Any
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.service import Service
+
+# The default keeps ten: of a hundred requests at once most would be lost in the middleware, and so would replies.
+MANY_AT_ONCE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
 
 
 class DeferredReply:
@@ -48,7 +52,11 @@ def create_deferred_service(
     that remembers the request's header.
     """
     service = node.create_service(
-        service_type, name, lambda request, _response: callback(request), callback_group=callback_group
+        service_type,
+        name,
+        lambda request, _response: callback(request),
+        qos_profile=MANY_AT_ONCE,
+        callback_group=callback_group,
     )
     send_response = service.send_response
 

@@ -97,7 +97,7 @@ class Diagnostics:
             "encode_p50_ms": observed.encode_ms[0],
             "encode_max_ms": observed.encode_ms[1],
             "checkpoint": backend.checkpoint_id,
-            "persistence": backend.persistence,
+            "storage": backend.storage,
         }
         values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
         values |= {f"dropped.{reason}": count for reason, count in sorted(observed.drops.items())}
@@ -107,6 +107,8 @@ class Diagnostics:
         faults = [r for r in fresh if r in ("queue_full", "encode_failed")]
         if faults:
             return self._status("memory", WARN, "observations are lost: " + ", ".join(faults), values)
+        if backend.storage not in ("on", "off"):
+            return self._status("memory", ERROR, f"not stored: {backend.storage}", values)
         message = "" if backend.trained else "untrained weights: answers mean nothing"
         return self._status("memory", OK, message, values)
 

@@ -97,7 +97,7 @@ class Inputs:
         self.monitors[camera] = InputMonitor(camera, parameters.image_rate_hz)
         # A group of its own: sources do not wait for each other, and one source's messages stay in order.
         group = MutuallyExclusiveCallbackGroup()
-        compressed = parameters.image_transport == "compressed"
+        compressed = parameters.transports[camera] == "compressed"
         topic = f"{camera}/image/compressed" if compressed else f"{camera}/image"
         qos = QoSProfile(depth=parameters.image_depth, reliability=_reliability(parameters.image_reliability))
         callback = self._callback(camera, lambda msg: image_frame(msg, camera))

@@ -2,65 +2,185 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
 from salmonn_interfaces.srv import ClearMemory, ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
+from salmonn_node.messages import MessageError, RosTypes, stamp_ns
+from salmonn_node.messages.base import time_message
 from salmonn_node.ros.backend import Backend
+from salmonn_node.ros.parameters import MEMORY_NAME
 from salmonn_node.ros.status import memory_status
+from salmonn_node.stream.observations import Interval
 
+# One numbering for all five (SaveMemory.srv and its neighbours).
+NOT_CONFIRMED, WRONG_STATE, INVALID_NAME, NOT_FOUND, STORAGE_ERROR, EXISTS, INCOMPATIBLE, LOCKED, INVALID_INTERVAL = (
+    range(100, 109)
+)
 NO_STORE = "this node keeps no memory on disk (persistence is off)"
 
 
-class MemoryServices:
-    """Lives as long as the node; `backend` gives None unless the node is inactive or active."""
+class _RefusedError(Exception):
+    """The request is answered with this code and text."""
 
-    def __init__(self, node: LifecycleNode, backend: Callable[[], Backend | None]) -> None:
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class MemoryServices:
+    """Lives as long as the node.
+
+    Args:
+        node: owner of the services.
+        backend: gives None unless the node is inactive or active.
+        load: goes on with another stored memory; None unless the node is inactive.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        backend: Callable[[], Backend | None],
+        load: Callable[[str], Backend | None],
+    ) -> None:
         self._backend = backend
+        self._load = load
+        self._types = RosTypes()
         # One at a time: none of them may see another's half-done work.
         group = MutuallyExclusiveCallbackGroup()
         for service_type, name, callback in (
-            (ClearMemory, "~/clear_memory", self._on_clear),
-            (SaveMemory, "~/save_memory", self._on_save),
-            (LoadMemory, "~/load_memory", self._on_load),
-            (ForgetInterval, "~/forget_interval", self._on_forget),
-            (GetMemoryInfo, "~/get_memory_info", self._on_info),
+            (ClearMemory, "clear_memory", self._on_clear),
+            (SaveMemory, "save_memory", self._on_save),
+            (LoadMemory, "load_memory", self._on_load),
+            (ForgetInterval, "forget_interval", self._on_forget),
+            (GetMemoryInfo, "get_memory_info", self._on_info),
         ):
-            node.create_service(service_type, name, callback, callback_group=group)
+            node.create_service(service_type, f"~/{name}", _answering(callback), callback_group=group)
 
-    def _on_clear(self, request: Any, response: Any) -> Any:
+    def _on_clear(self, request: Any, response: Any) -> None:
         if not request.confirm:
-            return _refuse(response, ClearMemory.Response.NOT_CONFIRMED, "confirm is false: nothing was cleared")
-        backend = self._backend()
-        if backend is None:
-            return _refuse(response, ClearMemory.Response.WRONG_STATE, "the node is neither inactive nor active")
-        backend.observer.restart()
-        backend.observer.drain()
+            raise _RefusedError(NOT_CONFIRMED, "confirm is false: nothing was cleared")
+        backend = self._running()
+        if backend.persistence is not None:
+            backend.persistence.clear()
+        else:
+            backend.observer.restart()
+            backend.observer.drain()
         response.memory_id = backend.observer.memory_id
-        return response
 
-    def _on_save(self, request: Any, response: Any) -> Any:
-        return _refuse(response, SaveMemory.Response.WRONG_STATE, NO_STORE)
+    def _on_save(self, request: Any, response: Any) -> None:
+        backend, store = self._stored()
+        own = store.place.name
+        name = _checked(request.name) if request.name else own
+        if name == own:
+            if not backend.persistence.save():
+                raise _RefusedError(STORAGE_ERROR, store.problem)
+        else:
+            backend.persistence.save_as(name, overwrite=request.overwrite)
+        response.name = name
+        response.size_bytes = _describe(store.place.root, name).size_bytes
 
-    def _on_load(self, request: Any, response: Any) -> Any:
-        return _refuse(response, LoadMemory.Response.WRONG_STATE, NO_STORE)
+    def _on_load(self, request: Any, response: Any) -> None:
+        _, store = self._stored()
+        name = _checked(request.name)
+        _describe(store.place.root, name)
+        backend = self._load(name)
+        if backend is None:
+            raise _RefusedError(WRONG_STATE, "the node is not inactive: deactivate it first")
+        response.status = memory_status(backend)
 
-    def _on_forget(self, request: Any, response: Any) -> Any:
-        return _refuse(response, ForgetInterval.Response.WRONG_STATE, NO_STORE)
+    def _on_forget(self, request: Any, response: Any) -> None:
+        start, end = stamp_ns(request.start), stamp_ns(request.end)
+        if start < 0 or end < start:
+            raise _RefusedError(INVALID_INTERVAL, f"start ({start} ns) must not lie behind end ({end} ns)")
+        backend, _ = self._stored()
+        forgotten = backend.persistence.forget(Interval(start, end))
+        response.tokens_forgotten = forgotten.tokens
+        response.evidence_forgotten = forgotten.evidence
+        response.weights_reverted = forgotten.weights_reverted
+        response.weights_from = time_message(self._types, forgotten.weights_from_ns)
+        if forgotten.copies:
+            # Done, but not everywhere: whoever asked for privacy must hear of it.
+            response.error_msg = f"other stored memories still hold the interval: {', '.join(forgotten.copies)}"
 
-    def _on_info(self, request: Any, response: Any) -> Any:
+    def _on_info(self, request: Any, response: Any) -> None:
+        from salmonn_node.memory.memory_directory import list_memories
+
+        backend = self._running()
+        if backend.persistence is None:
+            if request.name:
+                raise _RefusedError(NOT_FOUND, NO_STORE)
+            response.status = memory_status(backend)
+            return
+        place = backend.persistence.store.place
+        name = _checked(request.name) if request.name else place.name
+        stored = _describe(place.root, name)
+        if name == place.name:
+            response.status = memory_status(backend)
+        elif stored.manifests:
+            newest = stored.manifests[-1]
+            response.status.memory_id = name
+            response.status.memory_start = time_message(self._types, newest.start_ns)
+            response.status.last_observation = time_message(self._types, newest.newest_ns)
+        response.stored = list_memories(place.root)
+        response.snapshots = len(stored.manifests)
+        response.size_bytes = stored.size_bytes
+
+    def _running(self) -> Backend:
         backend = self._backend()
         if backend is None:
-            return _refuse(response, GetMemoryInfo.Response.WRONG_STATE, "the node is neither inactive nor active")
-        if request.name:
-            return _refuse(response, GetMemoryInfo.Response.NOT_FOUND, NO_STORE)
-        response.status = memory_status(backend)
+            raise _RefusedError(WRONG_STATE, "the node is neither inactive nor active")
+        return backend
+
+    def _stored(self) -> tuple[Backend, Any]:
+        backend = self._running()
+        if backend.persistence is None:
+            raise _RefusedError(WRONG_STATE, NO_STORE)
+        return backend, backend.persistence.store
+
+
+def _checked(name: str) -> str:
+    if not MEMORY_NAME.fullmatch(name):
+        raise _RefusedError(INVALID_NAME, f"name must be 1 to 64 letters, digits, '-' or '_', got {name[:80]!r}")
+    return name
+
+
+def _describe(root: Path, name: str) -> Any:
+    from salmonn_node.memory.memory_directory import MemoryPlace, describe
+
+    return describe(MemoryPlace(root, name))
+
+
+def _answering(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], Any]:
+    """Turn what `work` raises into code and text of its response."""
+
+    @functools.wraps(work)
+    def callback(request: Any, response: Any) -> Any:
+        from salmonn_node.memory.memory_directory import LockedError
+        from salmonn_node.memory.snapshot import DamagedError, IncompatibleError
+
+        codes: tuple[tuple[type[Exception], int], ...] = (
+            (FileNotFoundError, NOT_FOUND),
+            (FileExistsError, EXISTS),
+            (LockedError, LOCKED),
+            (IncompatibleError, INCOMPATIBLE),
+            (DamagedError, STORAGE_ERROR),
+            (MessageError, INVALID_NAME),
+            (OSError, STORAGE_ERROR),
+        )
+        try:
+            work(request, response)
+        except _RefusedError as refused:
+            response.error_code, response.error_msg = refused.code, str(refused)
+        except Exception as error:
+            # A service without a reply is worse than one with a broad code.
+            response.error_code = next((code for kind, code in codes if isinstance(error, kind)), STORAGE_ERROR)
+            response.error_msg = str(error)
         return response
 
-
-def _refuse(response: Any, code: int, text: str) -> Any:
-    response.error_code, response.error_msg = code, text
-    return response
+    return callback

@@ -82,7 +82,7 @@ class MemoryNode(LifecycleNode):
         self._diagnostics = Diagnostics(self)
         self._status = StatusPublisher(self)
         self._query_server = QueryServer(self, self._desk)
-        self._memory_services = MemoryServices(self, lambda: self._backend)
+        self._memory_services = MemoryServices(self, lambda: self._backend, self._load_memory)
         group = MutuallyExclusiveCallbackGroup()
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         period_s = self.get_parameter("diagnostics_period_s").value
@@ -191,6 +191,18 @@ class MemoryNode(LifecycleNode):
         self._state = "unconfigured"
         if backend is not None:
             backend.close()
+            backend.free()
+
+    def _load_memory(self, name: str) -> Backend | None:
+        """Go on with another stored memory; None unless inactive. Raises what reopening raises, nothing changed."""
+        backend = self._backend
+        if self._state != "inactive" or backend is None or backend.reopen is None:
+            return None
+        if name != backend.persistence.store.place.name:
+            self._backend = backend.reopen(name)
+            backend.flush()
+            backend.close()
+        return self._backend
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -232,7 +244,7 @@ class MemoryNode(LifecycleNode):
             self._status.publish(backend)
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Backend] = build_backend) -> int:
     """Run the node until SIGINT or SIGTERM; open questions are answered CANCELED before it leaves."""
     # rclpy's own handlers close the context at once, and nothing could be replied any more.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -240,7 +252,7 @@ def main(args: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     executor = MultiThreadedExecutor(EXECUTOR_THREADS)
-    node = MemoryNode()
+    node = MemoryNode(build=build)
     executor.add_node(node)
 
     def spin() -> None:

@@ -17,8 +17,8 @@ from salmonn_node.messages import MessageError
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-STREAM_TYPES = ("auto", "salmonn_interfaces/msg/AudioChunk", "audio_common_msgs/msg/AudioStamped")
-STREAM_TYPES += ("audio_common_msgs/msg/AudioDataStamped",)
+SOUND_TYPES = ("auto", "salmonn_interfaces/msg/AudioChunk", "audio_common_msgs/msg/AudioStamped")
+SOUND_TYPES += ("audio_common_msgs/msg/AudioDataStamped",)
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class _Entry:
 
 
 ENTRIES: dict[str, _Entry] = {
-    "network": _Entry("tiny", "Built-in network configuration, used when `checkpoint` is empty: tiny is untrained."),
-    "checkpoint": _Entry("", "Directory of a checkpoint; empty: `network` with its built-in weights."),
+    "checkpoint": _Entry("tiny", "The network and its weights: tiny, which comes along, or a folder."),
     "device": _Entry("auto", "Where the network runs; auto: cuda when there is one.", choices=("auto", "cpu", "cuda")),
     "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
     "engine_backend": _Entry(
@@ -54,7 +53,7 @@ ENTRIES: dict[str, _Entry] = {
     "image_reliability": _Entry("best_effort", "QoS of images.", choices=("best_effort", "reliable")),
     "image_depth": _Entry(5, "QoS history depth of images.", 1, 100),
     "image_rate_hz": _Entry(0.0, "Rate that the cameras should have, for diagnostics; 0: unknown.", 0.0, 1000.0),
-    "audio_type": _Entry("auto", "Message type of sound; auto: that of the topic's publisher.", choices=STREAM_TYPES),
+    "audio_type": _Entry("auto", "Message type of sound; auto: that of the topic's publisher.", choices=SOUND_TYPES),
     "audio_reliability": _Entry("reliable", "QoS of sound.", choices=("best_effort", "reliable")),
     "audio_depth": _Entry(100, "QoS history depth of sound; 100 chunks of 20 ms are 2 s.", 50, 1000),
     "pose_type": _Entry(
@@ -71,21 +70,24 @@ ENTRIES: dict[str, _Entry] = {
     "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
     "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
     "max_new_tokens": _Entry(64, "Longest answer text, in tokens.", 1, 4096),
-    "seed": _Entry(0, "Seed of untrained weights.", 0, 2**31 - 1),
     "diagnostics_period_s": _Entry(1.0, "Seconds between diagnostics.", 0.1, 60.0),
 }
 
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """Checked values; the fields are the names of ENTRIES, directories are filled in, `mounts` by camera.
+    """Checked values; directories are filled in.
 
-    A mount is (x, y, z, roll, pitch, yaw) of the camera's optical frame in base_frame, metres and radians (REP-103),
-    or None when tf is to say it.
+    Attributes:
+        values: the parameters of ENTRIES; each is an attribute, too.
+        mounts: by camera (x, y, z, roll, pitch, yaw) of its optical frame in base_frame, metres and radians
+            (REP-103), or None when tf is to say it.
+        transports: "raw" or "compressed" by camera.
     """
 
     values: dict[str, Any]
     mounts: dict[str, tuple[float, ...] | None]
+    transports: dict[str, str]
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -116,6 +118,8 @@ def declare(node: Node) -> list[str]:
             text = "Mount of the camera's optical frame in base_frame: x y z roll pitch yaw (m, rad); empty: from tf."
             descriptor = ParameterDescriptor(description=text, read_only=True)
             declare_one(f"{camera}.mount", Parameter.Type.DOUBLE_ARRAY, descriptor)
+            text = "Transport of this camera; empty: image_transport."
+            declare_one(f"{camera}.image_transport", "", ParameterDescriptor(description=text, read_only=True))
     node.add_on_set_parameters_callback(_refuse_bad)
     return problems
 
@@ -140,7 +144,8 @@ def read(node: Node) -> NodeParameters:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     values["memory_directory"] = _directory(values["memory_directory"] or f"{data}/salmonn_node/memories")
     values["engine_directory"] = _directory(values["engine_directory"] or f"{cache}/salmonn_node/engines")
-    return NodeParameters(values, {camera: _mount(node, camera) for camera in values["cameras"]})
+    transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
+    return NodeParameters(values, {camera: _mount(node, camera) for camera in values["cameras"]}, transports)
 
 
 def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:
@@ -190,3 +195,10 @@ def _mount(node: Node, camera: str) -> tuple[float, ...] | None:
     if numbers and len(numbers) != 6:
         raise ValueError(f"{camera}.mount needs 6 numbers (x y z roll pitch yaw), got {len(numbers)}")
     return numbers or None
+
+
+def _transport(node: Node, camera: str, default: str) -> str:
+    value = str(node.get_parameter(f"{camera}.image_transport").value) or default
+    if value not in ("raw", "compressed"):
+        raise ValueError(f"{camera}.image_transport must be raw or compressed, got {value!r}")
+    return value

@@ -19,7 +19,7 @@ from salmonn_interfaces.action import Ask
 from salmonn_interfaces.msg import AnsweredQuestion
 from salmonn_interfaces.srv import Query
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
-from salmonn_node.ros.deferred import DeferredReply, create_deferred_service
+from salmonn_node.ros.deferred import MANY_AT_ONCE, DeferredReply, create_deferred_service
 from salmonn_node.ros.question_queue import QUEUED, QuestionQueue, Ticket
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 
@@ -52,6 +52,9 @@ class QueryServer:
             handle_accepted_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=self._group,
+            goal_service_qos_profile=MANY_AT_ONCE,
+            result_service_qos_profile=MANY_AT_ONCE,
+            cancel_service_qos_profile=MANY_AT_ONCE,
         )
 
     # -- service --------------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def memory_status(backend: Backend) -> MemoryStatus:
     """Status of the running memory, `stamp` zero."""
     types = RosTypes()
     observed: Any = backend.observer.status()
+    backend.note_snapshots()
     vision, audio = backend.encoders["vision"], backend.encoders["audio"]
     return MemoryStatus(
         memory_id=observed.memory_id,
@@ -62,5 +63,6 @@ def memory_status(backend: Backend) -> MemoryStatus:
         audio_backend_reason=audio[1],
         checkpoint_id=backend.checkpoint_id,
         checkpoint_trained=backend.trained,
-        persistence=backend.persistence,
+        last_snapshot=time_message(types, backend.last_snapshot_ns),
+        persistence=backend.storage,
     )

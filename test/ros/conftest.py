@@ -1,0 +1,53 @@
+"""A ROS graph of its own for this run, one node process that many tests share, and a robot that publishes to it."""
+
+from __future__ import annotations
+
+import os
+
+# Before any rclpy.init: tests must not meet a robot next door, nor each other.
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from salmonn_node.ros.client import Memory
+
+from .harness import NodeProcess, Robot
+
+
+@pytest.fixture(scope="session")
+def robot() -> Iterator[Robot]:
+    robot = Robot()
+    yield robot
+    robot.close()
+
+
+@pytest.fixture(scope="session")
+def node(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """The scripted node, active, on simulated time, with a raw and a compressed camera and a microphone."""
+    folder: Path = tmp_path_factory.mktemp("node")
+    arguments = {
+        "use_sim_time": "true",
+        "cameras": "[camera, jpeg]",
+        "jpeg.image_transport": "compressed",
+        "image_reliability": "reliable",
+        "image_depth": "50",
+        "audio_type": "salmonn_interfaces/msg/AudioChunk",
+        "diagnostics_period_s": "0.1",
+        "memory_directory": str(folder / "memories"),
+        "max_new_tokens": "2",
+        "threads": "1",
+    }
+    process = NodeProcess(folder / "node.log", arguments)
+    Memory(robot.node).startup(90.0)
+    robot.wait(robot.is_heard, 20.0, "the node subscribes to everything")
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def memory(node: NodeProcess, robot: Robot) -> Memory:
+    return Memory(robot.node)

@@ -1,0 +1,176 @@
+"""What the ROS tests share: a node process, and a robot's side of the graph with publishers and listeners."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from nav_msgs.msg import Odometry
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
+
+from salmonn_interfaces.msg import AudioChunk, MemoryStatus
+from salmonn_interfaces.srv import Query
+from salmonn_node.messages import RosTypes
+from salmonn_node.messages.base import header_message, time_message
+from salmonn_node.ros.deferred import MANY_AT_ONCE
+
+SECOND_NS = 1_000_000_000
+ROOT = Path(__file__).parents[2]
+WIDTH, HEIGHT = 64, 48
+TYPES = RosTypes()
+
+
+class NodeProcess:
+    """A node in a process of its own; `end` returns its exit status."""
+
+    def __init__(self, log: Path, parameters: dict[str, str], *, name: str = "salmonn", scripted: bool = True) -> None:
+        self.log = log
+        command = [sys.executable]
+        command += [str(ROOT / "test/ros/scripted_node.py")] if scripted else ["-m", "salmonn_node.ros.node"]
+        command += ["--ros-args", "-r", f"__node:={name}"]
+        for key, value in parameters.items():
+            command += ["-p", f"{key}:={value}"]
+        with log.open("wb") as out:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=_environment())
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def end(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 20.0) -> int:
+        if self.alive():
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+class Robot:
+    """Cameras, microphone, odometry and clock, and what comes back. Stamps grow from test to test."""
+
+    def __init__(self) -> None:
+        rclpy.init()
+        self.node = rclpy.create_node("robot")
+        self.diagnostics: dict[str, dict[str, str]] = {}
+        self.arrays = 0
+        self.status: MemoryStatus | None = None
+        self.change = threading.Condition()
+        reliable = QoSProfile(depth=100)
+        self.images = self.node.create_publisher(Image, "camera/image", reliable)
+        self.jpegs = self.node.create_publisher(CompressedImage, "jpeg/image/compressed", reliable)
+        self.sounds = self.node.create_publisher(AudioChunk, "microphone/audio", reliable)
+        self.poses = self.node.create_publisher(Odometry, "pose", reliable)
+        self.clock = self.node.create_publisher(Clock, "/clock", reliable)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(MemoryStatus, "salmonn/memory_status", self._on_status, latched)
+        self.queries = self.node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
+        self.executor = MultiThreadedExecutor(4)
+        self.executor.add_node(self.node)
+        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread.start()
+        self.now_ns = 1_000 * SECOND_NS
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self._thread.join(5.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+    # -- out --
+
+    def step(self, seconds: float = 1.0) -> int:
+        """Let time pass, publish it, and give the new stamp."""
+        self.now_ns += round(seconds * SECOND_NS)
+        self.clock.publish(Clock(clock=time_message(TYPES, self.now_ns)))
+        return self.now_ns
+
+    def image(self, stamp_ns: int, **change: Any) -> Image:
+        data = np.random.default_rng(stamp_ns % 1000).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8).tobytes()
+        fields = {
+            "header": header_message(TYPES, stamp_ns, "camera_optical"),
+            "height": HEIGHT,
+            "width": WIDTH,
+            "encoding": "rgb8",
+            "step": 3 * WIDTH,
+            "data": TYPES.data(data),
+        }
+        return Image(**(fields | change))
+
+    def jpeg(self, stamp_ns: int, **change: Any) -> CompressedImage:
+        data = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), 80, np.uint8))[1].tobytes()
+        fields = {"header": header_message(TYPES, stamp_ns, "jpeg_optical"), "format": "jpeg", "data": TYPES.data(data)}
+        return CompressedImage(**(fields | change))
+
+    def sound(self, stamp_ns: int, **change: Any) -> AudioChunk:
+        samples = (0.1 * np.sin(np.arange(1600) / 10)).astype("<f4")
+        fields = {
+            "header": header_message(TYPES, stamp_ns, "microphone"),
+            "sample_rate_hz": 16_000,
+            "channels": 1,
+            "encoding": AudioChunk.F32LE,
+            "data": TYPES.data(samples.tobytes()),
+        }
+        return AudioChunk(**(fields | change))
+
+    def odometry(self, stamp_ns: int, x: float = 0.0, **change: Any) -> Odometry:
+        message = Odometry(header=header_message(TYPES, stamp_ns, "map"), child_frame_id="base_link")
+        message.pose.pose.position.x = x
+        message.pose.pose.orientation.w = 1.0
+        message.pose.covariance[0] = 0.1
+        for name, value in change.items():
+            setattr(message, name, value)
+        return message
+
+    # -- back --
+
+    def _on_diagnostics(self, msg: DiagnosticArray) -> None:
+        with self.change:
+            for status in msg.status:
+                values = {pair.key: pair.value for pair in status.values}
+                self.diagnostics[status.name] = values | {"message": status.message, "level": str(ord(status.level))}
+            self.arrays += 1
+            self.change.notify_all()
+
+    def _on_status(self, msg: MemoryStatus) -> None:
+        with self.change:
+            self.status = msg
+            self.change.notify_all()
+
+    def value(self, name: str, key: str, node: str = "salmonn") -> str:
+        with self.change:
+            return self.diagnostics.get(f"{node}: {name}", {}).get(key, "")
+
+    def count(self, name: str, key: str) -> int:
+        return int(self.value(name, key) or 0)
+
+    def is_heard(self) -> bool:
+        return all(p.get_subscription_count() for p in (self.images, self.jpegs, self.sounds, self.poses, self.clock))
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Wait for a condition that messages make true; fail, saying `what`, after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            with self.change:
+                self.change.wait(0.05)
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{self.diagnostics}"

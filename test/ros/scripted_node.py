@@ -1,0 +1,62 @@
+"""The real node with the tiny network, whose answers to a few texts are scripted, so that tests can make it slow.
+
+"hang": generates until it is told to stop. "deaf 1.5": generates 1.5 s and does not listen. "say a b": three pieces.
+Everything else is the network's own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import MethodType
+from typing import Any
+
+import torch
+
+from salmonn_node.model.generation import Generation
+from salmonn_node.ros.backend import Backend, build_backend, load_model
+from salmonn_node.ros.node import main
+from salmonn_node.ros.parameters import NodeParameters
+
+
+def scripted(parameters: NodeParameters) -> Any:
+    model = load_model(parameters)
+    generate = model.answer
+
+    def answer(
+        self: Any,
+        question: str,
+        view: Any,
+        *,
+        max_new_tokens: int,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Generation:
+        word, _, rest = question.partition(" ")
+        if word not in ("hang", "deaf", "say"):
+            return generate(question, view, max_new_tokens=max_new_tokens, should_stop=should_stop, on_text=on_text)
+        stopped = False
+        if word == "hang":
+            while not should_stop():
+                time.sleep(0.005)
+            stopped = True
+        elif word == "deaf":
+            time.sleep(float(rest))
+        else:
+            for piece in rest.split():
+                if on_text is not None:
+                    on_text(piece)
+                time.sleep(0.1)
+        return Generation(rest, [], [], torch.full((len(view),), 1.0 / max(1, len(view))), stopped=stopped)
+
+    model.answer = MethodType(answer, model)
+    return model
+
+
+def build(parameters: NodeParameters) -> Backend:
+    return build_backend(parameters, scripted)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv, build))
