@@ -1,4 +1,4 @@
-"""`salmonn bag`: look at a bag, play it into a running node, make the demo's bags, cut a piece out."""
+"""`salmonn bag`: look at a bag, play it into a running node, make a small one, cut a piece out."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.add_argument("bag", type=Path)
     play = commands.add_parser("play", add_help=False, help="play a bag into a running node, with /clock")
     play.add_argument("arguments", nargs=argparse.REMAINDER, help="see `salmonn bag play --help`")
-    make = commands.add_parser("make", help="make a small bag to try the node with")
-    make.add_argument("kind", choices=("scene", "photographs"))
+    make = commands.add_parser("make", help="make a small bag of photographs; `salmonn world make` makes longer ones")
+    make.add_argument("kind", choices=("photographs",))
     make.add_argument("bag", type=Path, help="folder to write, must not exist")
     cut = commands.add_parser("cut", help="copy a stretch of a bag, and the topics that the memory uses, to a new one")
     cut.add_argument("bag", type=Path)
@@ -64,10 +64,10 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
-    from salmonn_node.replay import demo_bag
+    from salmonn_node.replay.photographs import write_photographs
 
     _refuse_existing(args.bag)
-    {"scene": demo_bag.write_scene, "photographs": demo_bag.write_photographs}[args.kind](args.bag)
+    write_photographs(args.bag)
     print(f"wrote {args.bag}")
     return 0
 

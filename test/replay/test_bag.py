@@ -12,24 +12,24 @@ from salmonn_node.cli import main
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.demo_bag import START_NS, write_scene
+from salmonn_node.replay.photographs import SECONDS, START_NS, photograph_questions, write_photographs
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Frame, Pose
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bag") / "scene"
-    write_scene(path)
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bag") / "photographs"
+    write_photographs(path)
     return path
 
 
-def test_the_demo_bag_is_small_and_holds_what_a_robot_sends(scene: Path) -> None:
-    assert sum(f.stat().st_size for f in scene.iterdir()) < 8_000_000
+def test_the_photographs_make_a_small_bag_of_what_a_robot_sends(photographs: Path) -> None:
+    assert sum(f.stat().st_size for f in photographs.iterdir()) < 8_000_000
     kinds: Counter[type] = Counter()
-    with Bag(scene) as bag:
+    with Bag(photographs) as bag:
         assert bag.start_ns == START_NS
         roles = {t.name: (t.role, t.source) for t in bag.topics}
-    with BagStream(scene, map_id="flat") as stream:
+    with BagStream(photographs, map_id="flat") as stream:
         for _, observation in stream:
             kinds[type(observation)] += 1
             if isinstance(observation, EncodedFrame):
@@ -37,17 +37,18 @@ def test_the_demo_bag_is_small_and_holds_what_a_robot_sends(scene: Path) -> None
             if isinstance(observation, Pose):
                 assert observation.map_id == "flat"
     assert roles == {
-        "/camera/camera_info": ("", ""),
-        "/camera/image/compressed": ("camera", "camera"),
-        "/microphone/audio": ("microphone", "microphone"),
+        "/front/camera_info": ("", ""),
+        "/front/image/compressed": ("camera", "front"),
+        "/mic/audio": ("microphone", "mic"),
         "/odom": ("pose", ""),
     }
-    assert kinds == {EncodedFrame: 400, AudioChunk: 2000, Pose: 800}
+    assert kinds == {EncodedFrame: 160, AudioChunk: 1000, Pose: 400}
+    assert all(record.ask_ns <= START_NS + SECONDS * SECOND_NS for record in photograph_questions())
 
 
-def test_the_demo_bag_is_the_same_each_time(scene: Path, tmp_path: Path) -> None:
-    write_scene(tmp_path / "again")
-    with Bag(scene) as one, Bag(tmp_path / "again") as two:
+def test_the_photographs_are_the_same_each_time(photographs: Path, tmp_path: Path) -> None:
+    write_photographs(tmp_path / "again")
+    with Bag(photographs) as one, Bag(tmp_path / "again") as two:
         assert all(a == b for a, b in zip(one.raw(), two.raw(), strict=True))
 
 
@@ -88,14 +89,14 @@ def test_damaged_messages_are_refused_with_a_reason(tmp_path: Path) -> None:
         assert bag.report.dropped == {"stamp_zero": 1}
 
 
-def test_the_command_line(scene: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bag", "info", str(scene)]) == 0
-    assert "microphone" in capsys.readouterr().out
-    assert main(["bag", "cut", str(scene), str(tmp_path / "cut"), "--start", "5", "--duration", "4"]) == 0
+def test_the_command_line(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bag", "info", str(photographs)]) == 0
+    assert "camera front" in capsys.readouterr().out
+    assert main(["bag", "cut", str(photographs), str(tmp_path / "cut"), "--start", "5", "--duration", "4"]) == 0
     with Bag(tmp_path / "cut") as bag:
         assert bag.start_ns >= START_NS + 5 * SECOND_NS
         assert bag.duration_s == pytest.approx(4.0, abs=0.1)
-    assert main(["bag", "cut", str(scene), str(tmp_path / "cut")]) == 2
+    assert main(["bag", "cut", str(photographs), str(tmp_path / "cut")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["bag", "info", str(tmp_path / "nothing")]) == 2
     assert "not a rosbag2" in capsys.readouterr().err
