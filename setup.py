@@ -58,17 +58,11 @@ setup(
             "pytest",
             "pytest-timeout",
             "hypothesis",
-<<<<<<< HEAD
             "onnxruntime",
             "ruff==0.17.6",
             "mypy==2.4.1",
             "codespell==2.4.3",
-=======
-            "ruff==0.17.6",
-            "mypy==2.4.1",
-            "codespell==2.4.3",
             "scikit-image",
->>>>>>> 0690797 (Demo: the flat's bag with its known answers, and a bag of photographs)
         ],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +14,7 @@ from rich.console import Console
 
 from salmonn_node.replay.questions import QuestionRecord, read_questions
 from salmonn_node.ros.demo_sheet import Asked, show, write
+from salmonn_node.ros.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
@@ -51,7 +47,7 @@ class Show:
     bag: Path
     questions: list[QuestionRecord]
     parameters: dict[str, str]
-    remap: str
+    remaps: dict[str, str]
     topics: tuple[str, ...]
 
 
@@ -66,9 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns 0 when every question got an answer that holds what it promises, right or not."""
-    # A domain of its own, on this machine only: a demo must not talk to a robot next door.
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    own_domain()
     console = Console()
     began = time.monotonic()
     shutil.rmtree(args.output, ignore_errors=True)
@@ -77,16 +71,20 @@ def run(args: argparse.Namespace) -> int:
     span = _span(what.bag)
     tell = _Teller(console, began)
     tell.done(f"bag: {span.duration_s:.0f} s of camera, microphone and pose, played {args.rate:g} times as fast")
-    with _node(what, args.output / "node.log") as node, _client() as memory:
+    parameters = {**NODE_PARAMETERS, **what.parameters}
+    with running_node(args.output / "node.log", parameters, what.remaps) as node, client("salmonn_demo") as memory:
         with console.status("starting the node (loads the network)"):
             memory.startup(STARTUP_S)
         tell.done("node: a process of its own, configured and activated")
-        with _player(what, args.rate, args.output / "player.log") as player:
-            asked = []
+        player = play(what.bag, args.rate, args.output / "player.log", what.topics)
+        asked = []
+        try:
             for record, ask_ns in _in_order(what.questions):
                 with console.status(f"asking: {record.text}"):
                     asked.append(_ask(memory, record, ask_ns, span, player))
                 tell.done(f"{'while playing: ' if asked[-1].playing else ''}{record.text}")
+        finally:
+            end(player)
         alive = node.poll() is None
     write(args.output, asked, span)
     show(console, asked, span)
@@ -118,11 +116,13 @@ def _prepare(kind: str, output: Path) -> Show:
         from salmonn_node.world.demo import BAG, QUESTIONS
 
         records = list(read_questions(QUESTIONS))
-        return Show(BAG, records, {"pose_type": "pose_with_covariance"}, "pose:=/pose", (*cameras, "/pose"))
+        return Show(BAG, records, {"pose_type": "pose_with_covariance"}, {"pose": "/pose"}, (*cameras, "/pose"))
     from salmonn_node.replay.photographs import photograph_questions, write_photographs
 
     write_photographs(output / "bag")
-    return Show(output / "bag", photograph_questions(), {"pose_type": "odometry"}, "pose:=/odom", (*cameras, "/odom"))
+    return Show(
+        output / "bag", photograph_questions(), {"pose_type": "odometry"}, {"pose": "/odom"}, (*cameras, "/odom")
+    )
 
 
 def _span(path: Path) -> Interval:
@@ -140,54 +140,6 @@ def _in_order(records: list[QuestionRecord]) -> list[tuple[QuestionRecord, int]]
         early = record.answerable and record.kind in EARLY_KINDS
         timed.append((record, min(early_ns, record.ask_ns) if early else record.ask_ns))
     return sorted(timed, key=lambda item: item[1])
-
-
-@contextlib.contextmanager
-def _node(what: Show, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The node's process, as `ros2 run` would start it; ended with SIGINT."""
-    parameters = {**NODE_PARAMETERS, **what.parameters}
-    arguments = [item for name, value in parameters.items() for item in ("-p", f"{name}:={value}")]
-    command = [sys.executable, "-m", "salmonn_node.ros.node", "--ros-args", *arguments, "-r", what.remap]
-    with _process(command, log) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def _player(what: Show, rate: float, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "salmonn_node.ros.bag_player", str(what.bag), "--rate", str(rate)]
-    with _process([*command, "--wait-for", *what.topics], log) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(15.0)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-
-
-@contextlib.contextmanager
-def _client() -> Iterator[Memory]:
-    import rclpy
-
-    from salmonn_node.ros.client import Memory
-
-    rclpy.init()
-    node = rclpy.create_node("salmonn_demo")
-    try:
-        yield Memory(node)
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _ask(memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, player: subprocess.Popen[bytes]) -> Asked:
