@@ -119,6 +119,8 @@ class EvidenceIndex:
     def _count_again(self) -> None:
         row = self._db.execute("SELECT COUNT(*), COALESCE(SUM(LENGTH(thumbnail)), 0) FROM moments").fetchone()
         self._moments, self._bytes = int(row[0]), int(row[1])
+        ends = dict(self._db.execute("SELECT modality, MAX(token_end) FROM moments GROUP BY modality").fetchall())
+        self._ends = {name: int(ends.get(name, 0)) for name in MODALITIES}
         row = self._db.execute("SELECT COUNT(*), COALESCE(MAX(id), -1) + 1 FROM poses").fetchone()
         self._poses, self._next_pose = int(row[0]), int(row[1])
 
@@ -166,6 +168,7 @@ class EvidenceIndex:
                  moment.frame_id, None if moment.pose_id < 0 else moment.pose_id, moment.thumbnail),
             )  # fmt: skip
             self._moments, self._bytes = self._moments + 1, self._bytes + len(moment.thumbnail)
+            self._ends[moment.modality] = max(self._ends[moment.modality], moment.token_end)
             while self._moments > 1 and (self._moments > self.max_moments or self._bytes > self.max_bytes):
                 self._drop_oldest()
 
@@ -279,8 +282,7 @@ class EvidenceIndex:
     def position(self) -> dict[str, int]:
         """How far the index has come: the next token of each modality and the next pose id; see `rewind`."""
         with self._lock:
-            ends = dict(self._db.execute("SELECT modality, MAX(token_end) FROM moments GROUP BY modality").fetchall())
-            return {**{name: int(ends.get(name, 0)) for name in MODALITIES}, "pose": self._next_pose}
+            return {**self._ends, "pose": self._next_pose}
 
     def rewind(self, position: dict[str, int]) -> None:
         """Drop what came after `position`, as a restore does before the journal is taken in again."""

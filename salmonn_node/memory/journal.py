@@ -228,13 +228,18 @@ class JournalWriter:
             self._file.close()
 
 
+class EmptySegmentError(ValueError):
+    """A segment that ends within its header: its writer died while it began, and it holds nothing."""
+
+
 class JournalReader:
     """Reads one segment up to its first damage.
 
-    Iterating gives the records; afterwards `records` counts them and `damage` says what stopped the reading ("" for a
-    clean end). Nothing is changed on the disk.
+    Iterating gives the records; afterwards `records` and `bytes` count what was read, and `damage` says what ended
+    it ("" for a clean end). Nothing is changed on the disk.
 
     Raises:
+        EmptySegmentError: the file ends within the header.
         ValueError: the header itself is damaged or of another format.
     """
 
@@ -244,17 +249,21 @@ class JournalReader:
         self.damage = ""
         with open(path, "rb") as file:
             start = file.read(len(MAGIC) + _PREFIX.size)
-            if len(start) < len(MAGIC) + _PREFIX.size or start[: len(MAGIC)] != MAGIC:
+            if len(start) < len(MAGIC) + _PREFIX.size:
+                raise EmptySegmentError(f"journal segment {path.name} ends within its header")
+            if start[: len(MAGIC)] != MAGIC:
                 raise ValueError(f"journal segment {path.name} has no header of ours")
             size, self._crc = _PREFIX.unpack(start[len(MAGIC) :])
             text = file.read(size) if size <= 1 << 20 else b""
+            if len(text) < size <= 1 << 20:
+                raise EmptySegmentError(f"journal segment {path.name} ends within its header")
             if len(text) != size or zlib.crc32(text) != self._crc:
                 raise ValueError(f"journal segment {path.name} has a damaged header")
             self.header: dict[str, Any] = json.loads(text)
-            self._start = file.tell()
+            self._start = self.bytes = file.tell()
 
     def __iter__(self) -> Iterator[Record]:
-        self.records, self.damage, crc = 0, "", self._crc
+        self.records, self.bytes, self.damage, crc = 0, self._start, "", self._crc
         with open(self.path, "rb") as file:
             file.seek(self._start)
             while prefix := file.read(_PREFIX.size):
@@ -277,4 +286,5 @@ class JournalReader:
                     self.damage = f"{at}: {error}"
                     return
                 self.records += 1
+                self.bytes += _PREFIX.size + size
                 yield record

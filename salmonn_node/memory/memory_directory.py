@@ -22,8 +22,8 @@ class LockedError(SnapshotError):
 
 
 def default_root() -> Path:
-    """$XDG_DATA_HOME/salmonn/memories, or under ~/.local/share."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "salmonn" / "memories"
+    """$XDG_DATA_HOME/salmonn_node/memories, or under ~/.local/share."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "salmonn_node" / "memories"
 
 
 def check_name(name: str) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from salmonn_node.memory.evidence import EvidenceIndex
 from salmonn_node.memory.file_layer import FileLayer
-from salmonn_node.memory.journal import SYNC_PERIOD_S, JournalReader, JournalWriter, Record
+from salmonn_node.memory.journal import SYNC_PERIOD_S, EmptySegmentError, JournalReader, JournalWriter, Record
 from salmonn_node.memory.memory_directory import Lock, MemoryPlace, describe
 from salmonn_node.memory.snapshot import (
     EVIDENCE,
@@ -245,7 +245,7 @@ class MemoryStore:
             if not nexts:
                 break
             number = max(nexts)
-        unused = [path.name for n, path in segments.items() if n > position[0]]
+        unused = [path.name for n, path in segments.items() if n > position[0] and not _is_empty(path)]
         if unused:
             report.notes.append(f"journal segments {', '.join(unused)} follow a gap and were not used")
         self._position = position
@@ -253,6 +253,8 @@ class MemoryStore:
     def _read_segment(self, path: Path, report: RestoreReport) -> Generator[Record, None, int]:
         try:
             reader = JournalReader(path)
+        except EmptySegmentError:
+            return 0
         except ValueError as error:
             report.notes.append(str(error))
             return 0
@@ -404,6 +406,18 @@ class MemoryStore:
             lock.release()
         return written
 
+    def remove(self, name: str) -> None:
+        """Delete another stored memory. Raises LockedError when a process holds it, ValueError for the running one."""
+        target = MemoryPlace(self.place.root, name)
+        if name == self.place.name:
+            raise ValueError(f"memory {name!r} is the running one")
+        lock = Lock(target)
+        try:
+            self._files.remove(target.directory)
+            self._files.sync_directory(self.place.root)
+        finally:
+            lock.release()
+
     def weights_before(self, stamp_ns: int) -> tuple[dict[str, Tensor], Manifest] | None:
         """Tensors of the newest whole snapshot that saw nothing from `stamp_ns` on; None when there is none."""
         for manifest in self._manifests():
@@ -477,3 +491,13 @@ class MemoryStore:
             self._journal = None
         self.evidence.close()
         self._lock.release()
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a segment holds no record at all."""
+    try:
+        return JournalReader(path).bytes >= path.stat().st_size
+    except EmptySegmentError:
+        return True
+    except ValueError:
+        return False

@@ -1,0 +1,256 @@
+"""`salmonn memory`: list, look at, verify, export and clean what nodes have stored."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+
+from salmonn_node.memory.file_layer import FileLayer
+from salmonn_node.memory.journal import JournalReader
+from salmonn_node.memory.memory_directory import Lock, LockedError, MemoryPlace, default_root, describe, list_memories
+from salmonn_node.memory.remembered import as_text, remembered, write_png
+from salmonn_node.memory.snapshot import (
+    Manifest,
+    SnapshotError,
+    read_manifest,
+    read_tensors,
+    snapshot_directories,
+    verify_files,
+)
+
+MIB = 1 << 20
+console = Console(highlight=False)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands."""
+    parser.add_argument("--directory", type=Path, default=None, help="where memories lie (default: the node's default)")
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("ls", help="list stored memories")
+    info = actions.add_parser("info", help="say what one memory holds, and draw kept tokens per minute")
+    info.add_argument("name")
+    info.add_argument("--png", type=Path, help="draw the timeline into this file too")
+    verify = actions.add_parser("verify", help="compare every snapshot and journal with its checksums")
+    verify.add_argument("name", nargs="?")
+    export = actions.add_parser("export", help="pack a memory into a tar file, to be unpacked into another directory")
+    export.add_argument("name")
+    export.add_argument("file", type=Path)
+    gc = actions.add_parser("gc", help="delete snapshots beyond --keep, unfinished ones, and what only they needed")
+    gc.add_argument("name", nargs="?")
+    gc.add_argument("--keep", type=int, default=3, help="whole snapshots that stay (default 3)")
+    gc.add_argument("--damaged", action="store_true", help="also delete what is damaged")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action; 0 when all is well, 1 when something is damaged, 2 for a name or file that cannot be used."""
+    root = (args.directory or default_root()).expanduser()
+    actions: dict[str, Callable[[Path, argparse.Namespace], int]] = {
+        "ls": _ls, "info": _info, "verify": _verify, "export": _export, "gc": _gc,
+    }  # fmt: skip
+    try:
+        return actions[args.action](root, args)
+    except (ValueError, OSError, SnapshotError) as error:
+        print(f"salmonn memory: {error}", file=sys.stderr)
+        return 2
+
+
+def _in_use(place: MemoryPlace) -> bool:
+    try:
+        Lock(place).release()
+    except LockedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _stamp(stamp_ns: int) -> str:
+    """A stamp as UTC when it can be one, else as seconds."""
+    if stamp_ns > 10**18:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(stamp_ns / 1e9))
+    return f"{stamp_ns / 1e9:.1f} s"
+
+
+def _ls(root: Path, args: argparse.Namespace) -> int:
+    names = list_memories(root)
+    if not names:
+        console.print(f"no memories in {root}")
+        return 0
+    table = Table("name", "snapshots", "observed from", "to", "checkpoint", "MiB", "state")
+    for name in names:
+        place = MemoryPlace(root, name)
+        held = describe(place)
+        newest = held.manifests[0] if held.manifests else None
+        state = "in use" if _in_use(place) else "damaged parts" if held.problems else "whole"
+        seen = newest is not None and newest.newest_ns > 0
+        table.add_row(
+            name,
+            str(len(held.manifests)),
+            _stamp(newest.start_ns) if newest and seen else "-",
+            _stamp(newest.newest_ns) if newest and seen else "-",
+            newest.identity["checkpoint"] if newest else "-",
+            f"{held.size_bytes / MIB:.1f}",
+            state,
+        )
+    console.print(table)
+    return 0
+
+
+def _info(root: Path, args: argparse.Namespace) -> int:
+    place = MemoryPlace(root, args.name)
+    held = describe(place)
+    console.print(f"memory {args.name}: {held.size_bytes / MIB:.1f} MiB in {place.directory}")
+    for manifest in held.manifests:
+        console.print(
+            f"  snapshot {manifest.number}: {_stamp(manifest.start_ns)} to {_stamp(manifest.newest_ns)}, "
+            f"{manifest.bytes / MIB:.1f} MiB, checkpoint {manifest.identity['checkpoint']}, "
+            f"on {manifest.machine.get('host', '?')}"
+        )
+    for problem in held.problems:
+        console.print(f"  damaged: {problem}", markup=False)
+    segments = place.segments()
+    console.print(f"  journal: {len(segments)} segments, {sum(p.stat().st_size for _, p in segments) / MIB:.1f} MiB")
+    if not held.manifests:
+        console.print("  no snapshot yet: what was observed lies in the journal alone")
+        return 1 if held.problems else 0
+    newest = held.manifests[0]
+    tensors = read_tensors(place.snapshots / f"{newest.number:08d}")
+    found = remembered(tensors, newest.state["values"])
+    if found is None:
+        console.print("  nothing is kept yet")
+    else:
+        console.print(f"  kept tokens per {found.bin_s} s of snapshot {newest.number}, the journal not counted:")
+        for line in as_text(found):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
+        if found.waiting:
+            console.print(f"  and {found.waiting} visual tokens that wait for their mini-batch")
+        if args.png:
+            write_png(found, args.png)
+            console.print(f"  drawn to {args.png}")
+    return 1 if held.problems else 0
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _verify(root: Path, args: argparse.Namespace) -> int:
+    names = [args.name] if args.name else list_memories(root)
+    bad = 0
+    for name in names:
+        place = MemoryPlace(root, name)
+        describe(place)
+        for _, path in reversed(snapshot_directories(place.snapshots)):
+            try:
+                manifest = read_manifest(path)
+                with _progress() as progress:
+                    task = progress.add_task(f"{name} snapshot {manifest.number}", total=manifest.bytes)
+                    verify_files(path, manifest, lambda count, p=progress, t=task: p.advance(t, count))  # type: ignore[misc]
+                console.print(f"{name}: snapshot {manifest.number} is whole")
+            except SnapshotError as error:
+                bad += 1
+                console.print(f"{name}: {error}", markup=False)
+        for _, segment in place.segments():
+            problem, records = _read_through(name, segment)
+            bad += bool(problem)
+            text = f"damaged: {problem}" if problem else "whole"
+            console.print(f"{name}: journal {segment.name}, {records} records, {text}", markup=False)
+    return 1 if bad else 0
+
+
+def _read_through(name: str, segment: Path) -> tuple[str, int]:
+    try:
+        reader = JournalReader(segment)
+    except ValueError as error:
+        return str(error), 0
+    with _progress() as progress:
+        task = progress.add_task(f"{name} {segment.name}", total=segment.stat().st_size)
+        for _ in reader:
+            progress.update(task, completed=reader.bytes)
+    return reader.damage, reader.records
+
+
+def _export(root: Path, args: argparse.Namespace) -> int:
+    place = MemoryPlace(root, args.name)
+    held = describe(place)
+    if args.file.exists():
+        raise FileExistsError(f"{args.file} exists")
+    lock = Lock(place)
+    unfinished = args.file.with_name(f"{args.file.name}.part")
+    try:
+        with _progress() as progress, tarfile.open(unfinished, "w") as tar:
+            task = progress.add_task(f"exporting {args.name}", total=held.size_bytes)
+            for path in sorted(place.directory.rglob("*")):
+                if not path.is_file() or path.name == "lock" or ".building-" in str(path):
+                    continue
+                tar.add(path, arcname=str(path.relative_to(root)))
+                progress.advance(task, path.stat().st_size)
+        os.chmod(unfinished, 0o600)
+        unfinished.rename(args.file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+        lock.release()
+    console.print(f"{args.file}: {args.file.stat().st_size / MIB:.1f} MiB")
+    return 0
+
+
+def _gc(root: Path, args: argparse.Namespace) -> int:
+    if args.keep < 1:
+        raise ValueError(f"--keep must be at least 1, got {args.keep}")
+    files = FileLayer()
+    freed = 0
+    for name in [args.name] if args.name else list_memories(root):
+        place = MemoryPlace(root, name)
+        describe(place)
+        try:
+            lock = Lock(place)
+        except LockedError as error:
+            console.print(f"{error}: left alone", markup=False)
+            continue
+        try:
+            for path in _superfluous(place, args.keep, args.damaged):
+                parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+                size = sum(p.stat().st_size for p in parts)
+                freed += size
+                verb = "would delete" if args.dry_run else "deleting"
+                console.print(f"{name}: {verb} {path.relative_to(place.directory)}, {size / MIB:.1f} MiB", markup=False)
+                if not args.dry_run:
+                    files.remove(path)
+        finally:
+            lock.release()
+    console.print(f"{freed / MIB:.1f} MiB {'would be ' if args.dry_run else ''}freed")
+    return 0
+
+
+def _superfluous(place: MemoryPlace, keep: int, damaged: bool) -> list[Path]:
+    """What may go: all but the newest `keep` whole snapshots and the journal that leads on from the oldest of them."""
+    whole: list[Manifest] = []
+    gone = sorted(place.snapshots.glob(".building-*"))
+    for _, path in snapshot_directories(place.snapshots):
+        try:
+            manifest = read_manifest(path)
+            verify_files(path, manifest)
+        except SnapshotError:
+            if damaged:
+                gone.append(path)
+            continue
+        if len(whole) < keep:
+            whole.append(manifest)
+        else:
+            gone.append(path)
+    if whole:
+        gone += [path for number, path in place.segments() if number < whole[-1].segment]
+    if damaged:
+        gone += sorted(place.directory.glob("evidence.damaged-*"))
+    return gone
