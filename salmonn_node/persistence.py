@@ -1,0 +1,220 @@
+"""Keeps an observer's memory on disk: a journal ahead of each observation, snapshots beside ingest, forgetting."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from salmonn_node.memory.memory_directory import MemoryPlace, describe, list_memories
+from salmonn_node.memory.snapshot import Identity, IncompatibleError, Manifest
+from salmonn_node.memory.store import MemoryStore, RestoreReport
+from salmonn_node.observer_state import capture, forget, install, memory_part, replay, session_mark
+from salmonn_node.stream.observations import AudioSpan, Frame, Interval, Pose
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+    from salmonn_node.observer import Observer
+
+END_OF_TIME_NS = 2**63 - 1
+PREVIOUS = "-previous"
+
+
+def identity_of(model: VideoSalmonnS) -> Identity:
+    """Checkpoint id, and a digest of every configuration value: a memory means something to these alone."""
+    config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
+    return Identity(model.checkpoint.id, hashlib.sha256(config.encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What `Persistence.forget` did.
+
+    Attributes:
+        tokens, evidence: how many left.
+        weights_reverted: the fast weights were set back; what they learned later is lost.
+        weights_from_ns: newest observation that they now contain; 0 for their initial value.
+        copies: other stored memories that saw the interval and still hold it.
+    """
+
+    tokens: int
+    evidence: int
+    weights_reverted: bool
+    weights_from_ns: int
+    copies: list[str]
+
+
+class Persistence:
+    """Binds an observer to a store. Make the observer with `evidence=store.evidence`, then `restore`, then observe.
+
+    Args:
+        observer: its `record` and `on_session` hooks are taken over.
+        store: an open store of the same model's identity.
+        snapshot_period_s: seconds between snapshots; 0 takes them only when asked, or when the journal grows long.
+
+    Attributes:
+        pauses_s: how long the last snapshots kept the observer from observing.
+    """
+
+    def __init__(self, observer: Observer, store: MemoryStore, *, snapshot_period_s: float = 300.0) -> None:
+        self.observer, self.store, self.snapshot_period_s = observer, store, snapshot_period_s
+        self.pauses_s: deque[float] = deque(maxlen=1024)
+        self.lost_records = 0
+        self._span = (0, 0)
+        self._keep_previous = True
+        observer.intake.record = self._record
+        observer.on_session = self._on_session
+
+    @property
+    def newest_ns(self) -> int:
+        """Newest stamp that the memory has seen, over all sessions; 0 before the first."""
+        return self._span[1]
+
+    # -- restoring ------------------------------------------------------------------------------------------------
+
+    def restore(
+        self, *, number: int | None = None, progress: Callable[[str], object] = lambda text: None
+    ) -> RestoreReport:
+        """Give the observer back what its predecessor had observed; see MemoryStore.restore for what it raises."""
+
+        def load(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+            try:
+                self._span = install(self.observer, tensors, values)
+            except (KeyError, TypeError, ValueError) as error:
+                raise IncompatibleError(
+                    f"memory {self.store.place.name!r} does not fit the network: {error}"
+                ) from error
+
+        def again(record: Frame | AudioSpan | Pose | Any) -> None:
+            self._note_span(record)
+            replay(self.observer, record)
+
+        # What the journal gives back is in the journal already.
+        self.observer.intake.record = None
+        try:
+            return self.store.restore(load, again, number=number, progress=progress)
+        finally:
+            self.observer.intake.record = self._record
+
+    # -- beside ingest --------------------------------------------------------------------------------------------
+
+    def _record(self, observation: Frame | AudioSpan | Pose) -> None:
+        """On the worker, just before the memory takes `observation` in."""
+        if not isinstance(observation, Pose) and self.store.due(self.snapshot_period_s):
+            self._snapshot_beside()
+        if not self.store.append(observation):
+            self.lost_records += 1
+        self._note_span(observation)
+
+    def _note_span(self, observation: Any) -> None:
+        stamp_ns = getattr(observation, "stamp_ns", 0) or getattr(observation, "start_ns", 0)
+        end_ns = observation.end_ns if isinstance(observation, AudioSpan) else stamp_ns
+        if stamp_ns:
+            self._span = (min(self._span[0] or stamp_ns, stamp_ns), max(self._span[1], end_ns))
+
+    def _snapshot_beside(self) -> None:
+        started = time.perf_counter()
+        self.store.snapshot(capture(self.observer, self._span), beside=True)
+        self.pauses_s.append(time.perf_counter() - started)
+
+    def _on_session(self, number: int, old: StreamMemory) -> None:
+        """A new session begins in an empty memory; the old one stays on disk under another name."""
+        if self._keep_previous and self._span[1]:
+            name = self.store.place.name[: 64 - len(PREVIOUS)] + PREVIOUS
+            try:
+                self.store.save_as(name, capture(self.observer, self._span), overwrite=True)
+            except Exception as error:  # the disk, or another node: the new session begins all the same
+                self.store.problem = f"the session before could not be kept as {name!r}: {error}"
+        self.store.append(session_mark(number))
+
+    # -- on request -----------------------------------------------------------------------------------------------
+
+    def save(self) -> bool:
+        """A snapshot now; True when it is safely on the disk (else `store.problem` says why). Ingest goes on."""
+        failed = self.store.snapshots_failed
+        self.store.wait()
+        with self.observer._memory:
+            self._snapshot_beside()
+        self.store.wait()
+        return self.store.snapshots_failed == failed
+
+    def save_as(self, name: str, *, overwrite: bool = False) -> Manifest:
+        """Write the memory under another name; see MemoryStore.save_as for what it raises."""
+        with self.observer._memory:
+            state = capture(self.observer, self._span)
+        return self.store.save_as(name, state, overwrite=overwrite)
+
+    def forget(self, interval: Interval) -> Forgotten:
+        """Remove an interval from memory and disk: tokens, what waits, evidence, thumbnails, journal, snapshots.
+
+        The fast weights cannot forget a part: they go back to the newest snapshot from before the interval, or to
+        their initial value. Raises OSError when the disk did not take the cleaned snapshot: then the memory has
+        forgotten, and the disk has not.
+        """
+        self.store.wait()
+        with self.observer._memory:
+            seen = self._span[1] >= interval.start_ns and 0 < self._span[0] <= interval.end_ns
+            weights_from_ns = 0
+            weights: dict[str, Tensor] | None = None
+            found = self.store.weights_before(interval.start_ns) if seen else None
+            if found is not None:
+                tensors, manifest = found
+                weights = memory_part(tensors)
+                weights_from_ns = manifest.newest_ns
+            evidence = self.store.evidence.forget(interval)
+            tokens = forget(self.observer, interval, weights) if seen else 0
+            done = self.store.snapshot(capture(self.observer, self._span), forgotten=interval)
+        copies = self._copies(interval)
+        if not done:
+            raise OSError(self.store.problem)
+        return Forgotten(tokens, evidence, seen, weights_from_ns, copies)
+
+    def _copies(self, interval: Interval) -> list[str]:
+        """Names of other memories that saw the interval; the automatic copy of the session before is removed."""
+        root, mine = self.store.place.root, self.store.place.name
+        names = []
+        for name in list_memories(root):
+            if name == mine:
+                continue
+            held = describe(MemoryPlace(root, name))
+            spans = [Interval(m.start_ns, m.newest_ns) for m in held.manifests if m.newest_ns]
+            if held.problems or any(span.overlaps(interval) for span in spans):
+                if name == mine[: 64 - len(PREVIOUS)] + PREVIOUS:
+                    self.store.remove(name)
+                else:
+                    names.append(name)
+        return names
+
+    def clear(self) -> None:
+        """Forget everything, on disk too, and begin a new session. Raises OSError when the disk did not follow."""
+        self.store.wait()
+        self._keep_previous = False
+        try:
+            self.observer.restart()
+            self.observer.drain()
+        finally:
+            self._keep_previous = True
+        with self.observer._memory:
+            self._span = (0, 0)
+            state = capture(self.observer, self._span)
+            done = self.store.snapshot(replace(state, start_ns=0, newest_ns=0), forgotten=Interval(0, END_OF_TIME_NS))
+        self._copies(Interval(0, END_OF_TIME_NS))
+        if not done:
+            raise OSError(self.store.problem)
+
+    def flush(self) -> bool:
+        """Everything observed so far safely to the disk, as a snapshot; False when it failed (`store.problem`)."""
+        return self.save()
+
+    def close(self) -> None:
+        """Let go of the memory; call `flush` before, and stop the observer."""
+        self.observer.intake.record = None
+        self.observer.on_session = None
+        self.store.close()
