@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "recall": (("salmonn_node.bench.recall",), "what the fast weights recall, by update rule, age and stream length"),
     "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
+    "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),
     "ingest": (("salmonn_node.bench.ingest",), "how many frames a second the node takes in"),
 }
 

@@ -30,7 +30,7 @@ class Towers:
     trained: bool
 
 
-# Sizes of video-SALMONN S's towers: those of Qwen3-VL-8B-Instruct and Whisper-large-v3, width 4096.
+# Sizes of video-SALMONN S: those of Qwen3-VL-8B-Instruct, Whisper-large-v3 (AudioConfig's defaults), width 4096.
 VISION_8B = {
     "depth": 27,
     "hidden_size": 1152,
@@ -45,8 +45,27 @@ VISION_8B = {
 }
 
 
+TEXT_8B = {
+    "vocab_size": 151_936,
+    "hidden_size": 4096,
+    "intermediate_size": 12_288,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 262_144,
+    "rms_norm_eps": 1e-6,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 5_000_000.0,
+        "mrope_section": [24, 20, 20],
+        "mrope_interleaved": True,
+    },
+}
+
+
 def profile_config(profile: str) -> SalmonnConfig:
-    """Sizes of a named network's towers.
+    """Sizes of a named network.
 
     Raises:
         ValueError: the profile is unknown.
@@ -54,7 +73,7 @@ def profile_config(profile: str) -> SalmonnConfig:
     if profile == "tiny":
         return tiny_config()
     if profile == "video_salmonn_s_8b":
-        return SalmonnConfig(profile, VISION_8B, {"hidden_size": 4096}, AudioConfig())
+        return SalmonnConfig(profile, VISION_8B, TEXT_8B, AudioConfig(), ttt={"num_heads": 8})
     raise ValueError(f"profile: {profile!r} is none of tiny, video_salmonn_s_8b")
 
 
