@@ -25,6 +25,11 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         "throughput of the TTT layer and cost of a token-memory step",
     ),
     "recall": (("salmonn_node.bench.recall",), "what the fast weights recall, by update rule, age and stream length"),
+    "discard": (("salmonn_node.bench.discard",), "what each discard rule still holds after an hour"),
+    "hours": (
+        ("salmonn_node.bench.hours",),
+        "10 800 frames through the whole memory: bytes held, norms of the weights",
+    ),
     "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
     "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),
     "ingest": (("salmonn_node.bench.ingest",), "how many frames a second the node takes in"),

@@ -8,12 +8,13 @@ the view pans over new walls. An event counts as held if a kept row still resemb
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -148,38 +149,32 @@ def run_static(path: Path) -> list[dict]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes and where the static stream lies."""
-    parser.add_argument("--budgets", type=int, nargs="+", default=[4096])
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--budgets", type=int, nargs="+", default=[4096], help="tokens kept, of 275 400")
+    parser.add_argument("--seeds", type=int, default=1, help="streams per scene")
     parser.add_argument("--static", type=Path, default=Path("test/data/golden/mem_discard.safetensors"))
-    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Compare the rules and print the table."""
-    table = []
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Compare the rules."""
+    hour = []
     for scene in SCENES:
         for budget in args.budgets:
             scores = [run_scene(scene, budget, budget // 4, seed) for seed in range(args.seeds)]
             mean = {rule: sum(s[rule] for s in scores) / len(scores) for rule in ARMS}
-            table.append({"scene": scene.name, "budget": budget, **mean})
-    static = run_static(args.static) if args.static.exists() else []
-    if args.json:
-        print(json.dumps({"hour": table, "static": static}, indent=2))
-        return 0
-    print(f"Share of events held after an hour, mean of {args.seeds} streams of {1800 * HEIGHT * WIDTH} tokens")
-    print("| scene | N | " + " | ".join(ARMS) + " |\n|---|---|" + "---|" * len(ARMS))
-    for row in table:
-        print(f"| {row['scene']} | {row['budget']} | " + " | ".join(f"{row[rule]:.2f}" for rule in ARMS) + " |")
-    for row in static:
-        figures = ", ".join(
-            f"{rule} {row[rule]['scenes']} scenes and {row[rule]['places']} places"
-            for rule in ("released", "paper", "place")
-        )
-        print(f"static stream, N {row['budget']}: {figures}, of {row['of']['scenes']} and {row['of']['places']}")
-    return 0
+            hour.append({"scene": scene.name, "budget": budget, **mean})
+    return {"hour": hour, "static": run_static(args.static) if args.static.exists() else []}
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(parser)
-    raise SystemExit(run(parser.parse_args()))
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Events held after the hour, and the static stream."""
+    hour = Table("scene", "N", *ARMS, title="Share of the events of an hour that are still held")
+    for row in results["hour"]:
+        hour.add_row(row["scene"], str(row["budget"]), *(f"{row[rule]:.2f}" for rule in ARMS))
+    static = Table(
+        "N", "rule", "scenes held", "scene and place pairs held", title="Static stream of the golden vectors"
+    )
+    for row in results["static"]:
+        for rule in ("released", "paper", "place"):
+            counts = [f"{row[rule][name]} of {row['of'][name]}" for name in ("scenes", "places")]
+            static.add_row(str(row["budget"]), rule, *counts)
+    return [hour, static]

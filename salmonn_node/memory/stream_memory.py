@@ -144,10 +144,21 @@ class StreamMemory:
     @property
     def nbytes(self) -> int:
         """Bytes held by tokens, waiting rows and fast weights."""
+        return sum(self.bytes_by_part().values())
+
+    def bytes_by_part(self) -> dict[str, int]:
+        """Bytes of `visual` and `audio` tokens (free slots included), of the TTT state, and of tokens that wait for it.
+
+        All but `waiting` are constant once the budgets were full; `waiting` stays below a mini-batch (or a slice).
+        """
         with self._lock:
-            waiting = sum(b.width * len(b) * b.z.element_size() for b in self._waiting)
-            state = 0 if self._state is None else self._state.nbytes
-            return self._visual.nbytes + self._audio.nbytes + waiting + state
+            parts = {"visual": self._visual.nbytes, "audio": self._audio.nbytes, "ttt": 0}
+            parts["waiting"] = sum(b.width * len(b) * b.z.element_size() for b in self._waiting)
+            if self._state is not None:
+                pending = sum(t.nbytes + p.nbytes for t, p in self._state.chunks)
+                parts["ttt"] = self._state.nbytes - pending
+                parts["waiting"] += pending
+            return parts
 
     @property
     def next_visual(self) -> tuple[int, int]:

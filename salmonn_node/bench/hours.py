@@ -1,0 +1,159 @@
+"""Three hours of frames through the whole memory at a reduced width: does what is held stay constant, and finite?"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMemoryConfig
+
+HEIGHT, WIDTH = 9, 17  # merged tokens of a 288 x 544 frame
+FRAMES_PER_PATCH, PATCH_NS = 2, 2_000_000_000
+SAMPLES = 200
+
+
+def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
+    """The full budgets and mini-batch, few channels; an untrained layer with its gate half open."""
+    torch.manual_seed(0)
+    config = TTTConfig(
+        hidden_size=args.channels,
+        num_heads=2,
+        mini_batch=args.mini_batch,
+        base_lr=args.channels / 2 * args.mini_batch * (1.0 if optimizer == "hf" else 0.01),
+        optimizer=optimizer,  # type: ignore[arg-type]
+        decay=args.decay,
+    )
+    layer = TTTLayer(config)
+    with torch.no_grad():
+        layer.gating_alpha.fill_(0.5)
+    visual = TokenMemoryConfig(args.visual_budget, args.visual_budget // 4, args.discard_rule)
+    return StreamMemory(layer, visual, TokenMemoryConfig(4_096, 4_096, "merge"))
+
+
+def run_stream(args: argparse.Namespace, optimizer: str) -> dict[str, Any]:
+    """One pass; the scene stands still, pans now and then, and has noise."""
+    generator = torch.Generator().manual_seed(0)
+    memory = make_memory(args, optimizer)
+    tokens, patches = HEIGHT * WIDTH, args.frames // FRAMES_PER_PATCH
+    wall = torch.randn(tokens, args.channels * 4, generator=generator)
+    full_at, held, waiting, norms = -1, [], 0, []
+    start = time.perf_counter()
+    for t in range(patches):
+        if t % 150 >= 120:
+            wall = torch.cat([wall[9:], torch.randn(9, args.channels * 4, generator=generator)])
+        z, *deep = (wall + 0.3 * torch.randn(wall.shape, generator=generator)).chunk(4, dim=1)
+        batch = TokenBatch.of_patch(
+            z.contiguous(),
+            torch.stack(deep),
+            grid=(HEIGHT, WIDTH),
+            first_index=t * tokens,
+            stamp_ns=t * PATCH_NS,
+            patch=t,
+        )
+        memory.observe_visual(batch, (HEIGHT, WIDTH))
+        heard = torch.randn(4, args.channels, generator=generator)  # two tokens a second
+        index = 4 * t + torch.arange(4)
+        zeros = torch.zeros(4, dtype=torch.int64)
+        memory.observe_audio(TokenBatch(heard, None, index, zeros + t * PATCH_NS, index // 60, zeros, zeros, zeros - 1))
+        parts = memory.bytes_by_part()
+        waiting = max(waiting, parts.pop("waiting"))
+        if full_at < 0 and memory.counters["visual_left"] and memory.counters["audio_left"]:
+            full_at = t
+        if full_at >= 0:
+            held.append(sum(parts.values()))
+        state = memory.state
+        if state is not None and t % max(1, patches // SAMPLES) == 0:
+            norms.append([state.updates, float(state.W1.norm()), float(state.W2.norm())])
+    seconds = time.perf_counter() - start
+    view, final = memory.view(), memory.state
+    assert view.visual is not None
+    assert view.audio is not None
+    assert final is not None
+    finite = all(bool(torch.isfinite(x).all()) for x in (view.visual.features(), view.audio.z, final.W1, final.W2))
+    return {
+        "tokens": patches * tokens,
+        "updates": final.updates,
+        "updates_skipped": final.skipped,
+        "seconds": seconds,
+        "tokens_per_s": patches * tokens / seconds,
+        "full_after_patches": full_at,
+        "bytes_when_full": held[0] if held else 0,
+        "bytes_at_end": held[-1] if held else 0,
+        "bytes_slope_per_patch": slope(held),
+        "waiting_bytes_max": waiting,
+        "kept": [len(view.visual), len(view.audio)],
+        "finite": finite,
+        "norms": norms,
+    }
+
+
+def slope(values: list[int]) -> float:
+    """Least-squares slope; exactly 0 for a constant."""
+    if len(values) < 2 or min(values) == max(values):
+        return 0.0
+    y = torch.tensor(values, dtype=torch.float64)
+    x = torch.arange(len(values), dtype=torch.float64)
+    return float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """The norms of the fast weights against updates, as an SVG."""
+    width, height, colours = 640, 240, ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+    top = max(max(row[1:]) for arm in results.values() for row in arm["norms"])
+    right = max(arm["norms"][-1][0] for arm in results.values()) or 1
+    lines = []
+    names = [(arm, i, f"{arm} |W{i}|") for arm in results for i in (1, 2)]
+    for (arm, i, name), colour in zip(names, colours, strict=False):
+        points = " ".join(
+            f"{40 + u / right * (width - 60):.1f},{height - 30 - row[i] / top * (height - 60):.1f}"
+            for u, row in ((r[0], r) for r in results[arm]["norms"])
+        )
+        lines.append(f'<polyline fill="none" stroke="{colour}" points="{points}"/>')
+        lines.append(f'<text x="{50 + 130 * len(lines) // 2}" y="15" fill="{colour}">{name}</text>')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
+    labels = [(2, height - 26, "0"), (2, 36, f"{top:.1f}"), (40, height - 10, "0")]
+    labels.append((width - 90, height - 10, f"{right} updates"))
+    lines += [f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in labels]
+    background = f'<rect width="{width}" height="{height}" fill="white"/>'
+    path.write_text("\n".join([f'{frame} font-size="11">', background, *lines, "</svg>", ""]))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes; the defaults are three hours at one frame a second."""
+    parser.add_argument("--frames", type=int, default=10_800)
+    parser.add_argument("--channels", type=int, default=64, help="channels of a token; the full model has 4096")
+    parser.add_argument("--mini-batch", type=int, default=1_024)
+    parser.add_argument("--visual-budget", type=int, default=16_384)
+    parser.add_argument("--discard-rule", default="place")
+    parser.add_argument("--decay", type=float, default=0.01)
+    parser.add_argument("--optimizers", nargs="+", default=["hf", "sgd"])
+    parser.add_argument("--plot", type=Path, help="write the norms of the fast weights there, as SVG")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """One stream for each update rule."""
+    results = {optimizer: run_stream(args, optimizer) for optimizer in args.optimizers}
+    if args.plot:
+        plot(results, args.plot)
+    return results
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Figures of each update rule side by side."""
+    table = Table("figure", *results, title="Hours of frames through the whole memory")
+    for name in next(iter(results.values())):
+        if name == "norms":
+            for label, at in (("first", 0), ("middle", 0.5), ("last", 1)):
+                rows = [arm[name][int(at * (len(arm[name]) - 1))] for arm in results.values()]
+                table.add_row(f"|W1|, |W2| {label}", *(f"{row[1]:.3f}, {row[2]:.3f}" for row in rows))
+        else:
+            values = [arm[name] for arm in results.values()]
+            table.add_row(name, *(f"{v:,.1f}" if isinstance(v, float) else str(v) for v in values))
+    return [table]

@@ -1,0 +1,144 @@
+"""One step of the token memory at full size, beside a full recompute and beside concatenating, as the release does."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from salmonn_node.memory import discard_rules as rules
+from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
+
+PLACES = 153  # merged tokens of a 288 x 544 frame
+
+
+def chunk(first: int, count: int, width: int, deepstack: int, generator: torch.Generator) -> TokenBatch:
+    """`count` tokens of a camera: each resembles the one before it, more or less."""
+    z = torch.randn(count, width * (1 + deepstack), generator=generator)
+    mix = torch.rand(count, 1, generator=generator)
+    z[1:] += 2 * mix[1:] * z[:-1]
+    index = first + torch.arange(count)
+    patch = index // PLACES
+    features = z.unflatten(1, (1 + deepstack, width)).movedim(1, 0)
+    zeros = torch.zeros(count, dtype=torch.int64)
+    return TokenBatch(
+        z=features[0].contiguous(),
+        deepstack=features[1:].contiguous() if deepstack else None,
+        index=index,
+        stamp_ns=patch * 2_000_000_000,
+        patch=patch,
+        place=index % PLACES,
+        source=zeros,
+        pose_id=zeros - 1,
+        grid=torch.tensor([9, 17]).expand(count, 2),
+    )
+
+
+def chosen(similarity: Tensor, rule: str, budget: int) -> Tensor:
+    """Kept positions of the two raster rules."""
+    keep = rules.keep_paper if rule == "paper" else rules.keep_released
+    return keep(torch.cat([similarity, similarity.new_zeros(1)]), budget)
+
+
+def release_step(kept: Tensor, new: Tensor, rule: str, budget: int) -> tuple[Tensor, Tensor]:
+    """Concatenate, normalise, multiply, choose, gather: (kept rows, kept positions)."""
+    buffer = torch.cat([kept, new])
+    unit = torch.nn.functional.normalize(buffer, dim=1)
+    similarity = (unit[:-1] * unit[1:]).sum(1)
+    keep = chosen(similarity, rule, budget)
+    return buffer[keep], keep
+
+
+def timed(function: Callable[[], object]) -> tuple[float, object]:
+    """Wall seconds of one call, and its result."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def measure(
+    budget: int, step: int, width: int, deepstack: int, rule: str, steps: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Run a stream all three ways, `steps` full steps after the memory has filled, and compare what they keep.
+
+    Returns:
+        One row per step: seconds of each way, similarities computed, bytes of features read and written.
+
+    Raises:
+        AssertionError: the kept sets differ.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ours, anew = (TokenMemory(TokenMemoryConfig(budget, step, rule)) for _ in range(2))
+    kept, index = torch.empty(0, width * (1 + deepstack)), torch.empty(0, dtype=torch.int64)
+    rows = []
+    for first in range(0, budget + (steps + 1) * step, step):
+        batch = chunk(first, step, width, deepstack, generator)
+        features = batch.features()
+        if first < budget:
+            ours.append(batch)
+            anew.append(batch)
+            kept, index = torch.cat([kept, features]), torch.cat([index, batch.index])
+            continue
+        release_s, (kept, positions) = timed(lambda k=kept, f=features: release_step(k, f, rule, budget))
+        del features
+        index = torch.cat([index, batch.index])[positions]
+        before = ours.work
+        ours_s, _ = timed(lambda b=batch: ours.append(b))
+        work = {name: number - before[name] for name, number in ours.work.items()}
+        anew.forget_similarities()
+        recompute_s, _ = timed(lambda b=batch: anew.append(b))
+        for memory in (ours, anew):
+            assert torch.equal(memory.table()[:, 0], index), "the kept sets differ"
+        rows.append({"ours_s": ours_s, "recompute_s": recompute_s, "release_s": release_s, **work})
+    return rows[1:]  # the first step computes every pair; the others are those of a long stream
+
+
+def release_bytes(budget: int, step: int, width: int) -> int:
+    """Bytes that the release's way reads and writes: concatenation, norms, quotients, product, sum, gather."""
+    full = (budget + step) * width * 4
+    return 2 * full + full + 2 * full + 3 * full + full + 2 * budget * width * 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes; the defaults are those of the full model, and need about 10 GB of RAM."""
+    parser.add_argument("--budget", type=int, default=16_384, help="tokens that the memory keeps")
+    parser.add_argument("--step", type=int, default=4_096, help="tokens over the budget at which it drops")
+    parser.add_argument("--token-width", type=int, default=4_096, help="channels of a token without deepstack")
+    parser.add_argument("--deepstack", type=int, default=3, help="deepstack rows of a token")
+    parser.add_argument("--rule", choices=("released", "paper"), default="released")
+    parser.add_argument("--token-steps", type=int, default=2, help="steps to time")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; a difference of the kept sets raises."""
+    rows = measure(args.budget, args.step, args.token_width, args.deepstack, args.rule, args.token_steps)
+    width = args.token_width * (1 + args.deepstack)
+    return {
+        "rule": args.rule,
+        "budget": args.budget,
+        "step": args.step,
+        "width": width,
+        "release_bytes": release_bytes(args.budget, args.step, width),
+        "steps": rows,
+    }
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """One row per step."""
+    title = f"A step of the token memory: N {results['budget']}, step {results['step']}, width {results['width']}"
+    table = Table("seconds", "full recompute", "the release's way", "similarities", "GB moved", title=title)
+    for row in results["steps"]:
+        moved = (row["bytes_read"] + row["bytes_written"]) / 1e9
+        table.add_row(
+            f"{row['ours_s']:.2f}",
+            f"{row['recompute_s'] / row['ours_s']:.2f}x",
+            f"{row['release_s'] / row['ours_s']:.2f}x",
+            f"{row['similarities']} of {results['budget'] + results['step'] - 1}",
+            f"{moved:.2f} of {results['release_bytes'] / 1e9:.2f}",
+        )
+    return [table]
