@@ -28,7 +28,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     "discard": (("salmonn_node.bench.discard",), "what each discard rule still holds after an hour"),
     "hours": (
         ("salmonn_node.bench.hours",),
-        "10 800 frames through the whole memory: bytes held, norms of the weights",
+        "three hours of frames through the whole memory: bytes held, norms",
     ),
     "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
     "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),

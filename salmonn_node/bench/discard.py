@@ -170,9 +170,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     hour = Table("scene", "N", *ARMS, title="Share of the events of an hour that are still held")
     for row in results["hour"]:
         hour.add_row(row["scene"], str(row["budget"]), *(f"{row[rule]:.2f}" for rule in ARMS))
-    static = Table(
-        "N", "rule", "scenes held", "scene and place pairs held", title="Static stream of the golden vectors"
-    )
+    static = Table("N", "rule", "scenes held", "places of scenes held", title="Golden static stream")
     for row in results["static"]:
         for rule in ("released", "paper", "place"):
             counts = [f"{row[rule][name]} of {row['of'][name]}" for name in ("scenes", "places")]

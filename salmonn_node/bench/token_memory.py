@@ -64,7 +64,7 @@ def timed(function: Callable[[], object]) -> tuple[float, object]:
 def measure(
     budget: int, step: int, width: int, deepstack: int, rule: str, steps: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Run a stream all three ways, `steps` full steps after the memory has filled, and compare what they keep.
+    """Run a stream all three ways, `steps` steps after the memory has filled, and compare what they keep.
 
     Returns:
         One row per step: seconds of each way, similarities computed, bytes of features read and written.

@@ -67,9 +67,12 @@ class TokenBatch:
 
     def features(self) -> Tensor:
         """(L, D * (1 + K)): the vector e = [z, ds0, ds1, ...] whose cosine the discard rules take."""
-        if self.deepstack is None:
-            return self.z
-        return torch.cat([self.z, *self.deepstack], dim=1)
+        parts = self.parts()
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def parts(self) -> list[Tensor]:
+        """The (L, D) tensors that `features` puts side by side."""
+        return [self.z] if self.deepstack is None else [self.z, *self.deepstack]
 
     def table(self) -> Tensor:
         """(L, 10) int64: the columns of `COLUMNS`."""
@@ -181,7 +184,7 @@ class TokenBatch:
             if self.deepstack.dtype != self.z.dtype:
                 raise ValueError(f"deepstack: dtype {self.deepstack.dtype} differs from that of z, {self.z.dtype}")
         for name, tensor in (("z", self.z), ("deepstack", self.deepstack)):
-            if tensor is not None and not bool(torch.isfinite(tensor).all()):
+            if tensor is not None and not _finite(tensor):
                 raise ValueError(f"{name}: contains NaN or Inf")
         for item in fields(self)[2:]:
             shape = tuple(getattr(self, item.name).shape)
@@ -208,3 +211,8 @@ class TokenBatch:
             raise ValueError("last_ns: earlier than stamp_ns")
         if bool((self.place.long() >= self.grid.long().prod(1)).any()):
             raise ValueError("place: beyond the grid of its patch")
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether there is no NaN and no Inf: a finite sum shows it without a mask as large as the values."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

@@ -126,13 +126,13 @@ class TokenMemory:
         self.check(batch)
         if self._tokens.layout is None:
             self._depth = 0 if batch.deepstack is None else batch.deepstack.shape[0]
-        features, table = batch.features(), self._with_ordinals(batch.table())
+        parts, table = batch.parts(), self._with_ordinals(batch.table())
         left: list[Tensor] = []
         start = 0
         while start < len(batch):
             room = self._tokens.capacity - len(self._tokens)
             end = min(len(batch), start + room)
-            self._tokens.append(features[start:end], table[start:end])
+            self._tokens.append([part[start:end] for part in parts], table[start:end])
             self._tell("appended", batch.index[start:end])
             start = end
             if len(self._tokens) == self._tokens.capacity:
@@ -162,6 +162,10 @@ class TokenMemory:
             cached = TokenBatch.from_table(self._tokens.rows(), self._tokens.table()[:, :-1], self._depth)
             self._view = (self._version, weakref.ref(cached))
         return cached
+
+    def forget_similarities(self) -> None:
+        """Have the next step compute every similarity anew, as if nothing were remembered; the same tokens stay."""
+        self._tokens.forget_measures()
 
     def remove(self, after_ns: int, before_ns: int) -> Tensor:
         """Forget what was observed in [after_ns, before_ns] (nanoseconds); returns the original indices that left.
@@ -298,7 +302,7 @@ class TokenMemory:
         memory._ordinals = {int(s): (int(p), int(o)) for s, p, o in meta["ordinals"]}
         memory.steps, memory.dropped, memory.seen = int(meta["steps"]), int(meta["dropped"]), int(meta["seen"])
         if memory.seen:
-            memory._tokens.append(tensors["features"], tensors["table"])
+            memory._tokens.append([tensors["features"]], tensors["table"])
             memory._tokens.restore_known(tensors["known"])
         for name in ("similarities", "bytes_read", "bytes_written"):
             setattr(memory._tokens, name, int(meta["work"][name]))

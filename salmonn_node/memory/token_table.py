@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,26 +54,29 @@ class TokenTable:
         """Width, dtype and device of the rows; None before the first append."""
         return None if self._rows is None else (self._rows.shape[1], self._rows.dtype, self._rows.device)
 
-    def append(self, rows: Tensor, table: Tensor) -> None:
-        """Write (L, F) rows and their (L, 11) table at the end of the order; L must fit the capacity."""
-        self._reserve(rows)
-        count = len(rows)
-        slots = torch.tensor([self._free.pop() for _ in range(count)], dtype=torch.int64)
+    def append(self, parts: Sequence[Tensor], table: Tensor) -> None:
+        """Write L rows, given as parts (L, D_i) that lie side by side in a row, and their (L, 11) table; L must fit."""
+        width = sum(part.shape[1] for part in parts)
+        self._reserve(len(table), parts[0], width)
+        slots = torch.tensor([self._free.pop() for _ in range(len(table))], dtype=torch.int64)
         assert self._rows is not None
-        self._rows[slots] = rows.detach()
+        column = 0
+        for part in parts:  # straight into the slots: the rows are never put together elsewhere
+            self._rows[:, column : column + part.shape[1]].index_copy_(0, slots.to(part.device), part.detach())
+            column += part.shape[1]
         self._table[slots] = table
         self._norm[slots] = UNKNOWN
         self._partner[slots] = UNKNOWN
         self.order = torch.cat([self.order, slots])
-        self.bytes_written += rows.numel() * rows.element_size()
+        self.bytes_written += len(table) * width * self._rows.element_size()
 
-    def _reserve(self, rows: Tensor) -> None:
+    def _reserve(self, count: int, like: Tensor, width: int) -> None:
         have = len(self._table)
-        need = len(self.order) + len(rows)
+        need = len(self.order) + count
         if need > self.capacity:
             raise ValueError(f"rows: {need} tokens do not fit the capacity {self.capacity}")
         if self._rows is None:
-            self._rows = rows.new_empty(0, rows.shape[1])
+            self._rows = like.new_empty(0, width)
         if need <= have:
             return
         size = min(self.capacity, max(need, 2 * have, 64))
@@ -119,6 +124,11 @@ class TokenTable:
     def forget_cosines(self, positions: Tensor) -> None:
         """Have the cosines of these tokens computed anew when they are next asked for."""
         self._partner[self.order[positions]] = UNKNOWN
+
+    def forget_measures(self) -> None:
+        """Have all norms and cosines computed anew when they are next asked for."""
+        self._partner[self.order] = UNKNOWN
+        self._norm[self.order] = UNKNOWN
 
     def cosines(self, partner: Tensor) -> Tensor:
         """(n,) float32 cosine of each token with the one at position `partner[n]`; 0 where that is -1.

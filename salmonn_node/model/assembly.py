@@ -27,6 +27,7 @@ class Prompt:
         memory: (L,) int64 number of the memory token in the view, -1 for text.
         block: (L,) int64 number of the block, -1 for text outside blocks.
         question_start: first row of the question's part: one after the token that follows the last block.
+        score_end: end (exclusive) of the rows whose queries score the memory.
         next_position: position of the first generated token.
         visual_tokens: number of visual tokens in the view; memory numbers from there on are audio.
     """
@@ -36,6 +37,7 @@ class Prompt:
     memory: Tensor
     block: Tensor
     question_start: int
+    score_end: int
     next_position: int
     visual_tokens: int
 
@@ -83,7 +85,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, *, all_m
     before, after = split_question(question)
     prefix = tokenizer.encode(USER + before)
     visual, audio = _ranges(view.visual), view.audio
-    heard = audio.index if audio is not None else torch.zeros(0, dtype=torch.int64)
+    heard = audio.index.contiguous() if audio is not None else torch.zeros(0, dtype=torch.int64)
     offset = len(view.visual) if view.visual is not None else 0
 
     shown: list[tuple[int, Block, tuple[int, int], list[tuple[int, int, int]]]] = []
@@ -128,12 +130,15 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, *, all_m
     pointer = start + view.next_position
     tail = tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[:ANSWER_TOKENS]
     rows.text(tail, pointer)
+    ids = torch.cat(rows.ids)
+    turns = (ids == specials.im_start).nonzero()[:, 0]
     return Prompt(
-        torch.cat(rows.ids),
+        ids,
         torch.cat(rows.positions, dim=1),
         torch.cat(rows.memory),
         torch.cat(rows.block),
-        min(question_start, rows.length - 1),
+        min(question_start, rows.length - 2),
+        int(turns[2]) + 2 if len(turns) >= 3 else rows.length - 1,
         pointer + len(tail),
         offset,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from salmonn_node.memory.reader import Selection
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.evidence_head import Pointing
 from salmonn_node.model.kv_cache import KVCache
@@ -52,6 +53,7 @@ class Reading:
         rows: for each layer, the prompt row of each cache row.
         record: attention of the last prompt row.
         scores: (L,) reader scores of the prompt's rows, or None.
+        history: after each group of the reader, for each layer, what it kept and which prompt rows those are.
     """
 
     cache: KVCache
@@ -59,6 +61,7 @@ class Reading:
     rows: list[Tensor]
     record: AttentionRecord
     scores: Tensor | None = None
+    history: list[list[tuple[Selection, Tensor]]] = field(default_factory=list)
 
 
 class Answering:

@@ -44,6 +44,23 @@ class AttentionRecord:
         return total / len(self.layers)
 
 
+@dataclass
+class Captured:
+    """What the reader scores with, one entry a layer.
+
+    Attributes:
+        queries: (1, H, L, d) after the norm and before rotation.
+        keys: (1, KV, L, d) likewise.
+        hidden: (L, D) after the input norm.
+        rotated: queries (1, H, L, d) after rotation.
+    """
+
+    queries: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+    rotated: list[Tensor] = field(default_factory=list)
+
+
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -53,11 +70,14 @@ def _attention(
     scaling: float,
     dropout: float = 0.0,
     record: AttentionRecord | None = None,
+    captured: Captured | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention; without a mask it is causal over equal lengths."""
     if record is not None:
         record.add(query, key, scaling)
+    if captured is not None:
+        captured.rotated.append(query)
     grouped = query.shape[1] != key.shape[1]
     causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
     out = functional.scaled_dot_product_attention(
@@ -123,21 +143,6 @@ class Tokens:
         )
 
 
-@dataclass
-class Captured:
-    """What the reader scores with, one entry a layer.
-
-    Attributes:
-        queries: (1, H, L, d) after the norm and before rotation.
-        keys: (1, KV, L, d) likewise.
-        hidden: (L, D) after the input norm.
-    """
-
-    queries: list[Tensor] = field(default_factory=list)
-    keys: list[Tensor] = field(default_factory=list)
-    hidden: list[Tensor] = field(default_factory=list)
-
-
 class LanguageModel(nn.Module):
     """Decoder and output head. Batch of one throughout."""
 
@@ -149,6 +154,7 @@ class LanguageModel(nn.Module):
         if config.tied_embeddings:
             self.lm_head.weight = self.decoder.embed_tokens.weight
         self.chunk = config.prefill_chunk
+        self._captured: Captured | None = None
 
     @property
     def layers(self) -> int:
@@ -186,6 +192,7 @@ class LanguageModel(nn.Module):
             visual_pos_masks=tokens.visual[None] if deepstack else None,
             deepstack_visual_embeds=deepstack,
             record=record,
+            captured=self._captured,
         )
         return out.last_hidden_state[0]
 
@@ -204,7 +211,7 @@ class LanguageModel(nn.Module):
     @contextmanager
     def capture(self) -> Iterator[Captured]:
         """While open, each pass leaves what the reader scores with."""
-        captured = Captured()
+        captured = self._captured = Captured()
         handles = []
         for layer in self.decoder.layers:
             handles += [
@@ -215,5 +222,6 @@ class LanguageModel(nn.Module):
         try:
             yield captured
         finally:
+            self._captured = None
             for handle in handles:
                 handle.remove()
