@@ -1,0 +1,224 @@
+"""The observer: same stream, same memory, whatever the cutting and the threads; what is refused is counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.observer import Observer
+from salmonn_node.stream.observations import SECOND_NS as S
+from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Frame, Pose
+
+START = 1_700_000_000 * S
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoSalmonnS:
+    return VideoSalmonnS.tiny()
+
+
+def frame(t: float, source: str = "front", start: int = START) -> Frame:
+    rng = np.random.default_rng(int(t * 1000) % 2**32)
+    return Frame(start + round(t * S), source, rng.integers(0, 255, (48, 64, 3), dtype=np.uint8), "front_optical")
+
+
+def chunk(t: float, seconds: float, start: int = START) -> AudioChunk:
+    first = round(t * 16_000)
+    n = np.arange(first, first + round(seconds * 16_000))
+    samples = (0.3 * np.sin(n * 0.07)).astype(np.float32)[:, None]
+    return AudioChunk(start + first * S // 16_000, "mic", samples, 16_000, "mic_link")
+
+
+def pose(t: float, start: int = START) -> Pose:
+    return Pose(start + round(t * S), "map", np.array([t, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0]), None, "home")
+
+
+def stream(seconds: int, chunk_s: float = 0.1, start: int = START) -> Iterator[Frame | AudioChunk | Pose]:
+    """Frames at 4 Hz, poses at 10 Hz, sound in chunks; in order of stamps."""
+    items: list[tuple[float, int, Frame | AudioChunk | Pose]] = []
+    items += [(i / 4, 1, frame(i / 4, start=start)) for i in range(seconds * 4)]
+    items += [(i / 10, 0, pose(i / 10, start)) for i in range(seconds * 10)]
+    items += [(i * chunk_s, 2, chunk(i * chunk_s, chunk_s, start)) for i in range(round(seconds / chunk_s))]
+    return (item for _, _, item in sorted(items, key=lambda entry: entry[:2]))
+
+
+def state(observer: Observer) -> dict[str, torch.Tensor]:
+    return observer.memory.to_tensors()[0]
+
+
+def same(one: Observer, two: Observer) -> bool:
+    a, b = state(one), state(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_threads_and_cutting_do_not_change_a_bit_of_memory(model: VideoSalmonnS) -> None:
+    inline = Observer(model, inline=True)
+    assert {inline.submit(item) for item in stream(24)} == {"taken", "not_sampled"}
+    threaded = Observer(model)
+    for item in stream(24, chunk_s=0.4):
+        assert threaded.submit(item) in ("queued", "not_sampled")
+    assert threaded.drain(time.monotonic() + 60)
+    assert same(inline, threaded)
+    status = threaded.status()
+    threaded.close()
+    assert (status.frames, status.poses) == (24, 240)
+    assert status.audio_s == pytest.approx(24, abs=0.2)
+    assert status.drops == {"not_sampled": 72}
+    assert status.tokens[0] > 0
+    assert status.tokens[1] > 0
+
+
+def test_what_is_recorded_makes_the_same_memory_again(model: VideoSalmonnS) -> None:
+    recorded: list = []
+    observer = Observer(model, inline=True, record=recorded.append)
+    for item in stream(12):
+        observer.submit(item)
+    memory = model.new_memory()
+    for item in recorded:
+        if isinstance(item, Frame):
+            model.observe_frame(memory, item)
+        elif not isinstance(item, Pose):
+            model.observe_audio(memory, item)
+    again = memory.to_tensors()[0]
+    assert all(torch.equal(value, again[name]) for name, value in state(observer).items() if "table" not in name)
+
+
+def test_a_backward_jump_starts_an_empty_memory(model: VideoSalmonnS) -> None:
+    ended: list[tuple[int, int]] = []
+
+    def on_session(number: int, old: object) -> None:
+        ended.append((number, old.counters["visual_patches"]))
+
+    observer = Observer(model, inline=True, on_session=on_session)
+    for item in stream(12):
+        observer.submit(item)
+    old = observer.memory
+    first = observer.memory_id
+    for item in stream(6):  # the bag starts again
+        observer.submit(item)
+    assert ended == [(1, 6)]
+    assert observer.memory is not old
+    assert observer.memory_id != first
+    status = observer.status()
+    assert status.start_ns <= START + S
+    assert status.newest_ns < START + 6 * S
+    assert status.drops["stamp_far_behind"] == 3  # the first message of each source is taken for a stray one
+    assert all(m.interval.end_ns < START + 7 * S for m in observer.evidence.between())
+
+
+def test_poses_of_moments_are_interpolated_even_when_they_come_late(model: VideoSalmonnS) -> None:
+    observer = Observer(model, inline=True)
+    for second in range(6):
+        observer.submit(frame(second + 0.25))
+    for second in range(8):
+        observer.submit(pose(float(second)))
+    moments = observer.evidence.between(modality="vision")
+    assert len(moments) == 3
+    for moment in moments:
+        place = observer.evidence.pose(moment.pose_id)
+        assert place is not None
+        assert place.position[0] == pytest.approx((moment.interval.start_ns - START) / S)
+        assert place.map_id == "home"
+        assert moment.frame_id == "front_optical"
+        assert moment.thumbnail[:2] == b"\xff\xd8"
+
+
+def test_refusals_are_counted_by_reason_and_the_stream_goes_on(model: VideoSalmonnS) -> None:
+    def damaged() -> np.ndarray:
+        raise ValueError("damaged")
+
+    observer = Observer(model, inline=True)
+    assert observer.submit(frame(1.0)) == "taken"
+    assert observer.submit(frame(0.5)) == "stamp_out_of_order"
+    assert observer.submit(Frame(0, "front", frame(0.0).image)) == "stamp_zero"
+    assert observer.submit(EncodedFrame(START + 2 * S, "front", damaged)) == "image_undecodable"
+    bad = AudioChunk(START + S, "mic", np.full((160, 1), np.nan, np.float32))
+    assert observer.submit(bad) == "audio_not_finite"
+    observer.refuse("rear", "image_bad_step")
+    assert observer.submit(frame(3.0)) == "taken"
+    drops = observer.status().drops
+    assert drops == {
+        "stamp_out_of_order": 1, "stamp_zero": 1, "image_undecodable": 1, "audio_not_finite": 1, "image_bad_step": 1
+    }  # fmt: skip
+
+
+class Slow:
+    """A network whose encoder waits for a gate, around the real one."""
+
+    def __init__(self, model: VideoSalmonnS) -> None:
+        self.model, self.gate, self.fail = model, threading.Event(), False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.model, name)
+
+    def observe_frame(self, *arguments: object) -> list:
+        assert self.gate.wait(30)
+        if self.fail:
+            raise RuntimeError("the encoder failed")
+        return self.model.observe_frame(*arguments)
+
+
+def test_a_full_queue_drops_and_says_so(model: VideoSalmonnS) -> None:
+    slow = Slow(model)
+    observer = Observer(slow, capacity={"frame": 2})
+    fates = [observer.submit(frame(float(t))) for t in range(1, 8)]
+    assert fates.count("queue_full") >= 4
+    assert observer.status().drops["queue_full"] == fates.count("queue_full")
+    slow.gate.set()
+    assert observer.drain(time.monotonic() + 30)
+    assert observer.status().frames == fates.count("queued")
+    observer.close()
+
+
+def test_one_failure_of_the_network_does_not_end_the_stream(model: VideoSalmonnS) -> None:
+    slow = Slow(model)
+    slow.gate.set()
+    slow.fail = True
+    observer = Observer(slow, inline=True)
+    assert observer.submit(frame(1.0)) == "encode_failed"
+    slow.fail = False
+    assert observer.submit(frame(2.0)) == "taken"
+    assert observer.status().drops == {"encode_failed": 1}
+
+
+def test_wait_until_waits_for_each_source_and_no_longer_than_the_deadline(model: VideoSalmonnS) -> None:
+    observer = Observer(model)
+    for t in range(5):
+        observer.submit(frame(float(t)))
+        observer.submit(pose(float(t)))
+    assert not observer.wait_until(START + 6 * S, time.monotonic() + 0.05)
+    reached: list[bool] = []
+    waiter = threading.Thread(target=lambda: reached.append(observer.wait_until(START + 6 * S, time.monotonic() + 30)))
+    waiter.start()
+    for t in (5, 6):
+        observer.submit(frame(float(t)))
+        observer.submit(pose(float(t)))
+    waiter.join(30)
+    assert reached == [True]
+    assert observer.status().frames == 7
+    cancel = threading.Event()
+    cancel.set()
+    assert not observer.wait_until(START + 99 * S, time.monotonic() + 30, cancel)
+    observer.close()
+
+
+def test_a_view_stays_as_it_was_while_the_stream_goes_on(model: VideoSalmonnS) -> None:
+    observer = Observer(model)
+    items = list(stream(16))
+    for item in items[: len(items) // 2]:
+        observer.submit(item)
+    observer.drain()
+    view = observer.view()
+    before = view.visual.z.clone()
+    for item in items[len(items) // 2 :]:
+        observer.submit(item)
+    observer.drain()
+    assert torch.equal(view.visual.z, before)
+    assert len(observer.view()) > len(view)
+    observer.close()
