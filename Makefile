@@ -2,34 +2,49 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-SETUP := $(VENV)/.ready
+READY := $(VENV)/.ready
+TEST_READY := $(VENV)/.ready-test
 TORCH := 2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Byte code is compiled at first import: a third of the time of setting up torch goes into files that are never used.
+PIP := $(BIN)/python -m pip install -q --no-compile
+INTERFACES := $(wildcard salmonn_interfaces/*.txt salmonn_interfaces/*.toml salmonn_interfaces/cmake/* salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action)
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USE_PEP517 := 1
 
 .PHONY: setup demo test test-full lint golden clean
 
-setup: $(SETUP)
+setup: $(READY)
 
 # A CUDA build of torch is several GB, so a machine without a GPU gets the CPU build, and is told so.
-$(SETUP): setup.py salmonn_interfaces/pyproject.toml $(wildcard salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action)
+$(READY): setup.py $(INTERFACES)
 	@if [ -n "$$ROS_DISTRO" ]; then echo "A ROS installation is sourced in this shell; the wheels need a shell without it."; exit 1; fi
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "Python 3.10 to 3.12 is needed, $(PYTHON) is another; use make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || { echo "Setting up $(VENV): about 2 GB, a few minutes, this once."; $(PYTHON) -m venv $(VENV); }
 	@if nvidia-smi >/dev/null 2>&1; then \
 		echo "GPU found: installing the CUDA build of torch $(TORCH)"; \
-		$(BIN)/pip install -q "torch==$(TORCH)"; \
+		$(PIP) "torch==$(TORCH)"; \
 	else \
 		echo "No GPU found: installing the CPU build of torch $(TORCH)"; \
-		$(BIN)/pip install -q --retries 1 --no-deps --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu"; \
+		$(PIP) --retries 1 --no-deps --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu"; \
 	fi
-	$(BIN)/pip install -q ./salmonn_interfaces
-	$(BIN)/pip install -q -e '.[ros,test,report,rtx]'
-	touch $@
+	@echo "Building the ROS interfaces"
+	@$(PIP) ./salmonn_interfaces
+	@echo "Installing the node with ROS 2 Jazzy"
+	@$(PIP) -e '.[ros]'
+	@touch $@
 
-demo: setup
-	$(BIN)/salmonn demo
+$(TEST_READY): $(READY)
+	@echo "Installing what the tests need"
+	@$(PIP) -e '.[ros,test,report,rtx]'
+	@touch $@
 
-lint: setup
+demo: $(READY)
+	@$(BIN)/salmonn demo
+
+lint: $(TEST_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -41,7 +56,7 @@ test: lint
 test-full: lint
 	$(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
-golden: setup
+golden: $(READY)
 	$(BIN)/salmonn golden $(GOLDEN)
 
 clean:
