@@ -16,6 +16,7 @@ from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMem
 HEIGHT, WIDTH = 9, 17  # merged tokens of a 288 x 544 frame
 FRAMES_PER_PATCH, PATCH_NS = 2, 2_000_000_000
 SAMPLES = 200
+COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#e377c2")
 
 
 def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
@@ -25,7 +26,7 @@ def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
         hidden_size=args.channels,
         num_heads=2,
         mini_batch=args.mini_batch,
-        base_lr=args.channels / 2 * args.mini_batch * (1.0 if optimizer == "hf" else 0.01),
+        base_lr=args.channels / 2 * args.mini_batch * (1e-3 if optimizer == "sgd" else 1.0),
         optimizer=optimizer,  # type: ignore[arg-type]
         decay=args.decay,
     )
@@ -104,7 +105,7 @@ def slope(values: list[int]) -> float:
 
 def plot(results: dict[str, Any], path: Path) -> None:
     """The norms of the fast weights against updates, as an SVG."""
-    width, height, colours = 640, 240, ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+    width, height, colours = 640, 240, COLOURS
     top = max(max(row[1:]) for arm in results.values() for row in arm["norms"])
     right = max(arm["norms"][-1][0] for arm in results.values()) or 1
     lines = []
@@ -115,7 +116,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
             for u, row in ((r[0], r) for r in results[arm]["norms"])
         )
         lines.append(f'<polyline fill="none" stroke="{colour}" points="{points}"/>')
-        lines.append(f'<text x="{50 + 130 * len(lines) // 2}" y="15" fill="{colour}">{name}</text>')
+        lines.append(f'<text x="{10 + 50 * len(lines)}" y="15" fill="{colour}">{name}</text>')
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
     labels = [(2, height - 26, "0"), (2, 36, f"{top:.1f}"), (40, height - 10, "0")]
@@ -133,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--visual-budget", type=int, default=16_384)
     parser.add_argument("--discard-rule", default="place")
     parser.add_argument("--decay", type=float, default=0.01)
-    parser.add_argument("--optimizers", nargs="+", default=["hf", "sgd"])
+    parser.add_argument("--optimizers", nargs="+", default=["hf", "damped", "sgd"])
     parser.add_argument("--plot", type=Path, help="write the norms of the fast weights there, as SVG")
 
 
