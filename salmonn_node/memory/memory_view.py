@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,30 @@ class MemoryView:
             audio_committed=heard_committed,
             newest_ns=newest,
         )
+
+    def within(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
+        """This view without the tokens outside a window or of other sources.
+
+        Args:
+            after_ns: leave out tokens that ended before this stamp; 0 is no bound.
+            before_ns: leave out tokens that began after this stamp; 0 is no bound.
+            sources: names of the sources wanted; empty means all, and unknown names match nothing.
+        """
+        if not (after_ns or before_ns or sources):
+            return self
+        wanted = [self.sources.index(name) for name in sources if name in self.sources]
+
+        def rows(batch: TokenBatch | None, committed: Tensor) -> tuple[TokenBatch | None, Tensor]:
+            if batch is None:
+                return None, committed
+            mask = batch.within(after_ns, before_ns, wanted)
+            if sources and not wanted:
+                mask[:] = False
+            return (batch.select(mask) if bool(mask.any()) else None), committed[mask]
+
+        seen, seen_committed = rows(self.visual, self.visual_committed)
+        heard, heard_committed = rows(self.audio, self.audio_committed)
+        return replace(self, visual=seen, visual_committed=seen_committed, audio=heard, audio_committed=heard_committed)
 
 
 def _joined(batch: TokenBatch | None, committed: Tensor, tail: TokenBatch | None) -> tuple[TokenBatch | None, Tensor]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from salmonn_node.memory.memory_events import MemoryEvent, StatePart, StoredPart
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
@@ -22,42 +23,6 @@ __all__ = ["MemoryEvent", "MemoryView", "StatePart", "StoredPart", "StreamMemory
 
 SCHEMA = "salmonn_node/stream_memory/1"
 COUNTERS = ("visual_tokens", "visual_patches", "visual_left", "audio_tokens", "audio_left", "forgotten", "refused")
-
-
-@dataclass(frozen=True, eq=False)
-class MemoryEvent:
-    """A change of the tokens that a view shows, for whoever keeps something computed from them.
-
-    Attributes:
-        kind: `appended` (committed), `dropped`, `merged` (into another row), `changed` (its features became a mean),
-            `forgotten` (removed on request), `cleared` (all of them; index is empty).
-        modality: `visual` or `audio`.
-        index: (n,) int64 original indices.
-    """
-
-    kind: str
-    modality: str
-    index: Tensor
-
-
-class StatePart(Protocol):
-    """State of another room that lives, is saved and is cleared with the memory."""
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON values, bit for bit."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class StoredPart:
-    """A part as it was read from disk, until the room that owns it makes its own of it."""
-
-    tensors: dict[str, Tensor]
-    meta: dict[str, Any]
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was read."""
-        return self.tensors, self.meta
 
 
 class StreamMemory:
@@ -308,7 +273,6 @@ class StreamMemory:
             sources: names of the sources wanted; empty means all, and unknown names match nothing.
         """
         with self._lock:
-            wanted = [self._sources.index(name) for name in sources if name in self._sources]
             visual = self._visual.view() if len(self._visual) else None
             audio = self._audio.view() if len(self._audio) else None
             view = MemoryView(
@@ -323,11 +287,7 @@ class StreamMemory:
                 session=dict(self.session),
                 counters=dict(self.counters),
             ).extended(visual=self._provisional())
-        if not (after_ns or before_ns or sources):
-            return view
-        seen, seen_committed = _windowed(view.visual, view.visual_committed, after_ns, before_ns, sources, wanted)
-        heard, heard_committed = _windowed(view.audio, view.audio_committed, after_ns, before_ns, sources, wanted)
-        return replace(view, visual=seen, visual_committed=seen_committed, audio=heard, audio_committed=heard_committed)
+        return view.within(after_ns, before_ns, sources)
 
     def _provisional(self) -> TokenBatch | None:
         """The waiting visual tokens as a question sees them."""
@@ -478,19 +438,3 @@ def _weights_only(state: TTTState) -> TTTState:
     """A copy of the fast weights with what only updates need left out."""
     copies = {name: getattr(state, name).detach().clone() for name in ("W1", "b1", "W2", "b2", "damping")}
     return replace(state, **copies, lag_rows=state.lag_rows[:, :0].clone(), chunks=[])
-
-
-def _windowed(
-    batch: TokenBatch | None,
-    committed: Tensor,
-    after_ns: int,
-    before_ns: int,
-    names: Sequence[str],
-    wanted: list[int],
-) -> tuple[TokenBatch | None, Tensor]:
-    if batch is None:
-        return None, committed
-    mask = batch.within(after_ns, before_ns, wanted)
-    if names and not wanted:
-        mask[:] = False
-    return (batch.select(mask) if bool(mask.any()) else None), committed[mask]
