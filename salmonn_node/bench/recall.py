@@ -14,8 +14,10 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,7 +47,7 @@ class Arm:
 
 ARMS = (
     Arm("static (control)", "static"),
-    *(Arm(f"SGD {rate:g}", "sgd", rate=rate) for rate in (0.01, 0.03, 0.1, 0.3)),
+    *(Arm(f"SGD {rate:g}", "sgd", rate=rate) for rate in (0.003, 0.01, 0.03, 0.1)),
     *(Arm(f"HF K={k}", "hf", iterations=k) for k in (1, 2, 4)),
     Arm("HF K=2, no decay", "hf", iterations=2, decay=0.0),
     Arm("HF K=2, no carry", "hf", iterations=2, carry=False),
@@ -168,7 +170,7 @@ def _restart(fresh: TTTState, carried: TTTState, stream: FactStream, carry: bool
 
 
 @torch.no_grad()
-def evaluate(model: Recall, seed: int, updates: int) -> dict[str, object]:
+def evaluate(model: Recall, seed: int, updates: int) -> dict[str, Any]:
     """Accuracy by the age of a fact after n updates of streams that start afresh, for each checkpoint n."""
     table: dict[str, dict[str, float]] = {}
     for streams, checkpoints, probes, spacing in (YOUNG, OLD):
@@ -213,7 +215,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="*", help="names of arms, as in the table; all by default")
 
 
-def run(args: argparse.Namespace) -> dict[str, object]:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run what the results file does not hold yet, seed by seed, and return all of it."""
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     args.results.parent.mkdir(parents=True, exist_ok=True)
@@ -230,3 +232,32 @@ def run(args: argparse.Namespace) -> dict[str, object]:
             args.results.write_text(json.dumps(results, indent=1))
             print(f"{key}: {results[key]['accuracy']}", flush=True)
     return results
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Means over seeds: recall of facts at most 8 updates old along the stream, recall by age, and cost."""
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for result in results.values():
+        arms.setdefault(result["name"], []).append(result)
+    lengths = sorted({int(n) for result in results.values() for n in result["accuracy"]})
+    along = Table("arm", "seeds", *(f"{n} updates" for n in lengths), title="Recall of facts 1 to 8 updates old")
+    age = Table("arm", *(f"age {low}-{high}" for low, high in AGES), title="Recall by age, after 64 updates")
+    cost = Table("arm", "ms a training step", "ms an update of 4 streams", "inner kFLOP a token", title="Cost")
+    for name, runs in arms.items():
+        young = [_mean([_young(run["accuracy"].get(str(n))) for run in runs]) for n in lengths]
+        along.add_row(name, str(len(runs)), *young)
+        age.add_row(
+            name, *(_mean([run["accuracy"].get("64", {}).get(f"{low}-{high}") for run in runs]) for low, high in AGES)
+        )
+        steps, updates = ([run[key] for run in runs] for key in ("step_ms", "update_ms"))
+        cost.add_row(name, f"{min(steps):.0f}", f"{min(updates):.1f}", f"{runs[0]['inner_flops_per_token'] / 1e3:.0f}")
+    return [along, age, cost]
+
+
+def _young(row: dict[str, float] | None) -> float | None:
+    return None if row is None else (row["1-4"] + row["5-8"]) / 2
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.2f}" if known else ""
