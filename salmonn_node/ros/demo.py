@@ -8,7 +8,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,7 +21,17 @@ from salmonn_node.stream.observations import SECOND_NS, Interval
 if TYPE_CHECKING:
     from salmonn_node.ros.client import Memory
 
-STARTUP_S, ANSWER_S = 120.0, 60.0
+STARTUP_S, ANSWER_S, STATUS_S = 120.0, 60.0, 10.0
+SHOWN_STATUS = (
+    "memory_id",
+    "frames",
+    "audio_s",
+    "poses",
+    "visual_tokens",
+    "visual_budget",
+    "audio_tokens",
+    "audio_budget",
+)
 NODE_PARAMETERS = {
     "use_sim_time": "true",
     "cameras": "[front]",
@@ -85,10 +95,12 @@ def run(args: argparse.Namespace) -> int:
                 tell.done(f"{'while playing: ' if asked[-1].playing else ''}{record.text}")
         finally:
             end(player)
+        held = _memory_status(span)
         alive = node.poll() is None
-    write(args.output, asked, span)
-    show(console, asked, span)
+    write(args.output, asked, span, held)
+    show(console, asked, span, held)
     problems = [f"{a.record.text} {a.wrong}" for a in asked if a.wrong]
+    problems += [] if held else ["the node did not say what its memory holds"]
     problems += [] if alive else ["the node ended early, see node.log"]
     for problem in problems:
         console.print(f"[red]✗ {problem}[/red]")
@@ -157,6 +169,35 @@ def _ask(memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, pl
         want_thumbnails=True,
     )
     return Asked(record, ask_ns, playing, answer, _broken_promise(record, answer, span, ask_ns))
+
+
+def _memory_status(span: Interval) -> dict[str, Any]:
+    """What the node says that its memory holds after the bag; empty when it says nothing in time."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from salmonn_interfaces.msg import MemoryStatus
+    from salmonn_node.messages import stamp_ns
+    from salmonn_node.ros.status import LATCHED
+
+    held: dict[str, Any] = {}
+
+    def on_status(status: MemoryStatus) -> None:
+        # A status is sent once a second while things change: the last one tells of the bag's end.
+        if stamp_ns(status.last_observation) >= span.end_ns - SECOND_NS:
+            held.update({name: getattr(status, name) for name in SHOWN_STATUS})
+            held["drops"] = {drop.reason: drop.count for drop in status.drops}
+
+    node = rclpy.create_node("salmonn_demo_status")
+    node.create_subscription(MemoryStatus, "/salmonn/memory_status", on_status, LATCHED)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    deadline = time.monotonic() + STATUS_S
+    while not held and time.monotonic() < deadline:
+        executor.spin_once(0.2)
+    executor.shutdown()
+    node.destroy_node()
+    return held
 
 
 def _broken_promise(record: QuestionRecord, answer: Answer, span: Interval, ask_ns: int) -> str:

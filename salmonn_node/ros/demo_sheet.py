@@ -48,7 +48,7 @@ class Asked:
         return judge(self.record, self.answer).correct
 
 
-def show(console: Console, asked: list[Asked], span: Interval) -> None:
+def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, Any]) -> None:
     """Print the table and what to think of it."""
     table = Table(box=box.ROUNDED, show_lines=True)
     for name, ratio in (("question", 5), ("answer", 5), ("expected", 3), ("evidence", 6)):
@@ -65,10 +65,17 @@ def show(console: Console, asked: list[Asked], span: Interval) -> None:
             f"{item.answer.latency_s:.2f} s",
         )
     console.print(table)
+    if held:
+        drops = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in held["drops"].items()) or "nothing"
+        console.print(
+            f"The memory took in {held['frames']} frames, {held['audio_s']:.0f} s of sound and {held['poses']} poses; "
+            f"it holds {held['visual_tokens']} of at most {held['visual_budget']} visual and {held['audio_tokens']} of "
+            f"{held['audio_budget']} audio tokens. Left out: {drops}."
+        )
     right = sum(item.right for item in asked)
     if any(UNTRAINED in item.answer.text for item in asked):
         console.print(
-            f"[bold yellow]{UNTRAINED.capitalize()}:[/bold yellow] the network has not learned anything yet, what it "
+            f"[bold yellow]{UNTRAINED.capitalize()}:[/bold yellow] the network has not learned anything yet, what "
             f"says means nothing, and {right} of {len(asked)} right is luck. "
             "Stamps, intervals, poses, pictures and latencies are real."
         )
@@ -76,7 +83,7 @@ def show(console: Console, asked: list[Asked], span: Interval) -> None:
         console.print(f"[bold]{right} of {len(asked)} right.[/bold]")
 
 
-def write(folder: Path, asked: list[Asked], span: Interval) -> None:
+def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]) -> None:
     """Write evidence pictures and answers.json into a folder."""
     entries = []
     for number, item in enumerate(asked, 1):
@@ -95,9 +102,8 @@ def write(folder: Path, asked: list[Asked], span: Interval) -> None:
                 "pictures": pictures,
             }
         )
-    text = json.dumps(
-        {"bag_start_ns": span.start_ns, "bag_end_ns": span.end_ns, "asked": entries}, default=_plain, indent=1
-    )
+    everything = {"bag_start_ns": span.start_ns, "bag_end_ns": span.end_ns, "memory": held, "asked": entries}
+    text = json.dumps(everything, default=_plain, indent=1)
     (folder / "answers.json").write_text(text + "\n", encoding="utf-8")
 
 
