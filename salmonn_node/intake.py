@@ -120,6 +120,8 @@ class Intake:
             frame = Frame(frame.stamp_ns, frame.source, image, frame.frame_id)
         if frame.image.ndim != 3 or frame.image.shape[2] != 3 or frame.image.size == 0 or frame.image.dtype != np.uint8:
             return "image_undecodable"
+        # At the network's resolution from here on: nothing finer is ever looked at, and the journal stays small.
+        frame = replace(frame, image=self.model.fit(frame.image))
         self._record(frame)
         picture = encode_thumbnail(frame.image)
         first = self._newest[frame.source].thumbnail if frame.source in self._newest else picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from salmonn_node.memory.stream_memory import StreamMemory
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
     from salmonn_node.observer import Observer
+
+log = logging.getLogger(__name__)
 
 END_OF_TIME_NS = 2**63 - 1
 PREVIOUS = "-previous"
@@ -94,7 +97,11 @@ class Persistence:
 
         def again(record: Frame | AudioSpan | Pose | Any) -> None:
             self._note_span(record)
-            replay(self.observer, record)
+            try:
+                replay(self.observer, record)
+            except Exception:
+                # It failed when it was observed, too: there it was counted, and observing went on.
+                log.exception("an observation of the journal could not be taken in")
 
         # What the journal gives back is in the journal already.
         self.observer.intake.record = None

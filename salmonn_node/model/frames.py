@@ -42,6 +42,21 @@ def resized(height: int, width: int, factor: int, min_pixels: int, max_pixels: i
     return high, wide
 
 
+def fitted(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Resize (H, W, 3) uint8 RGB bicubically with antialiasing to whole grey levels: (h, w, 3) uint8.
+
+    Raises:
+        ValueError: not an (H, W, 3) uint8 image.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    if image.shape[:2] == size:
+        return np.ascontiguousarray(image)
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    pixels = functional.interpolate(pixels[None], size=size, mode="bicubic", antialias=True)[0]
+    return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+
+
 def normalise(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     """Resize (H, W, 3) uint8 RGB bicubically with antialiasing and scale it to -1..1: (3, h, w) float32.
 
@@ -50,11 +65,7 @@ def normalise(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: not an (H, W, 3) uint8 image.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    if tuple(pixels.shape[1:]) != size:
-        pixels = functional.interpolate(pixels[None], size=size, mode="bicubic", antialias=True)[0]
+    pixels = torch.from_numpy(fitted(image, size)).permute(2, 0, 1)
     return (pixels.float() / 255 - MEAN) / STD
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
 from salmonn_node.model.cached_prefill import PrefillCache, settled_rows, usable
 from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.model.frames import normalise, patchify, resized
+from salmonn_node.model.frames import fitted, normalise, patchify, resized
 from salmonn_node.model.generation import Answering, Generation
 from salmonn_node.model.ingest import Ingest, WaitingFrame, WaitingSound
 from salmonn_node.model.network import Network
@@ -154,6 +155,17 @@ class VideoSalmonnS:
 
     # -- the way in -------------------------------------------------------------------------------------------------
 
+    def frame_size(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        """Height and width at which the vision tower sees this image; an image that has them stays as it is."""
+        high, wide, *_ = (*image.shape, 0, 0)
+        vision, budget = self.config.vision, self.config.frames
+        factor = vision["patch_size"] * vision["spatial_merge_size"]
+        return resized(high, wide, factor, budget.min_pixels, budget.max_pixels)
+
+    def fit(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The image at the resolution of the vision tower: observing it instead changes no bit of the memory."""
+        return fitted(image, self.frame_size(image))
+
     def observe_frame(self, memory: StreamMemory, frame: Frame, pose_id: int = -1) -> list[Moment]:
         """Take a camera frame in; the second of a pair completes a temporal patch, which is encoded and committed.
 
@@ -167,10 +179,7 @@ class VideoSalmonnS:
             ValueError: not an (H, W, 3) uint8 image, or a stamp that is not after the camera's last; nothing changes.
         """
         ingest = self.ingest(memory)
-        high, wide, *_ = (*frame.image.shape, 0, 0)
-        vision, budget = self.config.vision, self.config.frames
-        factor = vision["patch_size"] * vision["spatial_merge_size"]
-        pixels = normalise(frame.image, resized(high, wide, factor, budget.min_pixels, budget.max_pixels))
+        pixels = normalise(frame.image, self.frame_size(frame.image))
         waiting = ingest.frames.get(frame.source)
         if waiting is not None and frame.stamp_ns <= waiting.stamp_ns:
             raise ValueError(f"stamp_ns: {frame.stamp_ns} is not after the camera's last, {waiting.stamp_ns}")

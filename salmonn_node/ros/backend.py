@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -106,10 +105,16 @@ def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeP
     from salmonn_node.observer import Observer
 
     store = None
-    if parameters.persistence and importlib.util.find_spec("salmonn_node.persistence"):
+    if parameters.persistence:
         from salmonn_node.persistence import Persistence, identity_of
 
-        store = MemoryStore(parameters.memory_directory, name, identity_of(model))
+        store = MemoryStore(
+            parameters.memory_directory,
+            name,
+            identity_of(model),
+            keep=parameters.snapshots_kept,
+            max_bytes=round(parameters.memory_disk_gib * (1 << 30)),
+        )
     observer = Observer(
         model,
         evidence=store.evidence if store is not None else None,

@@ -123,7 +123,7 @@ class MemoryServices:
         if name == place.name:
             response.status = memory_status(backend)
         elif stored.manifests:
-            newest = stored.manifests[-1]
+            newest = stored.manifests[0]
             response.status.memory_id = name
             response.status.memory_start = time_message(self._types, newest.start_ns)
             response.status.last_observation = time_message(self._types, newest.newest_ns)

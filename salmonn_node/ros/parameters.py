@@ -47,6 +47,8 @@ ENTRIES: dict[str, _Entry] = {
     "memory_name": _Entry("default", "Name of the running memory: letters, digits, '-', '_'."),
     "persistence": _Entry(True, "Keep the memory on disk: restore in configure, journal and snapshots while active."),
     "snapshot_period_s": _Entry(300.0, "Seconds between snapshots.", 1.0, 86400.0),
+    "snapshots_kept": _Entry(3, "Snapshots that stay on disk, each with the journal that leads on from it.", 1, 100),
+    "memory_disk_gib": _Entry(8.0, "Bound on disk use: the oldest evidence goes first, then old snapshots.", 0.01, 1e4),
     "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image or <name>/image/compressed."),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
     "image_transport": _Entry("raw", "Which image topic is subscribed to.", choices=("raw", "compressed")),
