@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from salmonn_node.memory.evidence import Moment
 from salmonn_node.memory.journal import Mark, Record
 from salmonn_node.memory.store import State
 from salmonn_node.memory.stream_memory import StreamMemory
@@ -31,8 +32,6 @@ def capture(observer: Observer, span: tuple[int, int]) -> State:
     intake = observer.intake
     tensors, memory = intake.memory.to_tensors()
     named = {f"memory.{name}": tensor for name, tensor in tensors.items()}
-    for source, picture in intake._pictures.items():
-        named[f"picture.{source}"] = torch.from_numpy(np.frombuffer(picture, np.uint8).copy())
     newest_ns = intake.track.newest.stamp_ns if intake.track.newest else 0
     poses = [p for p in intake.track._poses if newest_ns - p.stamp_ns <= TRACK_S * SECOND_NS]
     last = intake._last_pose
@@ -44,6 +43,8 @@ def capture(observer: Observer, span: tuple[int, int]) -> State:
         "sampler": {name: _copied(getattr(observer.sampler, name)) for name in SAMPLER_FIELDS},
         "counts": [intake.frames, intake.audio_s, intake.poses],
         "track": [_pose_to_json(pose) for pose in poses],
+        "newest": [_moment_to_json(moment) for moment in intake._newest.values()],
+        "unsettled": [_moment_to_json(moment) for moment in intake._unsettled],
         "last_pose": None if last is None else [_pose_to_json(last[0]), last[1]],
         "span": list(span),
     }
@@ -56,10 +57,10 @@ def install(observer: Observer, tensors: dict[str, Tensor], values: dict[str, An
     if values["devices"] not in ([], ["cpu"]):
         raise ValueError(f"state lay on {values['devices']}; only states of the CPU can be restored yet")
     intake.memory = StreamMemory.from_tensors(memory_part(tensors), values["memory"], intake.memory.ttt)
-    intake._pictures.clear()
-    for name, tensor in tensors.items():
-        if name.startswith("picture."):
-            intake._pictures[name[len("picture.") :]] = tensor.numpy().tobytes()
+    newest = [_moment_from_json(moment) for moment in values["newest"]]
+    intake._newest = {moment.source: moment for moment in newest}
+    intake._unsettled.clear()
+    intake._unsettled.extend(_moment_from_json(moment) for moment in values["unsettled"])
     intake.track.clear()
     for pose in values["track"]:
         intake.track.add(_pose_from_json(pose))
@@ -134,7 +135,12 @@ def forget(observer: Observer, interval: Interval, earlier: dict[str, Tensor] | 
     for pose in poses:
         intake.track.add(pose)
     intake._last_pose = None
-    intake._pictures.clear()
+    for source, moment in list(intake._newest.items()):
+        if moment.interval.overlaps(interval):
+            del intake._newest[source]
+    settling = [moment for moment in intake._unsettled if not moment.interval.overlaps(interval)]
+    intake._unsettled.clear()
+    intake._unsettled.extend(settling)
     intake.timelines.clear()
     return gone
 
@@ -146,6 +152,19 @@ def session_mark(number: int) -> Mark:
 
 def _copied(value: Any) -> Any:
     return dict(value) if isinstance(value, dict) else value
+
+
+def _moment_to_json(moment: Moment) -> list[Any]:
+    picture = base64.b64encode(moment.thumbnail).decode()
+    interval = [moment.interval.start_ns, moment.interval.end_ns]
+    return [moment.modality, moment.token_start, moment.token_end, interval, moment.source, moment.frame_id,
+            moment.pose_id, picture]  # fmt: skip
+
+
+def _moment_from_json(values: list[Any]) -> Moment:
+    modality, token_start, token_end, interval, source, frame_id, pose_id, picture = values
+    where = Interval(interval[0], interval[1])
+    return Moment(modality, token_start, token_end, where, source, frame_id, pose_id, base64.b64decode(picture))
 
 
 def _pose_to_json(pose: Pose) -> list[Any]:

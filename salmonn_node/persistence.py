@@ -128,7 +128,11 @@ class Persistence:
 
     def _snapshot_beside(self) -> None:
         started = time.perf_counter()
-        self.store.snapshot(capture(self.observer, self._span), beside=True)
+        try:
+            self.store.snapshot(capture(self.observer, self._span), beside=True)
+        except Exception as error:  # observing goes on; diagnostics show the problem
+            log.exception("a snapshot could not be begun")
+            self.store.give_up_snapshot(f"snapshot: {type(error).__name__}: {error}")
         self.pauses_s.append(time.perf_counter() - started)
 
     def _on_session(self, number: int, old: StreamMemory) -> None:

@@ -349,6 +349,12 @@ class MemoryStore:
         self._writer.start()
         return True
 
+    def give_up_snapshot(self, problem: str) -> None:
+        """Count a snapshot that could not be begun; the next is due a period later."""
+        self._last_snapshot = time.monotonic()
+        self.snapshots_failed += 1
+        self.problem = problem
+
     def _write(self, manifest: Manifest, tensors: dict[str, Tensor], old: JournalWriter | None) -> bool:
         started = time.monotonic()
         try:
