@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from salmonn_node.engines.reasons import is_device_error
 from salmonn_node.intake import TAKEN, Intake, Recorder
 from salmonn_node.memory.evidence import EvidenceIndex, Moment
 from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
@@ -26,6 +27,7 @@ POSE_SOURCE = "pose"
 # A minute of sound in 20 ms chunks, a minute of sampled frames of four cameras, a minute of poses at 50 Hz.
 CAPACITY = {"frame": 240, "sound": 3_000, "pose": 3_000}
 QUIET_SOURCE_S = 2.0  # a source that lags so far behind the newest stamp is not waited for
+DEVICE_FAILED = "device_failed"
 QUIET_STREAM_S = 1.0  # nor is any source, when nothing at all has arrived for so long (wall time)
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,9 @@ class Observer:
         memory_name: stem of `memory_id`.
         inline: no thread; `submit` returns when the observation has been taken in.
         capacity: bounds of the queue by kind of observation.
+
+    Attributes:
+        failure: the device's error after which nothing is taken in any more; None while all is well.
     """
 
     def __init__(
@@ -126,6 +131,7 @@ class Observer:
         self._entry = threading.Condition()  # guards the clock, the sampler, the queue and the counters
         self._memory = threading.Lock()  # held while one observation is taken in, and while a view is made
         self._stopping = False
+        self.failure: Exception | None = None
         self._worker: threading.Thread | None = None
         if not inline:
             self._worker = threading.Thread(target=self._work, name="observer", daemon=True)
@@ -166,6 +172,8 @@ class Observer:
             self._take_all()
 
     def _admit(self, observation: Observation, source: str, status: SourceStatus) -> str:
+        if self.failure is not None:
+            return DEVICE_FAILED
         stamp_ns = observation.stamp_ns
         fate = self.clock.offer(source, stamp_ns)
         if fate is StampFate.NEW_SESSION:
@@ -229,12 +237,27 @@ class Observer:
                     self._start_session(item)
                 else:
                     self._last_fate = self.intake.take(item)
-        except Exception:
-            # One bad observation must not end the stream; it is counted as encode_failed.
-            self._last_fate = "encode_failed"
-            log.exception("an observation could not be taken in")
+        except Exception as error:
+            if is_device_error(error):
+                # A device that failed stays failed: going on elsewhere would change the arithmetic in mid-stream.
+                self._fail(error)
+                if self._inline:
+                    raise
+            else:
+                # One bad observation must not end the stream; it is counted as encode_failed.
+                self._last_fate = "encode_failed"
+                log.exception("an observation could not be taken in")
         with self._entry:
             self._done += 1
+            self._entry.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        """Take nothing more in; whoever waits stops waiting, and the owner finds `failure`."""
+        self._last_fate = DEVICE_FAILED
+        log.critical("the device failed, nothing more is taken in: %s", error)
+        with self._entry:
+            self.failure = error
+            self._stopping = True
             self._entry.notify_all()
 
     def _start_session(self, number: int) -> None:

@@ -38,13 +38,13 @@ class Entry:
 
 
 def default_root() -> Path:
-    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `~/.cache/salmonn_node/engines`."""
+    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `$XDG_CACHE_HOME/salmonn_node/engines`."""
     if named := os.environ.get("SALMONN_ENGINES"):
         return Path(named)
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "package.xml").is_file() or (checkout / "setup.py").is_file():
         return checkout / "engines"
-    return Path.home() / ".cache" / "salmonn_node" / "engines"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salmonn_node" / "engines"
 
 
 class EngineCache:

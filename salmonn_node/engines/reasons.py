@@ -35,6 +35,12 @@ def stale(field: str, plan: object, here: object) -> Reason:
     return Reason(STALE, f"the plan has {field} {plan!r}, wanted here is {here!r}", field)
 
 
+def is_device_error(error: BaseException) -> bool:
+    """Whether the GPU itself failed: then its context is lost, and no later call on it can succeed."""
+    known = isinstance(error, EngineError) or type(error).__name__ == "AcceleratorError"
+    return known or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+
+
 class EngineError(RuntimeError):
     """An engine was required and cannot be used, or a loaded one failed; `reason` says why."""
 

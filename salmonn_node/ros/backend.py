@@ -148,7 +148,11 @@ def _load_encoders(model: Any, parameters: NodeParameters) -> tuple[dict[str, tu
     from salmonn_node.engines.encoders import load_encoders
     from salmonn_node.engines.runtime import EngineSettings
 
-    settings = EngineSettings(backend=parameters.engine_backend, root=parameters.engine_directory)
+    settings = EngineSettings(
+        backend=parameters.engine_backend,
+        require_engine=parameters.require_engine,
+        root=parameters.engine_directory,
+    )
     network = model.network
     encoders = load_encoders(network.vision, network.audio, model.config.name, settings)
     model.vision_encoder = encoders.vision

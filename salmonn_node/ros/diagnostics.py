@@ -104,7 +104,7 @@ class Diagnostics:
         for encoder, (name, reason) in backend.encoders.items():
             values[f"{encoder}_backend"] = f"{name} ({reason})" if reason else name
         fresh = self._fresh_faults("memory", observed.drops)
-        faults = [r for r in fresh if r in ("queue_full", "encode_failed")]
+        faults = [r for r in fresh if r in ("queue_full", "encode_failed", "device_failed")]
         if faults:
             return self._status("memory", WARN, "observations are lost: " + ", ".join(faults), values)
         if backend.storage not in ("on", "off"):

@@ -16,6 +16,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import ClockChange, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
@@ -110,6 +111,9 @@ class MemoryNode(LifecycleNode):
             return FAILURE
         self._problem = ""
         self._state = "inactive"
+        for encoder, (name, reason) in self._backend.encoders.items():
+            say = self.get_logger().warning if reason else self.get_logger().info
+            say(f"{encoder} encoder: {name}" + (f" ({reason})" if reason else ""))
         if not self._backend.trained:
             self.get_logger().warning(f"{self._backend.checkpoint_id}: untrained weights, answers mean nothing")
         return SUCCESS
@@ -148,6 +152,8 @@ class MemoryNode(LifecycleNode):
         self._stop_listening("the node was deactivated")
         if self._backend is not None:
             self._backend.observer.drain()
+            if self._backend.observer.failure is not None:
+                raise self._backend.observer.failure
             self._status.publish(self._backend)
             self._backend.flush()
         return super().on_deactivate(state)
@@ -240,8 +246,14 @@ class MemoryNode(LifecycleNode):
 
     def _on_status(self) -> None:
         backend = self._backend
-        if backend is not None:
-            self._status.publish(backend)
+        if backend is None:
+            return
+        self._status.publish(backend)
+        if self._state == "active" and backend.observer.failure is not None:
+            # The way from active into the error state leads through a transition that fails; if somebody else's is
+            # under way, it fails the same way.
+            with contextlib.suppress(rclpy_implementation.RCLError):
+                self.trigger_deactivate()
 
 
 def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Backend] = build_backend) -> int:

@@ -39,10 +39,11 @@ ENTRIES: dict[str, _Entry] = {
     "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
     "engine_backend": _Entry(
         "auto",
-        "What runs the encoders; auto: a built TensorRT engine that fits, else torch. A named one fails when absent.",
+        "What runs the encoders; auto: a built TensorRT engine that fits, else torch.",
         choices=("auto", "torch", "tensorrt", "tensorrt_rtx"),
     ),
-    "engine_directory": _Entry("", "Where built engines lie; empty: $XDG_CACHE_HOME/salmonn_node/engines."),
+    "require_engine": _Entry(False, "Configure fails when an encoder would not run on an engine."),
+    "engine_directory": _Entry("", "Where built engines lie; empty: where `salmonn engines build` puts them."),
     "memory_directory": _Entry("", "Where memories lie; empty: $XDG_DATA_HOME/salmonn_node/memories."),
     "memory_name": _Entry("default", "Name of the running memory: letters, digits, '-', '_'."),
     "persistence": _Entry(True, "Keep the memory on disk: restore in configure, journal and snapshots while active."),
@@ -128,6 +129,8 @@ def declare(node: Node) -> list[str]:
 
 def read(node: Node) -> NodeParameters:
     """Read and check all parameters; raises ValueError naming the parameter and what it may be."""
+    from salmonn_node.engines.cache import default_root
+
     values = {name: node.get_parameter(name).value for name in ENTRIES}
     for name, entry in ENTRIES.items():
         _check(name, entry, values[name])
@@ -143,9 +146,8 @@ def read(node: Node) -> NodeParameters:
     if not MEMORY_NAME.fullmatch(values["memory_name"]):
         raise ValueError(f"memory_name must be letters, digits, '-' or '_', got {values['memory_name']!r}")
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     values["memory_directory"] = _directory(values["memory_directory"] or f"{data}/salmonn_node/memories")
-    values["engine_directory"] = _directory(values["engine_directory"] or f"{cache}/salmonn_node/engines")
+    values["engine_directory"] = _directory(values["engine_directory"] or str(default_root()))
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
     return NodeParameters(values, {camera: _mount(node, camera) for camera in values["cameras"]}, transports)
 

@@ -1,0 +1,35 @@
+"""The real node with the tiny network, whose vision tower fails at its fourth patch as a broken GPU does."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from salmonn_node.ros.backend import Backend, build_backend, load_model
+from salmonn_node.ros.node import main
+from salmonn_node.ros.parameters import NodeParameters
+
+GOOD_PATCHES = 3
+
+
+def breaking(parameters: NodeParameters) -> Any:
+    model = load_model(parameters)
+    tower, calls = model.network.vision, [0]
+    encode = tower.forward
+
+    def forward(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > GOOD_PATCHES:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return encode(*args)
+
+    tower.forward = forward
+    return model
+
+
+def build(parameters: NodeParameters) -> Backend:
+    return build_backend(parameters, breaking)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv, build))
