@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["MemoryEvent", "MemoryView", "StatePart", "StoredPart", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
 
 SCHEMA = "salmonn_node/stream_memory/1"
-COUNTERS = ("visual_tokens", "visual_patches", "visual_left", "audio_tokens", "audio_left", "forgotten", "refused")
+COUNTERS = (
+    "visual_tokens",
+    "visual_patches",
+    "visual_left",
+    "audio_tokens",
+    "audio_left",
+    "forgotten",
+    "refused",
+    "raw",
+)
 
 
 class StreamMemory:
@@ -229,7 +238,13 @@ class StreamMemory:
             waiting = TokenBatch.concat(self._waiting)
             done = waiting.select(slice(0, len(out)))
             self._waiting = [waiting.select(slice(len(out), None))] if len(out) < len(waiting) else []
-            self._visual.append(replace(done, z=out.to(done.z.dtype)))
+            self._visual.append(self._transformed(done, out))
+
+    def _transformed(self, batch: TokenBatch, out: Tensor) -> TokenBatch:
+        """The batch with the layer's output; tokens that stayed as they were are counted."""
+        batch, raw = _with_output(batch, out)
+        self.counters["raw"] += raw
+        return batch
 
     def _fill_slices(self, batch: TokenBatch, slice_tokens: int) -> None:
         """Released: commit each slice that is full."""
@@ -246,7 +261,7 @@ class StreamMemory:
         assert batch.grid is not None
         height, width = batch.grid[0].tolist()
         out = self.ttt.observe_slice(batch.z, (height, width), self._state)
-        self._visual.append(replace(batch, z=out.to(batch.z.dtype)))
+        self._visual.append(self._transformed(batch, out))
         self._visual.settle()
 
     def finish(self) -> None:
@@ -296,7 +311,7 @@ class StreamMemory:
         waiting = TokenBatch.concat(self._waiting)
         if self.ttt is None or self._state is None or self.released:
             return waiting
-        return replace(waiting, z=self.ttt.pending(self._state).to(waiting.z.dtype))
+        return _with_output(waiting, self.ttt.pending(self._state))[0]
 
     def kept(self, modality: str) -> tuple[Tensor, Tensor]:
         """(n,) int64 original indices and patch numbers of the tokens held, waiting ones included, without features."""
@@ -432,6 +447,15 @@ def _positions(batch: TokenBatch) -> Tensor:
     assert batch.grid is not None
     place, width = batch.place.long(), batch.grid[:, 1].long()
     return torch.stack([batch.patch, place // width, place % width], dim=1)
+
+
+def _with_output(batch: TokenBatch, out: Tensor) -> tuple[TokenBatch, int]:
+    """The batch with the TTT layer's output; where that is not finite the raw token stays, and how many those are."""
+    out = out.to(batch.z.dtype)
+    broken = ~torch.isfinite(out).all(1)
+    if bool(broken.any()):
+        out = torch.where(broken[:, None], batch.z, out)
+    return replace(batch, z=out), int(broken.sum())
 
 
 def _weights_only(state: TTTState) -> TTTState:

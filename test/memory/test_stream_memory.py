@@ -290,6 +290,20 @@ def test_released_mode_cuts_slices_of_whole_patches_whatever_the_calls() -> None
     assert state.slices == 5
 
 
+def test_outputs_that_are_not_finite_are_replaced_and_counted() -> None:
+    layer = make_layer()
+    with torch.no_grad():
+        layer.gating_alpha[3] = float("nan")
+    memory = make_memory(ttt=layer, budget=100)
+    batches = list(patches(4))
+    for batch in batches:
+        memory.observe_visual(batch, GRID)
+    view = memory.view()
+    assert view.visual is not None
+    assert torch.equal(view.visual.z[:24], TokenBatch.concat(batches).z)
+    assert memory.counters["raw"] == 24
+
+
 BAD = {
     "z": [
         lambda b: replace(b, z=b.z.index_fill(0, torch.tensor([2]), float("nan"))),
