@@ -121,7 +121,8 @@ class QuestionRecord(_Strict):
         answerable: False when the stream holds no evidence; then the right answer is to abstain.
         expected: the right answer. Of unanswerable BINARY and COUNT questions, "no" and 0 count as abstaining too.
         tolerance: how far off is still right.
-        evidence: alternatives, any one of which is enough; empty when unanswerable.
+        evidence: alternatives, any one of which is enough, or pieces that are all needed; empty when unanswerable.
+        needs_all: all pieces of the evidence are needed (which came first, how many, what changed).
         near_miss: what was there instead ("same shape, other colour"); empty when answerable.
         stream_s: length of the stream up to `ask_ns`, in seconds.
         phrasing: name of the template, "held_out:..." for templates kept out of training.
@@ -141,6 +142,7 @@ class QuestionRecord(_Strict):
     expected: Expected = Expected()
     tolerance: Tolerance = Tolerance()
     evidence: tuple[EvidenceInterval, ...] = ()
+    needs_all: bool = False
     near_miss: str = ""
     stream_s: float = 0.0
     phrasing: str = ""
@@ -165,10 +167,14 @@ class QuestionRecord(_Strict):
 
     @property
     def evidence_age_s(self) -> float | None:
-        """Seconds from the end of the youngest sufficient evidence to the question; None when unanswerable."""
+        """Seconds from the end of the evidence to the question; None when unanswerable.
+
+        Of alternatives the youngest counts, of pieces that are all needed the oldest.
+        """
         if not self.evidence:
             return None
-        return (self.ask_ns - max(e.end_ns for e in self.evidence)) / SECOND_NS
+        ends = [e.end_ns for e in self.evidence]
+        return (self.ask_ns - (min(ends) if self.needs_all else max(ends))) / SECOND_NS
 
     def question(self) -> Question:
         """As a planner would ask it, limited to what had been observed by `ask_ns`."""

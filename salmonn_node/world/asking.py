@@ -23,7 +23,8 @@ YES_NO_UNANSWERABLE = 0.5
 def _age_bin(query: Query, now: int) -> int:
     if not query.evidence:
         return -1
-    age_s = (START_NS + now * SECOND_NS - max(e.end_ns for e in query.evidence)) / SECOND_NS
+    ends = [e.end_ns for e in query.evidence]
+    age_s = (START_NS + now * SECOND_NS - (min(ends) if query.needs_all else max(ends))) / SECOND_NS
     return int(np.searchsorted(AGE_BINS_S, age_s, side="right")) - 1
 
 
@@ -66,14 +67,14 @@ def ask(
     per_time = np.bincount(np.arange(count) % len(times), minlength=len(times))
     kind_counts: Counter[str] = Counter()
     bin_counts: Counter[tuple[str, int]] = Counter()
-    asked: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+    asked: set[object] = set()
     records: list[QuestionRecord] = []
     for now, wanted in zip(times, per_time, strict=True):
         order = [every[i] for i in rng.permutation(len(every))]
         queries = list(all_queries(index(truth, now), truth, order))
         queries = [q for q in queries if kinds is None or q.kind in kinds]
         for _ in range(int(wanted)):
-            free = [q for q in queries if (q.template, tuple(q.words.items())) not in asked]
+            free = [q for q in queries if _fact(q) not in asked]
             if not free:
                 break
             # The rarest kind so far, answerable or not by lot, the rarest age, then any of those.
@@ -90,9 +91,14 @@ def ask(
             query = pool[int(rng.integers(len(pool)))]
             kind_counts[kind] += 1
             bin_counts[kind, _age_bin(query, now)] += 1
-            asked.add((query.template, tuple(query.words.items())))
+            asked.add(_fact(query))
             records.append(_record(query, now, f"{name or seed}-{len(records):04d}", name, reworded, rng))
     return records
+
+
+def _fact(query: Query) -> object:
+    """The same question is asked again only when there is other evidence for it."""
+    return query.template, tuple(query.words.items()), query.evidence
 
 
 def _near_misses(pool: list[Query]) -> list[Query]:
@@ -115,6 +121,7 @@ def _record(query: Query, now: int, ident: str, name: str, reworded: bool, rng: 
         expected=query.expected or _nothing(query),
         tolerance=query.tolerance,
         evidence=query.evidence,
+        needs_all=query.needs_all,
         near_miss=query.near_miss,
         stream_s=float(now),
         phrasing=phrasing,

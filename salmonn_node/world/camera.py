@@ -15,7 +15,8 @@ from salmonn_node.world.randomness import generator
 from salmonn_node.world.scene import FIELD_OF_VIEW_Y_DEG, HIDDEN, scene_xml, thing_size_m
 from salmonn_node.world.schedule import Schedule
 
-SENSOR_NOISE = 1.5  # standard deviation in grey levels
+SENSOR_NOISE = 1.5  # standard deviation in grey levels at 640 pixels; a picture made smaller averages it out
+LEAST_NOISE = 0.5
 TURNED_RAD = 0.4  # things stand a little askew, so that flat shapes show their thickness
 DOOR_OPEN_RAD = np.deg2rad(-80.0)
 SEGMENT_WIDTH, SEGMENT_HEIGHT = 160, 90
@@ -59,6 +60,7 @@ class Camera:
         self._mujoco = mujoco
         self.schedule, self.seed, self.width, self.height = schedule, seed, width, height
         self._flat: Flat = schedule.flat
+        self._noise = max(LEAST_NOISE, SENSOR_NOISE * min(1.0, width / 640))
         self._model = mujoco.MjModel.from_xml_string(scene_xml(self._flat, seed, schedule.things, schedule.people))
         self._data = mujoco.MjData(self._model)
         size = (height * supersample, width * supersample)
@@ -130,7 +132,7 @@ class Camera:
             self._model.light_active[index] = bool(lights[name]) and name in near
         self._mujoco.mj_forward(self._model, self._data)
 
-    def picture(self, time_s: float, noise: float = SENSOR_NOISE) -> npt.NDArray[np.uint8]:
+    def picture(self, time_s: float) -> npt.NDArray[np.uint8]:
         """(height, width, 3) uint8 RGB at a moment, with seeded sensor noise."""
         self._arrange(time_s)
         if self._image is None:
@@ -139,10 +141,8 @@ class Camera:
             if image.shape[:2] != (self.height, self.width):
                 image = cv2.resize(image, (self.width, self.height), interpolation=cv2.INTER_AREA)
             self._image = np.array(image)
-        if not noise:
-            return self._image.copy()
         rng = generator(self.seed, f"pixels {round(time_s * 1000)}")
-        grain = rng.standard_normal(self._image.shape[:2], dtype=np.float32)[..., None] * noise
+        grain = rng.standard_normal(self._image.shape[:2], dtype=np.float32)[..., None] * self._noise
         return np.clip(self._image + np.round(grain), 0, 255).astype(np.uint8)
 
     def regions(self, time_s: float) -> dict[str, Region]:

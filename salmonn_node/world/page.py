@@ -97,7 +97,7 @@ def page(shard: Shard, records: list[QuestionRecord]) -> str:
     height, width = shard.frames.shape[1:3]
     parts = []
     for record in records:
-        shown = "".join(_evidence(shard, e) for e in record.evidence[-6:]) or "<p>(nothing to show)</p>"
+        shown = "".join(_evidence(shard, e) for e in record.evidence[-6:]) or "<p>(the stream holds no evidence)</p>"
         asked = clock((record.ask_ns - START_NS) / SECOND_NS)
         options = f" ({html.escape(' / '.join(record.choices))})" if record.choices else ""
         details = f"{record.kind}, asked at {asked}"

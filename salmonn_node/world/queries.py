@@ -28,11 +28,13 @@ class Query:
         words: what fills the template.
         answer_type: name of the answer type.
         expected: the right answer; None when the stream holds none.
-        evidence: any one of these is enough.
+        evidence: any one of these is enough, unless `needs_all`.
         choices: of CHOICE.
         near_miss: what there was instead, when unanswerable.
         pixels: largest share of the picture.
         snr_db: of the sound.
+        needs_all: every piece of the evidence is needed.
+        tolerance: how far off is still right.
     """
 
     kind: str
@@ -45,6 +47,7 @@ class Query:
     near_miss: str = ""
     pixels: float = 0.0
     snr_db: float | None = None
+    needs_all: bool = False
     tolerance: Tolerance = field(default_factory=Tolerance)
 
 
@@ -194,6 +197,9 @@ def about_sounds(ix: Index, truth: Truth) -> Iterator[Query]:
             both = (*here, EvidenceInterval(start_ns=view[0].stamp_ns, end_ns=view[-1].stamp_ns))
             yield Query("seen_when_heard", "seen_when_heard", words, "TEXT", what, both, pixels=share,
                         snr_db=last.snr_db)  # fmt: skip
+        elif len(view) >= 2 and not any(things):
+            miss = "the sound was heard, but nothing was in view"
+            yield Query("seen_when_heard", "seen_when_heard", words, "TEXT", near_miss=miss)
     for name, instead in unheard_sounds(ix):
         words = {"sound": _title(name)}
         for kind, template, answer_type in (
@@ -245,12 +251,13 @@ def about_colours(ix: Index) -> Iterator[Query]:
             if clear:
                 seen = tuple(_sight(ix.episodes[t][-1]) for t in clear)
                 share = min(max(e.share for e in ix.episodes[t]) for t in clear)
-                yield Query("count", "count_things", words, "COUNT", Expected(count=len(clear)), seen, pixels=share)
+                yield Query("count", "count_things", words, "COUNT", Expected(count=len(clear)), seen, pixels=share,
+                            needs_all=True)  # fmt: skip
             else:
                 yield Query("count", "count_things", words, "COUNT", near_miss="other shapes only")
 
 
-def about_speech(ix: Index, truth: Truth) -> Iterator[Query]:
+def about_speech(ix: Index, every: list[Thing]) -> Iterator[Query]:
     """The last digit, and what was said in front of a thing."""
     spoken = [s for s in ix.sounds if s.name in SPOKEN and (s.clear or s.faint)]
     digits = [s for s in spoken if s.name.startswith("digit_")]
@@ -273,7 +280,9 @@ def about_speech(ix: Index, truth: Truth) -> Iterator[Query]:
             yield Query("what_was_said", "said_while_seeing", words, "TEXT", what, evidence, pixels=episode.share,
                         snr_db=sound.snr_db)  # fmt: skip
         elif not near and _certain_last(ix, episodes[-1]) and _certain_first(ix, episodes[0]):
-            yield Query("what_was_said", "said_while_seeing", words, "TEXT", near_miss="the thing, but no speech")
+            yield Query("what_was_said", "said_while_seeing", words, "TEXT", near_miss="same thing, but no speech")
+    for thing, instead in unseen_things(ix, every):
+        yield Query("what_was_said", "said_while_seeing", {"thing": thing.name}, "TEXT", near_miss=instead)
 
 
 def about_order(ix: Index, every: list[Thing]) -> Iterator[Query]:
@@ -305,7 +314,7 @@ def _pairs(template: str, rows: list[tuple[float, str, EvidenceInterval, float]]
             expected = Expected(text=name, choice_index=(a, b).index(name))
             weak = min(strength, weaker)
             yield Query("order", template, {"a": a, "b": b}, "CHOICE", expected, (evidence, second), (a, b),
-                        pixels=0.0 if heard else weak, snr_db=weak if heard else None)  # fmt: skip
+                        pixels=0.0 if heard else weak, snr_db=weak if heard else None, needs_all=True)  # fmt: skip
 
 
 def _runs(looks: list[tuple[int, object]]) -> list[list[tuple[int, object]]]:
@@ -353,8 +362,9 @@ def about_states(ix: Index) -> Iterator[Query]:
             continue
         still = runs[-1][-1][1] == thing
         expected = Expected(text="yes" if still else "no", binary=still)
-        evidence = (_glance([s for s, _ in runs[-1]]),)
-        yield Query("state_now", "still_there", {"thing": thing.name}, "BINARY", expected, evidence, pixels=first.share)
+        evidence = (_sight(first), _glance([s for s, _ in runs[-1]]))
+        yield Query("state_now", "still_there", {"thing": thing.name}, "BINARY", expected, evidence, pixels=first.share,
+                    needs_all=True)  # fmt: skip
 
 
 def about_changes(ix: Index) -> Iterator[Query]:
@@ -385,7 +395,7 @@ def about_changes(ix: Index) -> Iterator[Query]:
                 break
             a, b = then[-1][1], now[-1][1]
             if a != b:
-                glance = (_glance([t for t, _ in then]), _glance([t for t, _ in now]))
+                glance = tuple(_glance([t for t, _ in max(_runs(x), key=len, default=x)]) for x in (then, now))
                 new += [(b, glance)] if b is not None else []
                 gone += [(a, glance)] if a is not None else []
         if not sure:
@@ -401,7 +411,8 @@ def about_changes(ix: Index) -> Iterator[Query]:
             expected = Expected(text=thing.name, vocabulary=THING_WORDS)  # type: ignore[union-attr]
             shares = [e.share for e in ix.episodes.get(thing, [])]  # type: ignore[arg-type]
             if shares:
-                yield Query("change", template, words, "TEXT", expected, evidence, pixels=max(shares))
+                yield Query("change", template, words, "TEXT", expected, evidence, pixels=max(shares),
+                            needs_all=True)  # fmt: skip
 
 
 def all_queries(ix: Index, truth: Truth, every: list[Thing]) -> Iterator[Query]:
@@ -410,7 +421,7 @@ def all_queries(ix: Index, truth: Truth, every: list[Thing]) -> Iterator[Query]:
         lambda: about_things(ix, every),
         lambda: about_sounds(ix, truth),
         lambda: about_colours(ix),
-        lambda: about_speech(ix, truth),
+        lambda: about_speech(ix, every),
         lambda: about_order(ix, every),
         lambda: about_states(ix),
         lambda: about_changes(ix),

@@ -128,28 +128,38 @@ class OdometrySample:
 
 
 def odometry(patrol: Patrol, seed: int) -> list[OdometrySample]:
-    """Dead reckoning at ODOMETRY_HZ from the start; its error grows with way and turns, and its covariance says so."""
+    """Dead reckoning at ODOMETRY_HZ from the start; its error grows with way and turns, and its covariance says so.
+
+    The wheels have a scale error of way and of turn, fixed for the stream, and noise at each step. The covariance is
+    the first-order propagation of both (state: x, y, yaw, and the two scale errors).
+    """
     rng = generator(seed, "odometry")
     step = 1.0 / ODOMETRY_HZ
     last = patrol.pose_at(0.0)
-    scale_xy, scale_yaw = rng.normal(1.0, DRIFT_PER_M / 2), rng.normal(1.0, DRIFT_PER_RAD / 2)
+    scale_way, scale_turn = rng.normal(1.0, DRIFT_PER_M / 2), rng.normal(1.0, DRIFT_PER_RAD / 2)
     x = y = yaw = 0.0
-    variance_xy = variance_yaw = 1e-6
-    samples = [OdometrySample(0.0, Pose2D(0.0, 0.0, 0.0), variance_xy, variance_yaw, 0.0, 0.0)]
+    covariance = np.diag([1e-6, 1e-6, 1e-6, (DRIFT_PER_M / 2) ** 2, (DRIFT_PER_RAD / 2) ** 2])
+    samples = [OdometrySample(0.0, Pose2D(0.0, 0.0, 0.0), 1e-6, 1e-6, 0.0, 0.0)]
     for k in range(1, int(patrol.duration_s * ODOMETRY_HZ) + 1):
         now = patrol.pose_at(k * step)
         way, turn = float(np.hypot(now.x - last.x, now.y - last.y)), now.yaw - last.yaw
         if way or turn:
             noise = rng.normal(size=2)
-            seen_way = way * (scale_xy + DRIFT_PER_M * noise[0])
-            yaw += float(turn) * float(scale_yaw + DRIFT_PER_RAD * noise[1])
-            x, y = float(x + seen_way * np.cos(yaw)), float(y + seen_way * np.sin(yaw))
-            variance_yaw += (DRIFT_PER_RAD * turn) ** 2
-            variance_xy += (DRIFT_PER_M * way) ** 2 + variance_yaw * way**2
+            seen_way = way * (scale_way + DRIFT_PER_M * noise[0])
+            yaw += float(turn * (scale_turn + DRIFT_PER_RAD * noise[1]))
+            cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
+            x, y = x + float(seen_way) * cos, y + float(seen_way) * sin
+            move = np.eye(5)
+            move[2, 4] = turn
+            move[0, 2:] = -way * sin, way * cos, -way * sin * turn
+            move[1, 2:] = way * cos, way * sin, way * cos * turn
+            spread = np.array([[cos, -way * sin], [sin, way * cos], [0, 1], [0, 0], [0, 0]])
+            spread = spread * (DRIFT_PER_M * way, DRIFT_PER_RAD * turn)
+            covariance = move @ covariance @ move.T + spread @ spread.T
+        variance_xy = float(max(covariance[0, 0], covariance[1, 1]))
+        pose = Pose2D(x, y, yaw)
         samples.append(
-            OdometrySample(
-                k * step, Pose2D(x, y, yaw), float(variance_xy), float(variance_yaw), way / step, float(turn / step)
-            )
+            OdometrySample(k * step, pose, variance_xy, float(covariance[2, 2]), way / step, float(turn / step))
         )
         last = now
     return samples
