@@ -58,6 +58,7 @@ setup(
             "pytest",
             "pytest-timeout",
             "hypothesis",
+            "peft==0.21.0",
             "onnxruntime",
             "ruff==0.17.6",
             "mypy==2.4.1",

@@ -184,7 +184,8 @@ def _fill(network: Network, index: Index, folder: Folder, device: torch.device, 
     for name, entry in index.entries.items():
         if name == "language.lm_head.weight" and network.config.tied_embeddings:
             continue
-        tensor = _read(entry).to(dtype)
+        # A copy of our own: a mapped file's alignment would choose other kernels, and so other last bits.
+        tensor = _read(entry).to(dtype, copy=True)
         if name in index.low_rank:
             pair = index.low_rank[name]
             tensor = merged(tensor, _read(pair["A"]), _read(pair["B"]), folder.scale)

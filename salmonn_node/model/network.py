@@ -58,6 +58,12 @@ class Network(nn.Module):
         """Type of the weights."""
         return self.language.lm_head.weight.dtype
 
+    def cast(self, dtype: torch.dtype) -> Network:
+        """Give all weights a dtype; rotary frequencies stay fp32, which `to(dtype)` would round."""
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
+        return self
+
     def initialise(self, seed: int) -> None:
         """Random weights from a seed, by fan-in; the same on every machine with the same torch."""
         generator = torch.Generator().manual_seed(seed)

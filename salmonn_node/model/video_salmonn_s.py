@@ -84,7 +84,7 @@ class VideoSalmonnS:
     @classmethod
     def untrained(cls, config: SalmonnConfig, tokenizer: TextTokenizer, seed: int = 0) -> VideoSalmonnS:
         """A network with random weights, the same for the same seed; it says that it is untrained."""
-        network = Network(config).to(getattr(torch, config.dtype))
+        network = Network(config).cast(getattr(torch, config.dtype))
         network.initialise(seed)
         info = CheckpointInfo(f"untrained-{config.name}-{seed}", f"{config.name} (untrained)", trained=False)
         return cls(config, network, tokenizer, info)
