@@ -93,9 +93,7 @@ def load_model(parameters: NodeParameters) -> Any:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch sees no GPU")
-    model = load(parameters.checkpoint)
-    model.network.to(device)
-    return model
+    return load(parameters.checkpoint, device)
 
 
 def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeParameters, name: str) -> Backend:

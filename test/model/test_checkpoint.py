@@ -9,12 +9,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from salmonn_node.model.checkpoint_names import network_name, released_name
 from torch import nn
 
 from salmonn_node.cli import main
 from salmonn_node.model.checkpoint import CheckpointError, load, merged, save
 from salmonn_node.model.checkpoint_config import rope
+from salmonn_node.model.checkpoint_names import network_name, released_name
 from salmonn_node.model.config import AudioConfig
 from salmonn_node.model.tiny import tiny_config, tiny_tokenizer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
