@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -104,25 +105,28 @@ def slope(values: list[int]) -> float:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """The norms of the fast weights against updates, as an SVG."""
-    width, height, colours = 640, 240, COLOURS
-    top = max(max(row[1:]) for arm in results.values() for row in arm["norms"])
+    """The norms of the fast weights (logarithmic) against updates, as an SVG."""
+    width, height, left, bottom = 640, 260, 50, 30
+    norms = [value for arm in results.values() for row in arm["norms"] for value in row[1:]]
+    low, high = math.floor(math.log10(min(norms))), math.ceil(math.log10(max(norms)))
     right = max(arm["norms"][-1][0] for arm in results.values()) or 1
+
+    def y(norm: float) -> float:
+        return height - bottom - (math.log10(norm) - low) / max(high - low, 1) * (height - bottom - 30)
+
     lines = []
-    names = [(arm, i, f"{arm} |W{i}|") for arm in results for i in (1, 2)]
-    for (arm, i, name), colour in zip(names, colours, strict=False):
-        points = " ".join(
-            f"{40 + u / right * (width - 60):.1f},{height - 30 - row[i] / top * (height - 60):.1f}"
-            for u, row in ((r[0], r) for r in results[arm]["norms"])
-        )
+    for number, (arm, i) in enumerate((arm, i) for arm in results for i in (1, 2)):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [(left + r[0] / right * (width - left - 20), y(r[i])) for r in results[arm]["norms"]]
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in places)
         lines.append(f'<polyline fill="none" stroke="{colour}" points="{points}"/>')
-        lines.append(f'<text x="{10 + 50 * len(lines)}" y="15" fill="{colour}">{name}</text>')
-    path.parent.mkdir(parents=True, exist_ok=True)
+        lines.append(f'<text x="{left + 95 * number}" y="15" fill="{colour}">{arm} |W{i}|</text>')
+    labels = [(5, y(10.0**power), f"1e{power}") for power in range(low, high + 1)]
+    labels += [(left, height - 10, "0"), (width - 90, height - 10, f"{right} updates")]
+    lines += [f'<text x="{x}" y="{at:.1f}">{text}</text>' for x, at, text in labels]
     frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
-    labels = [(2, height - 26, "0"), (2, 36, f"{top:.1f}"), (40, height - 10, "0")]
-    labels.append((width - 90, height - 10, f"{right} updates"))
-    lines += [f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in labels]
     background = f'<rect width="{width}" height="{height}" fill="white"/>'
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([f'{frame} font-size="11">', background, *lines, "</svg>", ""]))
 
 
