@@ -23,6 +23,8 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 # The node replies by the deadline; the way there and back takes a little more.
 REPLY_SLACK_S = 1.0
+PATIENCE_S = 10.0
+STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
 
 
 class Memory:
@@ -107,13 +109,21 @@ class Memory:
     def startup(self, timeout_s: float = 120.0) -> None:
         """Configure and activate the node, whichever of the two is missing. Raises RuntimeError when it does not."""
         deadline = time.monotonic() + timeout_s
-        for state, transition in (
-            ("unconfigured", Transition.TRANSITION_CONFIGURE),
-            ("inactive", Transition.TRANSITION_ACTIVATE),
-        ):
-            if self.state(deadline - time.monotonic()) == state:
-                self.change_state(transition, deadline - time.monotonic())
-        found = self.state(deadline - time.monotonic())
+        found = "absent"
+        while found != "active":
+            left_s = deadline - time.monotonic()
+            transition = STARTUP.get(found)
+            if transition is not None:
+                # A reply may get lost: what counts is the state, which is looked at again after a while.
+                request = ChangeState.Request(transition=Transition(id=transition))
+                response = self._call(self._change_state, request, min(left_s, PATIENCE_S))
+                if response is not None and not response.success:
+                    break
+            elif left_s <= 0:
+                break
+            elif found not in ("absent", "unconfigured", "inactive"):
+                time.sleep(0.1)  # in a transition
+            found = self.state(max(0.0, min(deadline - time.monotonic(), PATIENCE_S)))
         if found != "active":
             raise RuntimeError(f"{self._server} is {found}, not active; /diagnostics says why")
 
