@@ -33,6 +33,23 @@ QUIET_STREAM_S = 1.0  # nor is any source, when nothing at all has arrived for s
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
+class _Look:
+    """A view at `until_ns`: what is stamped later waits until it has been made; 0 holds nothing back.
+
+    Attributes:
+        made: whether `view` or, when that went wrong, `failure` has been set.
+    """
+
+    after_ns: int
+    before_ns: int
+    sources: tuple[str, ...]
+    until_ns: int = 0
+    view: MemoryView | None = None
+    made: bool = False
+    failure: str = ""
+
+
 @dataclass
 class SourceStatus:
     """What came from one camera, microphone or pose topic.
@@ -123,7 +140,8 @@ class Observer:
         self._inline = inline
         self._capacity = {**CAPACITY, **(capacity or {})}
         self._sources: dict[str, SourceStatus] = {}
-        self._queue: deque[Observation | int] = deque()  # an int is the number of the session that begins there
+        self._queue: deque[Observation | _Look | int] = deque()  # an int is the number of the session that begins
+        self._looks: list[_Look] = []  # those not made yet, queued or waiting for the stream to pass their end
         self._waiting: Counter[str] = Counter()
         self._submitted = self._done = 0
         self._last_submit_s = time.monotonic()
@@ -149,6 +167,7 @@ class Observer:
             fate = self._admit(observation, source, status)
             if fate != "queued":
                 status.drops[fate] += 1
+            self._release_looks(self.passed)
             self._entry.notify_all()
         if self._inline and fate == "queued":
             self._take_all()
@@ -199,12 +218,19 @@ class Observer:
         return "queued"
 
     def _begin_session(self) -> None:
+        self._release_looks(lambda _: True)  # what they wait for will never come
         self.sampler.reset()
         for status in self._sources.values():
             status.last_ns, status.longest_gap_s = 0, 0.0
         self._enqueue(self.clock.number)
 
-    def _enqueue(self, item: Observation | int) -> None:
+    def _release_looks(self, reached: Callable[[int], bool]) -> None:
+        """Let the views be made whose window the stream has passed, right here in the order of observations."""
+        for look in self._looks:
+            if look not in self._queue and reached(look.until_ns):
+                self._enqueue(look)
+
+    def _enqueue(self, item: Observation | _Look | int) -> None:
         self._queue.append(item)
         self._submitted += 1
 
@@ -215,22 +241,37 @@ class Observer:
     def _work(self) -> None:
         while True:
             with self._entry:
-                while not self._queue and not self._stopping:
+                while self._next() is None and not self._stopping:
                     self._entry.wait()
                 if self._stopping:
                     return
             self._take_next()
 
     def _take_all(self) -> None:
-        while self._queue:
+        while self._next() is not None:
             self._take_next()
+
+    def _next(self) -> int | None:
+        """Position in the queue of what comes next; what is stamped after a look's end waits for the look."""
+        held_ns = min((look.until_ns for look in self._looks if look.until_ns), default=0)
+        for position, item in enumerate(self._queue):
+            if not held_ns or isinstance(item, (int, _Look)) or item.stamp_ns <= held_ns:
+                return position
+        return None
 
     def _take_next(self) -> None:
         with self._entry:
-            item = self._queue.popleft()
-            if not isinstance(item, int):
+            position = self._next()
+            if position is None:
+                return  # a look came in between
+            item = self._queue[position]
+            del self._queue[position]
+            if not isinstance(item, (int, _Look)):
                 kind = "pose" if isinstance(item, Pose) else "sound" if isinstance(item, AudioChunk) else "frame"
                 self._waiting[kind] -= 1
+        if isinstance(item, _Look):
+            self._make(item)
+            return
         try:
             with self._memory:
                 if isinstance(item, int):
@@ -260,6 +301,20 @@ class Observer:
             self._stopping = True
             self._entry.notify_all()
 
+    def _make(self, look: _Look) -> None:
+        try:
+            look.view = self.view(look.after_ns, look.before_ns, look.sources)
+        except Exception as error:
+            # Whoever waits for it is told; the stream goes on.
+            log.exception("a view could not be made")
+            look.failure = f"{type(error).__name__}: {error}"
+        with self._entry:
+            look.made = True
+            if look in self._looks:
+                self._looks.remove(look)
+            self._done += 1
+            self._entry.notify_all()
+
     def _start_session(self, number: int) -> None:
         if self.on_session is not None:
             self.on_session(number, self.intake.memory)
@@ -274,30 +329,71 @@ class Observer:
             target = self._submitted
             return self._wait(lambda: self._done >= target, deadline)
 
-    def wait_until(self, stamp_ns: int, deadline: float, cancel: threading.Event | None = None) -> bool:
-        """Wait until everything stamped up to `stamp_ns` has been taken in; False at `deadline` or when cancelled.
+    def look(
+        self,
+        after_ns: int = 0,
+        before_ns: int = 0,
+        sources: Sequence[str] = (),
+        *,
+        deadline: float,
+        cancel: threading.Event | None = None,
+    ) -> MemoryView | None:
+        """The view at the moment when the stream has passed `before_ns`, so that live and offline see the same.
 
-        That is so when each source has shown a stamp at or after it. Sources that lag more than QUIET_SOURCE_S behind
-        the newest are not waited for, nor any when nothing has arrived for QUIET_STREAM_S and the newest is past it.
-        Inline nothing can arrive while the caller waits: what there is has been taken in.
+        Without an end, or with one that lies behind, it is the view of all that has come so far. What is stamped later
+        than the end waits until the view has been made, in whatever order the sources' messages arrive. Sources that
+        lag more than QUIET_SOURCE_S behind the newest are not waited for, nor any when nothing has arrived for
+        QUIET_STREAM_S and the newest is past the end.
+
+        Returns:
+            The view, or None at `deadline` (time.monotonic) or when cancelled.
+
+        Raises:
+            RuntimeError: the view could not be made; says why.
         """
         if self._inline:
-            return True
+            # Nothing can arrive while the caller waits.
+            return self.view(after_ns, before_ns, sources)
+        look = self.begin_look(after_ns, before_ns, sources)
         with self._entry:
-            reached = self._wait(lambda: self._reached(stamp_ns), deadline, cancel)
-            if not reached:
-                return False
-            target = self._submitted
-            return self._wait(lambda: self._done >= target, deadline, cancel)
+            if not self._wait(lambda: self._made(look), deadline, cancel) and look in self._looks:
+                self._looks.remove(look)
+                self._entry.notify_all()
+        return self.end_look(look)
 
-    def _reached(self, stamp_ns: int) -> bool:
-        newest = max((s.last_ns for s in self._sources.values()), default=0)
-        if newest < stamp_ns:
-            return False
+    def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> _Look:
+        """Ask for a view without waiting; `end_look` gives it once its `made` is True."""
+        with self._entry:
+            ahead = before_ns >= self.clock.newest_ns if before_ns else False
+            look = _Look(after_ns, before_ns, tuple(sources), before_ns if ahead else 0)
+            if ahead:
+                self._looks.append(look)
+            else:
+                self._enqueue(look)
+            self._entry.notify_all()
+        return look
+
+    @staticmethod
+    def end_look(look: _Look) -> MemoryView | None:
+        """The view of a look, None when it has not been made; raises RuntimeError when it could not be made."""
+        if look.failure:
+            raise RuntimeError(look.failure)
+        return look.view
+
+    def _made(self, look: _Look) -> bool:
+        if not look.made and time.monotonic() - self._last_submit_s > QUIET_STREAM_S:
+            self._release_looks(lambda stamp_ns: self._newest_heard() >= stamp_ns)
+            self._entry.notify_all()
+        return look.made
+
+    def passed(self, stamp_ns: int) -> bool:
+        """Whether each source that is still heard of has shown a stamp at or after `stamp_ns`."""
+        newest = self._newest_heard()
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
-        if all(s.last_ns >= stamp_ns or s.last_ns < late for s in self._sources.values()):
-            return True
-        return time.monotonic() - self._last_submit_s > QUIET_STREAM_S
+        return newest >= stamp_ns and all(s.last_ns >= stamp_ns or s.last_ns < late for s in self._sources.values())
+
+    def _newest_heard(self) -> int:
+        return max((s.last_ns for s in self._sources.values()), default=0)
 
     def _wait(
         self, condition: Callable[[], bool], deadline: float | None, cancel: threading.Event | None = None
@@ -378,6 +474,11 @@ class Observer:
 
     def finish(self) -> None:
         """Take in what waits in the queue and in the audio timelines: the end of a bag."""
+        with self._entry:
+            self._release_looks(lambda _: True)
+            self._entry.notify_all()
+        if self._inline:
+            self._take_all()
         self.drain()
         with self._memory:
             self.intake.finish_sound()

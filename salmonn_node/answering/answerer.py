@@ -13,6 +13,7 @@ import numpy as np
 from salmonn_node.answering.evidence import evidence_of
 from salmonn_node.answering.request import refusal
 from salmonn_node.answering.typed import typed
+from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 from salmonn_node.stream.observations import Pose
@@ -67,6 +68,7 @@ class Answerer:
         cancel: threading.Event | None = None,
         on_text: Callable[[str], None] | None = None,
         on_stage: Callable[[str], None] | None = None,
+        view: MemoryView | None = None,
     ) -> Answer:
         """Answer by `deadline` (time.monotonic). Never raises: an error is an Answer with its code.
 
@@ -76,12 +78,13 @@ class Answerer:
             cancel: set by the caller to stop the work.
             on_text: called with each new piece of the text.
             on_stage: called with each of STAGES as it begins.
+            view: what to read, as `look` gave it; looked for when left out.
         """
         received = time.monotonic()
         cancel = cancel or threading.Event()
         stage = on_stage or (lambda _: None)
         try:
-            answer = self._answer(question, deadline, cancel, on_text, stage)
+            answer = self._answer(question, view, deadline, cancel, on_text, stage)
         except _StoppedError as error:
             answer = self._failed(error.code, str(error))
         except Exception as error:
@@ -89,18 +92,16 @@ class Answerer:
             answer = self._failed(ErrorCode.MODEL_ERROR, f"{type(error).__name__}: {error}")
         return replace(answer, latency_s=time.monotonic() - received)
 
-    def ready(self, question: Question, *, deadline: float, cancel: threading.Event | None = None) -> bool:
-        """Wait until all that the question asks about has been taken in; False at `deadline` or when cancelled.
-
-        Without an end of the window that is everything that has come so far.
-        """
-        if question.before_ns and question.before_ns >= self.observer.newest_ns:
-            return self.observer.wait_until(question.before_ns, deadline, cancel)
-        return self.observer.drain(deadline)
+    def look(self, question: Question, *, deadline: float, cancel: threading.Event | None = None) -> MemoryView | None:
+        """What the question is to read, once all that it asks about has been taken in; None at `deadline` or cancel."""
+        return self.observer.look(
+            question.after_ns, question.before_ns, question.sources, deadline=deadline, cancel=cancel
+        )
 
     def _answer(
         self,
         question: Question,
+        view: MemoryView | None,
         deadline: float,
         cancel: threading.Event,
         on_text: Callable[[str], None] | None,
@@ -116,15 +117,16 @@ class Answerer:
         if reason:
             raise _StoppedError(ErrorCode.INVALID_REQUEST, reason)
         stage("waiting")
-        ready = self.ready(question, deadline=deadline, cancel=cancel)
+        if view is None:
+            view = self.look(question, deadline=deadline, cancel=cancel)
         check("the window asked about was not observed to its end by the deadline")
-        if not ready:
+        if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
         stage("queued")
         while not self._turn.acquire(timeout=max(0.0, min(0.05, deadline - time.monotonic()))):
             check("another question was being answered until the deadline")
         try:
-            answer = self._work(question, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
+            answer = self._work(question, view, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
         finally:
             self._turn.release()
         check("the deadline passed while the answer was being made")
@@ -133,13 +135,13 @@ class Answerer:
     def _work(
         self,
         question: Question,
+        view: MemoryView,
         should_stop: Callable[[], bool],
         on_text: Callable[[str], None] | None,
         stage: Callable[[str], None],
     ) -> Answer:
         stage("reading")
         observer = self.observer
-        view = observer.view(question.after_ns, question.before_ns, question.sources)
         if len(view) == 0:
             raise _StoppedError(ErrorCode.EMPTY_MEMORY, "nothing has been observed in the window asked about")
         stage("generating")

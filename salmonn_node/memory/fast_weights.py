@@ -240,24 +240,26 @@ class TTTLayer(nn.Module):
             seen: (m,) bool, whether that row exists.
         """
         config = self.config
-        lag, own_key = config.lag_distance > 0, config.lag_distance > 0 and config.lag_use_key
-        projections = [self.wq, self.wk, *([self.lag_linear_key] if own_key else []), self.wv]
-        projected = self._heads(self._linear(x, projections))
-        turned, values = self._turned(projected[:-1], places), projected[-1:]
-        query, keys = turned[0], turned[1:]
+        lag = config.lag_distance > 0
+        turned = [self.wq(x), self.wk(x)]
+        values = [self.wv(x)]
         if lag:
-            values = torch.cat([values, self._heads(self._linear(source, [self.lag_linear]))])
-            keys = keys if own_key else keys.expand(2, -1, -1, -1)
-        targets = inner_model.normalise_target(values - keys, self._norm(len(x)))
+            values.append(self.lag_linear(source))
+            if config.lag_use_key:
+                turned.append(self.lag_linear_key(x))
+        query, key, *lag_keys = self._turned(turned, places)
+        lag_keys = lag_keys or [key]
+        keys = torch.stack([key, *lag_keys]) if lag else key.unsqueeze(0)
+        targets = inner_model.normalise_target(self._heads(values) - keys, self._norm(len(x)))
         rate = torch.sigmoid(
             F.linear(x, self.learnable_ttt_lr_weight.squeeze(1), self.learnable_ttt_lr_bias.squeeze(1))
         )
         if config.optimizer != "damped":
             rate = rate * (config.base_lr / config.head_dim / config.mini_batch)
-        rows = Rows(query, keys[0], targets[0], rate.mT.reshape(-1, x.shape[1], 1))
+        rows = Rows(query, key, targets[0], rate.mT.reshape(-1, x.shape[1], 1))
         if not lag:
             return rows
-        return rows._replace(lag_key=keys[1], lag_target=targets[1], seen=seen.to(x.dtype).unsqueeze(-1))
+        return rows._replace(lag_key=lag_keys[0], lag_target=targets[1], seen=seen.to(x.dtype).unsqueeze(-1))
 
     def update(self, rows: Rows, weights: InnerWeights, damping: Tensor) -> Step:
         """The fast weights after one mini-batch; weights and damping are those of G = B * H heads."""
@@ -290,29 +292,24 @@ class TTTLayer(nn.Module):
         gamma, beta = self.ttt_norm_weight.unsqueeze(1), self.ttt_norm_bias.unsqueeze(1)
         return Norm(gamma, beta) if batch == 1 else Norm(gamma.repeat(batch, 1, 1), beta.repeat(batch, 1, 1))
 
-    @staticmethod
-    def _linear(x: Tensor, projections: list[nn.Linear]) -> Tensor:
-        """Several projections of (B, L, hidden) as one (B, L, n, hidden)."""
-        return torch.stack([F.linear(x, p.weight, p.bias) for p in projections], dim=2)
+    def _heads(self, projected: list[Tensor]) -> Tensor:
+        """Several (B, L, hidden) as one (n, G, L, D); a head is a contiguous block of channels."""
+        split = [y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2) for y in projected]
+        return torch.stack(split).flatten(1, 2)
 
-    def _heads(self, projected: Tensor) -> Tensor:
-        """Projections (B, L, n, hidden) as (n, G, L, D); a head is a contiguous block of channels."""
-        B, L, n, _ = projected.shape
-        heads = self.config.num_heads
-        return projected.view(B, L, n, heads, -1).permute(2, 0, 3, 1, 4).reshape(n, B * heads, L, -1)
-
-    def _turned(self, vectors: Tensor, places: Tensor | None) -> Tensor:
-        """Vectors (n, G, L, D), normalised and turned by position."""
+    def _turned(self, projected: list[Tensor], places: Tensor | None) -> Tensor:
+        """Several (B, L, hidden), normalised per head and turned by position: (n, G, L, D)."""
+        vectors = self._heads(projected)
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
         if places is None or not self.config.rotary:
             return vectors
         rotation = rotary_angles(places, self.config.head_dim)
-        if len(places) > 1:
-            rotation = rotation.repeat_interleave(self.config.num_heads, dim=0)
-        return rotate(vectors, rotation)
+        return rotate(
+            vectors, rotation.repeat_interleave(self.config.num_heads, dim=0) if len(places) > 1 else rotation
+        )
 
     def _query(self, x: Tensor, places: Tensor | None) -> Tensor:
-        return self._turned(self._heads(self._linear(x, [self.wq])), places)[0]
+        return self._turned([self.wq(x)], places)[0]
 
     @staticmethod
     def _with_batch(tokens: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,6 +26,12 @@ class InlineObserver(Protocol):
     def submit(self, observation: Any) -> Any:
         """Take in one observation before returning."""
 
+    def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> Any:
+        """Ask for the view at `before_ns`; its `made` tells when `end_look` gives it."""
+
+    def end_look(self, look: Any) -> Any:
+        """The view."""
+
     def finish(self) -> None:
         """Take in what still waits: the end of the recording."""
 
@@ -35,7 +42,7 @@ class InlineObserver(Protocol):
 class Answering(Protocol):
     """What a replay needs of `answering.Answerer`."""
 
-    def ask(self, question: Question, *, deadline: float, cancel: threading.Event) -> Answer:
+    def ask(self, question: Question, *, deadline: float, cancel: threading.Event, view: Any) -> Answer:
         """Answer one question; never raises."""
 
 
@@ -98,9 +105,12 @@ class ReplayRun:
     ) -> Iterator[Answered]:
         """Replay `stream`, pairs of (recorded time, observation); yields each answer as it comes.
 
-        A question is asked once everything recorded up to its stamp has been taken in, and reads nothing later.
+        A question reads what the live node would: the memory when all that is stamped up to it has been taken in.
         """
-        waiting = sorted(self.questions, key=lambda record: (record.ask_ns, record.id))
+        waiting = deque(
+            (record, self.observer.begin_look(before_ns=record.ask_ns))
+            for record in sorted(self.questions, key=lambda record: (record.ask_ns, record.id))
+        )
         began = time.perf_counter()
         answering_s, observations, reported = 0.0, 0, 0.0
         for recorded_ns, observation in stream:
@@ -109,40 +119,42 @@ class ReplayRun:
                 break
             if not observations:
                 self.start_ns = recorded_ns
-            while waiting and waiting[0].ask_ns < recorded_ns:
-                asked = time.perf_counter()
-                yield self._ask(waiting.pop(0))
-                answering_s += time.perf_counter() - asked
             self.observer.submit(observation)
             observations += 1
             self.end_ns = max(self.end_ns, recorded_ns)
+            while waiting and waiting[0][1].made:
+                asked = time.perf_counter()
+                yield self._ask(*waiting.popleft())
+                answering_s += time.perf_counter() - asked
             now = time.perf_counter()
             if now - reported > 0.1:
                 reported = now
                 on_progress(self._progress(now - began, observations))
-        self.observer.finish()
+        if not self.interrupted:
+            self.observer.finish()
         self.ingest_s = time.perf_counter() - began - answering_s
         while waiting and not self.interrupted:
             if should_stop():
                 self.interrupted = True
                 break
-            record = waiting.pop(0)
+            record, look = waiting.popleft()
             if record.ask_ns > self.end_ns:
                 self.late[record.id] = (record.ask_ns - self.end_ns) / SECOND_NS
-            yield self._ask(record)
+            yield self._ask(record, look)
         on_progress(self._progress(time.perf_counter() - began, observations))
 
     def _progress(self, wall_s: float, observations: int) -> Progress:
         tokens = sum(self.observer.status().tokens)
         return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers), tokens)
 
-    def _ask(self, record: QuestionRecord) -> Answered:
+    def _ask(self, record: QuestionRecord, look: Any) -> Answered:
         answered = self.known.get(record.id)
         if answered is None:
             question = replace(record.question(), want_thumbnails=self.want_thumbnails)
             started = time.perf_counter()
             try:
-                answer = self.answerer.ask(question, deadline=math.inf, cancel=threading.Event())
+                view = self.observer.end_look(look)
+                answer = self.answerer.ask(question, deadline=math.inf, cancel=threading.Event(), view=view)
             except Exception as error:  # one broken answer must not lose the other questions' scores
                 answer = Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")
             self.timings[record.id] = time.perf_counter() - started

@@ -133,10 +133,12 @@ class MemoryNode(LifecycleNode):
                 cancel=ticket.cancel,
                 on_text=ticket.on_text,
                 on_stage=ticket.tell_stage,
+                view=ticket.view,
             )
 
         def ready(ticket: Ticket) -> bool:
-            return answerer.ready(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+            ticket.view = answerer.look(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+            return ticket.view is not None
 
         self._questions = QuestionQueue(answer, ready, max_questions=self._settings.max_questions)
         self._inputs = Inputs(self, self._settings, self._backend.observer)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
@@ -32,6 +33,7 @@ class Ticket:
         on_stage: called with the stage that begins.
         received: time.monotonic() of arrival.
         cancel: set when nobody waits for the answer any more; the work stops at the next token.
+        view: what is to be read, set by `ready`.
     """
 
     question: Question
@@ -41,6 +43,7 @@ class Ticket:
     on_stage: Callable[[int], None] = lambda stage: None
     received: float = field(default_factory=time.monotonic)
     cancel: threading.Event = field(default_factory=threading.Event)
+    view: Any = None
     replied: bool = False
 
     def tell_stage(self, name: str) -> None:

@@ -187,25 +187,46 @@ def test_one_failure_of_the_network_does_not_end_the_stream(model: VideoSalmonnS
     assert observer.status().drops == {"encode_failed": 1}
 
 
-def test_wait_until_waits_for_each_source_and_no_longer_than_the_deadline(model: VideoSalmonnS) -> None:
+def test_a_look_waits_for_each_source_and_no_longer_than_the_deadline(model: VideoSalmonnS) -> None:
     observer = Observer(model)
     for t in range(5):
         observer.submit(frame(float(t)))
         observer.submit(pose(float(t)))
-    assert not observer.wait_until(START + 6 * S, time.monotonic() + 0.05)
-    reached: list[bool] = []
-    waiter = threading.Thread(target=lambda: reached.append(observer.wait_until(START + 6 * S, time.monotonic() + 30)))
+    assert observer.look(before_ns=START + 6 * S, deadline=time.monotonic() + 0.05) is None
+    reached: list[object] = []
+    waiter = threading.Thread(
+        target=lambda: reached.append(observer.look(before_ns=START + 6 * S, deadline=time.monotonic() + 30))
+    )
     waiter.start()
     for t in (5, 6):
         observer.submit(frame(float(t)))
         observer.submit(pose(float(t)))
     waiter.join(30)
-    assert reached == [True]
+    assert reached != [None]
+    observer.drain(time.monotonic() + 30)
     assert observer.status().frames == 7
     cancel = threading.Event()
     cancel.set()
-    assert not observer.wait_until(START + 99 * S, time.monotonic() + 30, cancel)
+    assert observer.look(before_ns=START + 99 * S, deadline=time.monotonic() + 30, cancel=cancel) is None
     observer.close()
+
+
+def test_a_look_sees_the_same_whichever_source_arrives_first(model: VideoSalmonnS) -> None:
+    views = []
+    for first in (frame, pose):
+        second = pose if first is frame else frame
+        observer = Observer(model, inline=True)
+        look = observer.begin_look(before_ns=START + 5 * S // 2)
+        for t in range(5):
+            observer.submit(first(float(t)))
+            observer.submit(second(float(t)))
+        assert look.made
+        assert observer.status().frames == 5  # what had to wait was taken in afterwards
+        views.append(observer.end_look(look))
+    one, two = views
+    assert torch.equal(one.visual.z, two.visual.z)
+    assert torch.equal(one.visual.stamp_ns, two.visual.stamp_ns)
+    assert int(one.visual.stamp_ns.max()) <= START + 5 * S // 2
 
 
 def test_a_view_stays_as_it_was_while_the_stream_goes_on(model: VideoSalmonnS) -> None:

@@ -19,9 +19,24 @@ class CountingObserver:
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.finished = False
+        self.looks: list[SimpleNamespace] = []
 
     def submit(self, observation: int) -> None:
+        for look in self.looks:
+            look.made = look.made or observation > look.before_ns
         self.taken.append(observation)
+        for look in self.looks:
+            look.view = look.view if look.made and look.view else ",".join(map(str, self.seen(look)))
+
+    def seen(self, look: SimpleNamespace) -> list[int]:
+        return [taken for taken in self.taken if taken <= look.before_ns]
+
+    def begin_look(self, before_ns: int) -> SimpleNamespace:
+        self.looks.append(SimpleNamespace(before_ns=before_ns, made=False, view=""))
+        return self.looks[-1]
+
+    def end_look(self, look: SimpleNamespace) -> str:
+        return look.view
 
     def finish(self) -> None:
         self.finished = True
@@ -31,17 +46,17 @@ class CountingObserver:
 
 
 class EchoAnswerer:
-    """Stand-in for the answerer: says what had been taken in when it was asked."""
+    """Stand-in for the answerer: says what it was given to read."""
 
     def __init__(self, observer: CountingObserver) -> None:
         self.observer = observer
         self.asked: list[str] = []
 
-    def ask(self, question: Question, *, deadline: float, cancel: threading.Event) -> Answer:
+    def ask(self, question: Question, *, deadline: float, cancel: threading.Event, view: str) -> Answer:
         self.asked.append(question.text)
         if question.text == "break":
             raise RuntimeError("broken")
-        return Answer(text=",".join(map(str, self.observer.taken)))
+        return Answer(text=view)
 
 
 def question(name: str, ask_ns: int, text: str = "what") -> QuestionRecord:
