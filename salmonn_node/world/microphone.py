@@ -76,7 +76,7 @@ class Microphone:
         rng = generator(self._seed, f"sound {index}")
         if event.sound in SPOKEN:
             voice = VOICES[int(rng.integers(len(VOICES)))]
-            wave = say(SPOKEN[event.sound], voice, int(rng.integers(130, 171)), int(rng.integers(35, 66)))
+            wave = say(SPOKEN[event.sound], voice, float(rng.uniform(0.92, 1.08)))
             wave = wave[: int(event.duration_s * SAMPLE_RATE_HZ)]
         else:
             make = SOUNDS[event.sound].wave

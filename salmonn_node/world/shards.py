@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +55,9 @@ def make_shard(world: World, width: int, height: int, *, audio: bool = True, sup
 
 def write_shard(path: Path, shard: Shard) -> None:
     """Write one file; equal shards give equal bytes."""
-    metadata = {"truth": truth_to_json(shard.truth), "seed": str(shard.seed), "dense": str(int(shard.dense))}
-    save_file({"frames": shard.frames, "audio": shard.audio}, str(path), metadata)
+    about = {"seed": shard.seed, "dense": shard.dense, "truth": truth_to_json(shard.truth)}
+    # One entry, because safetensors writes several in no fixed order.
+    save_file({"frames": shard.frames, "audio": shard.audio}, str(path), {"world": json.dumps(about)})
 
 
 def read_shard(path: Path) -> Shard:
@@ -66,8 +68,8 @@ def read_shard(path: Path) -> Shard:
     """
     with safe_open(str(path), framework="numpy") as file:
         metadata = file.metadata() or {}
-        if "truth" not in metadata:
+        if "world" not in metadata:
             raise ValueError(f"{path} is not a shard of the world: it carries no truth")
+        about = json.loads(metadata["world"])
         frames, audio = file.get_tensor("frames"), file.get_tensor("audio")
-    truth = truth_from_json(metadata["truth"])
-    return Shard(frames, audio, truth, int(metadata["seed"]), metadata["dense"] == "1")
+    return Shard(frames, audio, truth_from_json(about["truth"]), int(about["seed"]), bool(about["dense"]))

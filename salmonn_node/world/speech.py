@@ -9,17 +9,19 @@ import numpy as np
 import soxr
 
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
+from salmonn_node.world.sounds import SPOKEN
 
 VOICES = ("en-us", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+m3", "en-us+m7", "en-gb-scotland", "en-gb-x-rp")
+WORDS_PER_MINUTE = 150
 
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS of speak_lib.h: samples come to the callback, nothing is played
 _UTF8 = 1
-_RATE, _PITCH = 1, 3
+_RATE = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 class _Espeak:
-    """The library keeps one global state, so there is one of these."""
+    """The library keeps one global state, so there is one of these, and only `_bank` uses it."""
 
     def __init__(self) -> None:
         try:
@@ -40,13 +42,12 @@ class _Espeak:
             self._chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())  # type: ignore[arg-type]
         return 0
 
-    def say(self, text: str, voice: str, words_per_minute: int, pitch: int) -> np.ndarray:
+    def say(self, text: str, voice: str) -> np.ndarray:
         """(n,) int16 at `rate_hz`."""
         self._chunks = []
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"espeak-ng has no voice {voice!r}")
-        self._library.espeak_SetParameter(_RATE, words_per_minute, 0)
-        self._library.espeak_SetParameter(_PITCH, pitch, 0)
+            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
+        self._library.espeak_SetParameter(_RATE, WORDS_PER_MINUTE, 0)
         raw = text.encode() + b"\0"
         self._library.espeak_Synth(raw, len(raw), 0, 1, 0, _UTF8, None, None)
         self._library.espeak_Synchronize()
@@ -54,23 +55,37 @@ class _Espeak:
 
 
 @functools.cache
-def _espeak() -> _Espeak:
-    return _Espeak()
+def _bank() -> dict[tuple[str, str], np.ndarray]:
+    """Every word in every voice, spoken once in a fixed order.
+
+    espeak-ng carries a state from word to word that no restart clears, so how a word sounds depends on all that
+    was said before it. Saying everything at once, first thing in a process, makes it the same each time.
+    """
+    engine = _Espeak()
+    bank = {}
+    for voice in VOICES:
+        for text in SPOKEN.values():
+            wave = soxr.resample(engine.say(text, voice) / 32768.0, engine.rate_hz, SAMPLE_RATE_HZ)
+            loud = np.flatnonzero(np.abs(wave) > 0.01)
+            if not len(loud):
+                raise RuntimeError(f"espeak-ng said nothing for {text!r} in voice {voice!r}")
+            bank[text, voice] = wave[loud[0] : loud[-1] + 1]
+    return bank
 
 
-@functools.lru_cache(maxsize=4096)
-def say(text: str, voice: str, words_per_minute: int = 150, pitch: int = 50) -> np.ndarray:
-    """Speech as (n,) float64 in -1..1 at 16 kHz, silence at both ends cut off.
+def say(text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+    """A word of SPOKEN as (n,) float64 in -1..1 at 16 kHz, silence at both ends cut off.
+
+    Args:
+        text: what to say.
+        voice: one of VOICES.
+        speed: played this much faster and higher.
 
     Raises:
         ImportError: the `world` extra is not installed.
-        ValueError: there is no such voice.
+        ValueError: no such word or voice.
     """
-    engine = _espeak()
-    wave = soxr.resample(engine.say(text, voice, words_per_minute, pitch) / 32768.0, engine.rate_hz, SAMPLE_RATE_HZ)
-    loud = np.flatnonzero(np.abs(wave) > 0.01)
-    if not len(loud):
-        raise RuntimeError(f"espeak-ng said nothing for {text!r}")
-    wave = wave[loud[0] : loud[-1] + 1]
-    wave.setflags(write=False)
-    return wave
+    if text not in SPOKEN.values() or voice not in VOICES:
+        raise ValueError(f"there is no {text!r} in voice {voice!r}")
+    wave = _bank()[text, voice]
+    return wave.copy() if speed == 1.0 else soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,14 @@ import pytest
 from salmonn_node import cli
 from salmonn_node.replay.questions import read_questions
 from salmonn_node.replay.scores import judge
+from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.world import demo
 from salmonn_node.world.objects import COLOURS
 from salmonn_node.world.oracle import Oracle
 from salmonn_node.world.shards import make_shard, read_shard, write_shard
 from salmonn_node.world.sounds import SPOKEN
 from salmonn_node.world.stream import World, stream
+from salmonn_node.world.truth import START_NS
 from salmonn_node.world.truth_file import truth_from_json, truth_to_json
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
@@ -44,25 +48,34 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_bag_reads_back_as_the_stream(tmp_path: Path) -> None:
-    from salmonn_node.replay.bag import Bag
+    from salmonn_node.replay.bag_stream import BagStream
     from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
     from salmonn_node.world.bag import write_bag
 
     world = World(100_031, 12, dense=True)
     write_bag(tmp_path / "bag", world, fps=2)
     frames, samples, poses = [], [], []
-    with Bag(tmp_path / "bag") as bag:
-        for item in bag.observations():
+    with BagStream(tmp_path / "bag", pose="/pose") as bag:
+        for _, item in bag:
             if isinstance(item, EncodedFrame):
                 frames.append(item)
             elif isinstance(item, AudioChunk):
                 samples.append(item.samples[:, 0])
             elif isinstance(item, Pose):
                 poses.append(item)
+        assert not bag.report.dropped
     assert len(frames) == 24
     expected = np.concatenate([world.microphone.second(k) for k in range(12)])
-    np.testing.assert_allclose(np.concatenate(samples), expected, atol=1 / 32_000)
-    assert poses
+    np.testing.assert_allclose(np.concatenate(samples), expected, atol=1e-4)
+    assert len(poses) == 60
+    errors = [np.hypot(*(p.position[:2] - _true(world, p.stamp_ns))) for p in poses]
+    assert 0.01 < np.mean(errors) < 0.1
+    assert {p.frame_id for p in poses} == {"map"}
+
+
+def _true(world: World, stamp_ns: int) -> tuple[float, float]:
+    pose = world.patrol.pose_at((stamp_ns - START_NS) / SECOND_NS)
+    return pose.x, pose.y
 
 
 def test_what_the_pixels_say_is_in_the_picture() -> None:
@@ -122,10 +135,17 @@ def test_speech_is_the_same_and_differs_by_word_and_voice() -> None:
             assert 0.15 < len(wave) / 16_000 < 1.2, (word, voice)
             waves[word, voice] = wave.tobytes()
     assert len(set(waves.values())) == len(waves)
-    say.cache_clear()
-    assert say("three", VOICES[0]).tobytes() == waves["three", VOICES[0]]
-    with pytest.raises(ValueError, match="no voice"):
+    faster = say("three", VOICES[0], 1.08)
+    assert len(faster) == pytest.approx(len(say("three", VOICES[0])) / 1.08, abs=2)
+    with pytest.raises(ValueError, match="no 'three' in voice"):
         say("three", "xx-none")
+    # In a process of its own, after other words.
+    code = (
+        "import hashlib; from salmonn_node.world.speech import VOICES, say; say('nine', VOICES[3]);"
+        "print(hashlib.sha256(say('three', VOICES[0]).tobytes()).hexdigest())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert other == hashlib.sha256(waves["three", VOICES[0]]).hexdigest()
 
 
 def test_sound_has_the_power_that_the_log_says() -> None:
