@@ -83,6 +83,8 @@ def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: N
         raise EngineError(Reason(reasons.NO_TRT, f"{request.flavour} is not installed (`salmonn doctor` says how)"))
     capability, gpu_name = machine.target(request.flavour)
     static = request.static(request.dtype)
+    if request.front_end == "torch_tensorrt" and machine.gpu() is not None:
+        static = static.to("cuda")  # torch_tensorrt converts where the plan will run
     spec = spec_of(static, request.model, request.flavour)
     opset = opset_for(request.flavour, version)
     seconds: dict[str, float] = {}

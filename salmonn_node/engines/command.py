@@ -100,6 +100,9 @@ def _requests(args: argparse.Namespace) -> list:
         towers = networks.checkpoint_towers(args.checkpoint)
     config = towers.config
     grid = _pair(args.grid, "grid") if args.grid else networks.camera_grid(config, *_pair(args.camera, "camera"))
+    merge = int(config.vision["spatial_merge_size"])
+    if min(grid) < 1 or grid[0] % merge or grid[1] % merge:
+        raise ValueError(f"grid: {grid} must be positive multiples of the spatial merge size {merge}")
     common = {"model": towers.name, "dtype": args.dtype, "flavour": _flavour(args)}
     found = []
     if args.encoder != "audio":

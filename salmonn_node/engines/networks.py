@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import wave
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.towers import AudioTower, VisionTower
 
 DEFAULT_CAMERA = (640, 360)
+PHOTOGRAPHS = ("astronaut", "coffee")  # files of scikit-image's wheel
 
 
 @dataclass
@@ -100,21 +103,32 @@ def camera_grid(config: SalmonnConfig, width: int, height: int) -> tuple[int, in
 
 
 def frame_samples(paths: list[Path], config: SalmonnConfig, grid: tuple[int, int]) -> list[tuple[str, Tensor]]:
-    """Image files as inputs of the vision encoder, each paired with itself.
+    """Pictures as inputs of the vision encoder, each paired with itself.
+
+    Args:
+        paths: image files; with none, two photographs of scikit-image where it is installed.
+        config: of the network.
+        grid: (rows, columns) of patches.
 
     Raises:
         ValueError: a file is no image.
     """
     import cv2
 
-    patch, merge = int(config.vision["patch_size"]), int(config.vision["spatial_merge_size"])
-    found = []
+    pictures: list[tuple[str, np.ndarray]] = []
     for path in paths:
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
             raise ValueError(f"{path}: cannot be read as an image")
-        frame = normalise(np.ascontiguousarray(image[:, :, ::-1]), (grid[0] * patch, grid[1] * patch))
-        found.append((path.name, patchify(frame, frame, patch, merge)[0][None]))
+        pictures.append((path.name, image[:, :, ::-1]))
+    if not paths and importlib.util.find_spec("skimage"):
+        data = importlib.import_module("skimage.data")
+        pictures = [(name, getattr(data, name)()) for name in PHOTOGRAPHS]
+    patch, merge = int(config.vision["patch_size"]), int(config.vision["spatial_merge_size"])
+    found = []
+    for name, picture in pictures:
+        frame = normalise(np.ascontiguousarray(picture), (grid[0] * patch, grid[1] * patch))
+        found.append((name, patchify(frame, frame, patch, merge)[0][None]))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ class LoadedEncoder:
     def __init__(self, spec: EngineSpec, backend: Backend, reason: Reason | None):
         self.spec, self.backend, self.reason = spec, backend.name, reason
         self._run: Backend | None = backend
+        self._turn = threading.Lock()  # a backend has one set of tensors; the observer and a question may both call
         self.calls = 0
 
     def __call__(self, tensor: Tensor) -> Sequence[Tensor]:
@@ -72,14 +74,16 @@ class LoadedEncoder:
             raise ValueError(
                 f"input: shape {tuple(tensor.shape)} is not {self.spec.label}'s {self.spec.inputs[0].shape}"
             )
-        try:
-            found = self._run(tensor)
-        except EngineError:
-            raise
-        except RuntimeError as error:  # CUDA errors; after one the context is lost, so nothing is retried
-            raise EngineError(Reason(reasons.RUNTIME_FAIL, f"{self.spec.label} on {self.backend}: {error}")) from error
-        self.calls += 1
-        return found
+        with self._turn:
+            try:
+                found = self._run(tensor)
+            except EngineError:
+                raise
+            except RuntimeError as error:  # CUDA errors; after one the context is lost, so nothing is retried
+                why = f"{self.spec.label} on {self.backend}: {error}"
+                raise EngineError(Reason(reasons.RUNTIME_FAIL, why)) from error
+            self.calls += 1
+            return found
 
     def close(self) -> None:
         """Free what the backend holds; calling it twice is harmless."""

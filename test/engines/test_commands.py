@@ -52,6 +52,8 @@ def test_build_and_verify_the_tiny_profile(tmp_path, capsys, encoder):
     assert "tiny: random, untrained weights, grid 6x10" in out
     assert "peak memory: " in out
     assert out.count("graph (ONNX Runtime): largest error") == plans
+    if encoder == "both":
+        assert "6 inputs" in out, "two photographs besides noise and the smooth pattern"
     assert cli.main(["engines", "verify", *tiny(encoder), "--root", root]) == 0
     assert capsys.readouterr().out.count("manifest and plan file agree") == plans
     assert cli.main(["engines", "verify", *tiny(encoder), "--root", root, "--seed", "1"]) == 1
