@@ -86,8 +86,8 @@ class Keeper:
     def newest_ns(self) -> int:
         return stamp_ns(self.status.last_observation) if self.status is not None else 0
 
-    def call(self, service: Any, name: str, **fields: Any) -> Any:
-        client = self.robot.node.create_client(service, f"{self.name}/{name}")
+    def call(self, service: Any, where: str, /, **fields: Any) -> Any:
+        client = self.robot.node.create_client(service, f"{self.name}/{where}")
         assert client.wait_for_service(20.0)
         return self.memory._call(client, service.Request(**fields), 60.0)
 
