@@ -35,7 +35,7 @@ def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
     with torch.no_grad():
         layer.gating_alpha.fill_(0.5)
     visual = TokenMemoryConfig(args.visual_budget, args.visual_budget // 4, args.discard_rule)
-    return StreamMemory(layer, visual, TokenMemoryConfig(4_096, 4_096, "merge"))
+    return StreamMemory(layer, visual, TokenMemoryConfig(args.audio_budget, args.audio_budget, "merge"))
 
 
 def run_stream(args: argparse.Namespace, optimizer: str) -> dict[str, Any]:
@@ -136,6 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--channels", type=int, default=64, help="channels of a token; the full model has 4096")
     parser.add_argument("--mini-batch", type=int, default=1_024)
     parser.add_argument("--visual-budget", type=int, default=16_384)
+    parser.add_argument("--audio-budget", type=int, default=4_096)
     parser.add_argument("--discard-rule", default="place")
     parser.add_argument("--decay", type=float, default=0.01)
     parser.add_argument("--optimizers", nargs="+", default=["hf", "damped", "sgd"])

@@ -10,7 +10,8 @@ from torch import Tensor
 from salmonn_node.memory.token_batch import COLUMNS
 
 UNKNOWN = -1
-_CHUNK_FLOATS = 1 << 17
+# Floats of a block of rows that is compared at once: what stays in a core's cache, or enough to keep a GPU busy.
+_BLOCK_FLOATS = {"cpu": 1 << 17, "cuda": 1 << 27}
 
 
 class TokenTable:
@@ -146,11 +147,14 @@ class TokenTable:
             self._partner[slots] = wanted[stale]
         return torch.where(wanted != UNKNOWN, self._cosine[self.order], 0.0)
 
+    def _block(self) -> int:
+        assert self._rows is not None
+        return max(1, _BLOCK_FLOATS.get(self._rows.device.type, 1 << 17) // self._rows.shape[1])
+
     def _dot(self, left: Tensor, right: Tensor) -> Tensor:
         """(P,) float32 cosines of rows in these slots, a cache-sized block at a time."""
         assert self._rows is not None
-        width = self._rows.shape[1]
-        block = max(1, _CHUNK_FLOATS // width)
+        width, block = self._rows.shape[1], self._block()
         products = []
         for start in range(0, len(left), block):
             a = self._rows[left[start : start + block]].float()
@@ -163,8 +167,7 @@ class TokenTable:
     def _measure(self, slots: Tensor) -> None:
         """Take max(|e|, 1e-12) of the rows in these slots, in float32."""
         assert self._rows is not None
-        width = self._rows.shape[1]
-        block = max(1, _CHUNK_FLOATS // width)
+        width, block = self._rows.shape[1], self._block()
         for start in range(0, len(slots), block):
             part = slots[start : start + block]
             self._norm[part] = torch.linalg.vector_norm(self._rows[part].float(), dim=1).clamp_min(1e-12).cpu()
