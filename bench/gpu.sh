@@ -40,7 +40,7 @@ done
 if grep -q '"stage": "equal"' "$out/probe.jsonl"; then
     for flavour in $(sed -n 's/.*"flavour": "\([a-z_]*\)".*"stage": "equal".*/\1/p' "$out/probe.jsonl" | sort -u); do
         echo "== plans with $flavour: build, compare with torch"
-        timeout $(($(left) / 2)) "$python" -m salmonn_node.cli engines build --profile "$profile" --flavour "$flavour" --seeds 1 \
+        timeout $(($(left) / 2)) "$python" -m salmonn_node.cli engines build --profile "$profile" --flavour "$flavour" --seeds 0 \
             2>&1 | tee "$out/build_$flavour.log"
     done
 fi

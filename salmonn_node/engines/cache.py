@@ -63,7 +63,7 @@ class EngineCache:
         """The newest usable plan of a spec; otherwise why the newest one that is there is refused.
 
         Everything is checked before a byte of the plan reaches TensorRT: the fields, the GPU (when `device` is given),
-            the plan file's size and sha256, and that its outputs were seen to equal torch's on this very GPU.
+        the plan file's size and sha256, and that its outputs were seen to equal torch's on this very GPU.
         """
         wanted, first = manifest.expected(spec, weights_sha256), None
         for entry in self.entries(spec.model):

@@ -17,7 +17,7 @@ from salmonn_node.engines.cache import EngineCache
 from salmonn_node.engines.manifest import Manifest
 from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.runtime import EngineSettings, LoadedEncoder, load
-from salmonn_node.engines.spec import DTYPES, FLAVOURS, Flavour, dtype_name
+from salmonn_node.engines.spec import DTYPES, FLAVOURS, Flavour, dtype_name, folder_name
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def load_encoders(
     Raises:
         EngineError: an engine is required and cannot be used, or a warm-up failed.
     """
-    settings = settings or EngineSettings()
+    settings, name = settings or EngineSettings(), folder_name(name)
     dtype = settings.dtype or dtype_name(next(p.dtype for p in vision.parameters() if p.is_floating_point()))
     loaded: dict[tuple[int, int], LoadedEncoder] = {}
     report: list[EncoderReport] = []
@@ -174,7 +174,7 @@ def load_encoders(
 def no_plan(name: str, settings: EngineSettings) -> Reason:
     """Why no vision plan was even looked at: nothing here can run one, or none was built."""
     if settings.backend == "torch_graph":
-        return Reason(reasons.NO_ENGINE, "backend 'torch_graph' needs the camera's grid (engine_grids)")
+        return Reason(reasons.NO_ENGINE, "backend 'torch_graph' needs the camera's grid")
     flavours: tuple[Flavour, ...] = FLAVOURS if settings.backend == "auto" else (settings.backend,)  # type: ignore
     refusals = [machine.can_run(flavour) for flavour in flavours]
     if all(refusals):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from salmonn_node.engines.spec import folder_name
 from salmonn_node.model import checkpoint
 from salmonn_node.model.config import AudioConfig, SalmonnConfig
 from salmonn_node.model.frames import normalise, patchify, resized
@@ -84,7 +85,7 @@ def checkpoint_towers(folder: Path) -> Towers:
     """Towers of a checkpoint; raises ValueError when it is none."""
     model = checkpoint.load(str(folder))
     network = model.network
-    return Towers(model.config.name, model.config, network.vision, network.audio, model.checkpoint.trained)
+    return Towers(folder_name(model.config.name), model.config, network.vision, network.audio, model.checkpoint.trained)
 
 
 def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:
@@ -92,7 +93,7 @@ def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:
     torch.manual_seed(seed)
     vision = VisionTower(config).eval().requires_grad_(False)
     audio = AudioTower(config.audio, config.hidden_size).eval().requires_grad_(False) if config.audio else None
-    return Towers(config.name, config, vision, audio, trained=False)
+    return Towers(folder_name(config.name), config, vision, audio, trained=False)
 
 
 def camera_grid(config: SalmonnConfig, width: int, height: int) -> tuple[int, int]:

@@ -13,6 +13,11 @@ FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+def folder_name(name: str) -> str:
+    """A network's name as a folder of plans: what is not a letter, digit, '.', '_' or '-' becomes '_'."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip("._-")[:64] or "unnamed"
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """`bf16`, `fp16` or `fp32`; raises ValueError for another dtype."""
     for name, known in DTYPES.items():

@@ -217,6 +217,14 @@ def test_encoders_obey_require_engine(towers, tmp_path):
         load_encoders(towers.vision, towers.audio, "small", EngineSettings(require_engine=True, root=tmp_path))
 
 
+def test_any_name_of_a_network_makes_a_folder(towers, tmp_path):
+    settings = EngineSettings(root=tmp_path, grids=(GRID,))
+    for name in ("../etc", "tiny (untrained)", "", "x" * 100):
+        found = load_encoders(towers.vision, None, name, settings).vision.loaded[GRID].spec.model
+        assert "/" not in found
+        assert not found.startswith(".")
+
+
 def test_a_network_that_does_not_hear(towers, tmp_path):
     encoders = load_encoders(towers.vision, None, "small", EngineSettings("torch", root=tmp_path))
     assert encoders.audio is None
