@@ -53,7 +53,10 @@ lint: $(TEST_READY)
 test: lint
 	$(BIN)/python -m pytest -m "not full"
 
+# The full tests also render the world, off screen and in software.
 test-full: lint
+	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
+	@$(PIP) -e '.[ros,test,report,rtx,world]'
 	$(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
 golden: $(READY)
