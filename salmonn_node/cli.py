@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "golden": ("salmonn_node.bench.golden", "check the mathematics against golden vectors"),
     "memory": ("salmonn_node.memory.command", "list, verify, export and clean stored memories"),
     "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),
+    "questions": ("salmonn_node.replay.questions_command", "check a question file or import one"),
     "replay": ("salmonn_node.replay.command", "replay bags through the memory and score the answers"),
     "train": ("salmonn_node.training.command", "train the tiny checkpoint"),
     "world": ("salmonn_node.world.command", "make or look at a synthetic world"),
