@@ -33,7 +33,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
     "persist": (("salmonn_node.bench.persist",), "what keeping the memory on disk costs: time, pauses, bytes an hour"),
     "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),
-    "ingest": (("salmonn_node.bench.ingest",), "how many frames a second the node takes in"),
+    "ingest": (("salmonn_node.bench.ingest",), "the node's inputs: received, used, dropped, callback times, CPU share"),
 }
 
 

@@ -16,7 +16,7 @@ from salmonn_node.ros.question_queue import QuestionQueue
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 
 # Drops that are the node at work and no fault of anybody.
-BY_DESIGN = ("sampled_out",)
+BY_DESIGN = ("not_sampled",)
 SILENT_S = 3.0
 FAST_DDS_HINT = (
     "large messages go missing: a best-effort publisher needs a larger Fast DDS segment "

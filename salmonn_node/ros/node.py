@@ -35,6 +35,7 @@ SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 # Inputs, services, timers and transitions each need a thread now and then; none of them works for long.
 EXECUTOR_THREADS = 4
 STATUS_PERIOD_S = 1.0
+SWITCH_INTERVAL_S = 0.0005
 
 
 Transition = Callable[["MemoryNode", LifecycleState], TransitionCallbackReturn]
@@ -262,6 +263,8 @@ def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Ba
     """Run the node until SIGINT or SIGTERM; open questions are answered CANCELED before it leaves."""
     # rclpy's own handlers close the context at once, and nothing could be replied any more.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    # A callback that waits for the interpreter's lock waits so long for its turn; the default is 5 ms.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

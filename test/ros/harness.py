@@ -38,7 +38,7 @@ class NodeProcess:
     """A node in a process of its own; `end` returns its exit status."""
 
     def __init__(self, log: Path, parameters: dict[str, str], *, name: str = "salmonn", scripted: bool = True) -> None:
-        self.log = log
+        self.log, self.folder = log, log.parent
         command = [sys.executable]
         command += [str(ROOT / "test/ros/scripted_node.py")] if scripted else ["-m", "salmonn_node.ros.node"]
         command += ["--ros-args", "-r", f"__node:={name}"]

@@ -97,7 +97,7 @@ def test_a_query_in_every_lifecycle_state(node: NodeProcess, memory: Memory, rob
     robot.wait(robot.is_heard, 20.0, "the node subscribes again")
     assert seen.pop("active") in (ErrorCode.NONE, ErrorCode.EMPTY_MEMORY)
     assert set(seen.values()) == {ErrorCode.NOT_ACTIVE}
-    assert ask().error_code == ErrorCode.EMPTY_MEMORY
+    assert ask().error_code in (ErrorCode.NONE, ErrorCode.EMPTY_MEMORY)
 
 
 def test_a_query_after_shutdown_is_not_active(make_node: Any, robot: Robot) -> None:
