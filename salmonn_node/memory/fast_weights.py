@@ -166,7 +166,7 @@ class TTTLayer(nn.Module):
             ValueError: as `observe`, or the layer is in streaming mode.
         """
         padded = self.padded_slice_output(tokens, grid, state)
-        rows = self._with_batch(tokens)
+        rows = self._with_batch(tokens).to(padded.dtype)
         with _grad_mode(state.differentiable):
             return self._as_given(self.gate(rows, padded[:, : rows.shape[1]]), tokens)
 
@@ -304,9 +304,9 @@ class TTTLayer(nn.Module):
         if places is None or not self.config.rotary:
             return vectors
         rotation = rotary_angles(places, self.config.head_dim)
-        return rotate(
-            vectors, rotation.repeat_interleave(self.config.num_heads, dim=0) if len(places) > 1 else rotation
-        )
+        if len(places) > 1:
+            rotation = rotation.repeat_interleave(self.config.num_heads, dim=0)
+        return rotate(vectors, rotation)
 
     def _query(self, x: Tensor, places: Tensor | None) -> Tensor:
         return self._turned([self.wq(x)], places)[0]

@@ -167,6 +167,8 @@ def test_weights_stay_float32_whatever_the_compute_dtype():
     assert out.dtype == torch.bfloat16
     assert state.W1.dtype == torch.float32
     assert make_layer(state_dtype=torch.bfloat16).init_state().W1.dtype == torch.bfloat16
+    released = make_layer(mode="released").bfloat16()
+    assert released.observe_slice(tokens, (2, 3), released.init_state()).dtype == torch.bfloat16
 
 
 def test_streams_of_a_batch_do_not_touch_each_other():
