@@ -13,7 +13,7 @@ from salmonn_node.world.objects import COLOURS, PERSON, Thing, pairs
 from salmonn_node.world.phrasings import phrase
 from salmonn_node.world.queries import Query, all_queries
 from salmonn_node.world.randomness import generator, is_held_out
-from salmonn_node.world.truth import START_NS, Truth, index
+from salmonn_node.world.truth import Truth, ask_stamp_ns, index
 
 AGE_BINS_S = (0.0, 15.0, 60.0, 300.0, 1200.0, 3600.0, 7200.0)
 UNANSWERABLE = 0.3
@@ -24,7 +24,7 @@ def _age_bin(query: Query, now: int) -> int:
     if not query.evidence:
         return -1
     ends = [e.end_ns for e in query.evidence]
-    age_s = (START_NS + now * SECOND_NS - (min(ends) if query.needs_all else max(ends))) / SECOND_NS
+    age_s = (ask_stamp_ns(now) - (min(ends) if query.needs_all else max(ends))) / SECOND_NS
     return int(np.searchsorted(AGE_BINS_S, age_s, side="right")) - 1
 
 
@@ -53,7 +53,7 @@ def ask(
         seed: of the draw; seeds kept out of training bring held-out phrasings and pairs.
         count: how many; fewer come back when the stream does not hold enough.
         name: of the bag or stream, for the records.
-        times: seconds at which they are asked; drawn when not given.
+        times: whole seconds just before which they are asked; drawn when not given.
         instants: how many different moments of asking; questions share them.
         kinds: only these.
         held_out_phrasings: whether half of them are worded as in no training set; by the seed when not given.
@@ -112,7 +112,7 @@ def _record(query: Query, now: int, ident: str, name: str, reworded: bool, rng: 
     return QuestionRecord(
         id=ident,
         stream=name,
-        ask_ns=START_NS + now * SECOND_NS,
+        ask_ns=ask_stamp_ns(now),
         text=text,
         kind=query.kind,  # type: ignore[arg-type]
         answer_type=query.answer_type,  # type: ignore[arg-type]

@@ -34,9 +34,8 @@ class Oracle:
 
     def __call__(self, record: QuestionRecord) -> Answer:
         """Answer from what was seen and heard before the question was asked; the words are not read, `about` is."""
-        now = (record.ask_ns - START_NS) // SECOND_NS
-        self._moments = self._truth.moments[:now]
-        self._sounds = [s for s in self._truth.sounds if s.end_s <= now and s.clear]
+        self._moments = [m for m in self._truth.moments if m.stamp_ns <= record.ask_ns]
+        self._sounds = [s for s in self._truth.sounds if s.clear and _ns(s.end_s) <= record.ask_ns]
         about = {k: str(v) for k, v in record.about.items()}
         answer: Callable[[dict[str, str], QuestionRecord], Answer] = getattr(self, f"_{about['template']}")
         try:

@@ -11,6 +11,10 @@ from salmonn_node.world.trajectory import Pose2D
 
 START_NS = 1_767_254_400 * SECOND_NS  # 2026-01-01 08:00 UTC: every stream starts then
 
+# Questions are asked this much before a whole second, so that no frame lies exactly at the time of asking, and the
+# last ones of a bag lie within it.
+ASK_EARLY_S = 0.1
+
 CLEAR_SHARE = 0.02  # of the picture: 13 x 14 px of 128 x 72; a thing this large can be asked about
 GLIMPSE_SHARE = 0.0005  # below it a thing was not seen; between the two nothing is asked
 
@@ -151,6 +155,11 @@ class Episode:
         return Interval(START_NS + self.first * SECOND_NS, START_NS + self.last * SECOND_NS)
 
 
+def ask_stamp_ns(now: int) -> int:
+    """Stamp of a question that is asked just before second `now`."""
+    return START_NS + now * SECOND_NS - round(ASK_EARLY_S * SECOND_NS)
+
+
 @dataclass
 class Index:
     """Truth up to a second, arranged for asking.
@@ -180,8 +189,8 @@ class Index:
 
 
 def index(truth: Truth, now: int) -> Index:
-    """What can be known at second `now`: frames before it, sounds that ended before it."""
-    out = Index(now, sounds=[s for s in truth.sounds if s.end_s <= now])
+    """What can be known when a question is asked just before second `now`: earlier frames, sounds that have ended."""
+    out = Index(now, sounds=[s for s in truth.sounds if s.end_s <= now - ASK_EARLY_S])
     running: dict[tuple[Thing, str], list[tuple[Moment, Seen]]] = {}
 
     def finish(key: tuple[Thing, str]) -> None:

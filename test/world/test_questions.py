@@ -12,13 +12,12 @@ import pytest
 from salmonn_node.replay.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
 from salmonn_node.replay.questions import KINDS, QuestionRecord, read_questions
 from salmonn_node.replay.scores import accuracy, judge, score
-from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.world import demo
 from salmonn_node.world.asking import ask
 from salmonn_node.world.oracle import Oracle
 from salmonn_node.world.phrasings import TEMPLATES
 from salmonn_node.world.shards import read_shard
-from salmonn_node.world.truth import CLEAR_SHARE, START_NS, Truth, compose, quiet_cuts
+from salmonn_node.world.truth import CLEAR_SHARE, Truth, ask_stamp_ns, compose, quiet_cuts
 from salmonn_node.world.truth_file import truth_from_json, truth_to_json
 
 DATA = Path(__file__).parents[1] / "data" / "world"
@@ -133,7 +132,7 @@ def test_composed_streams_keep_known_answers(truth: Truth) -> None:
 def test_kinds_and_times_can_be_chosen(truth: Truth) -> None:
     records = ask(truth, 3, 40, kinds=["colour", "room"], times=[600, 900])
     assert {r.kind for r in records} == {"colour", "room"}
-    assert {r.ask_ns for r in records} == {START_NS + t * SECOND_NS for t in (600, 900)}
+    assert {r.ask_ns for r in records} == {ask_stamp_ns(t) for t in (600, 900)}
     assert len(records) == 40
 
 
