@@ -90,16 +90,17 @@ class Intake:
         self.frames = self.poses = 0
         self.audio_s = 0.0
 
-    def newest(self, source: str, stamp_ns: int) -> Moment | None:
+    def newest(self, source: str, stamp_ns: int) -> tuple[Moment, Pose | None] | None:
         """What is known of an observation that is not in the index yet, because its patch or window is not full.
 
-        Its token range is empty of meaning; picture and pose are given where they are known.
+        The moment's token range means nothing. The pose is not stored: a question leaves no trace in the index.
         """
         moment = self._newest.get(source)
         if moment is None:
             return None
         picture = moment.thumbnail if moment.interval.start_ns == stamp_ns else b""
-        return replace(moment, interval=Interval(stamp_ns, stamp_ns), pose_id=self.pose_id(stamp_ns), thumbnail=picture)
+        moment = replace(moment, interval=Interval(stamp_ns, stamp_ns), thumbnail=picture)
+        return moment, self.track.at(stamp_ns)
 
     def _take_pose(self, pose: Pose) -> str:
         fate = self.track.add(pose)

@@ -435,7 +435,7 @@ class Observer:
         with self._memory:
             return self.model.view(self.intake.memory, after_ns, before_ns, sources)
 
-    def newest_moment(self, source: str, stamp_ns: int) -> Moment | None:
+    def newest_moment(self, source: str, stamp_ns: int) -> tuple[Moment, Pose | None] | None:
         """What is known of an observation of `source` whose patch or window is not full yet; see Intake.newest."""
         with self._memory:
             return self.intake.newest(source, stamp_ns)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from salmonn_node.memory.evidence import EvidenceIndex, Moment
 from salmonn_node.stream.answers import Evidence
-from salmonn_node.stream.observations import SECOND_NS, Interval
+from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 if TYPE_CHECKING:
     from salmonn_node.memory.memory_view import MemoryView
@@ -21,6 +21,7 @@ MASS = 0.5  # share of the whole weight that the chosen moments carry, unless `l
 JOIN_NS = 2_500_000_000  # neighbours no further apart are one stretch: a temporal patch spans two seconds
 AUDIO_TOKEN_NS = SECOND_NS // 2
 VISION, AUDIO = "vision", "audio"
+Newest = Callable[[str, int], tuple[Moment, Pose | None] | None]
 
 
 @dataclass
@@ -45,7 +46,7 @@ def evidence_of(
     *,
     limit: int,
     pictures: bool,
-    newest: Callable[[str, int], Moment | None] = lambda source, stamp_ns: None,
+    newest: Newest = lambda source, stamp_ns: None,
 ) -> tuple[Evidence, ...]:
     """The heaviest stretches of the view, strongest first, at most `limit`.
 
@@ -125,9 +126,11 @@ def _evidence(
     total: float,
     index: EvidenceIndex,
     pictures: bool,
-    newest: Callable[[str, int], Moment | None],
+    newest: Newest,
 ) -> Evidence:
-    kept = index.of_tokens(stretch.modality, [stretch.peak_token])[0] or newest(stretch.source, stretch.peak_ns)
+    kept, pose = index.of_tokens(stretch.modality, [stretch.peak_token])[0], None
+    if kept is None:
+        kept, pose = newest(stretch.source, stretch.peak_ns) or (None, None)
     pose_id = kept.pose_id if kept is not None and kept.pose_id >= 0 else stretch.peak_pose
     end_ns = stretch.end_ns
     if kept is not None and stretch.modality == VISION:
@@ -138,6 +141,6 @@ def _evidence(
         source=stretch.source,
         frame_id=kept.frame_id if kept is not None else "",
         score=min(1.0, stretch.weight / total),
-        pose=index.pose(pose_id),
+        pose=pose or index.pose(pose_id),
         thumbnail=kept.thumbnail if kept is not None and pictures else b"",
     )

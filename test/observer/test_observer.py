@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from salmonn_node.answering.answerer import Answerer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.observer import Observer
+from salmonn_node.stream.answers import Question
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Frame, Pose
 
@@ -243,3 +245,16 @@ def test_a_view_stays_as_it_was_while_the_stream_goes_on(model: VideoSalmonnS) -
     assert torch.equal(view.visual.z, before)
     assert len(observer.view()) > len(view)
     observer.close()
+
+
+def test_a_question_leaves_no_trace(model: VideoSalmonnS) -> None:
+    quiet, asked = Observer(model, inline=True), Observer(model, inline=True)
+    answerer = Answerer(asked, max_new_tokens=2)
+    for number, item in enumerate(stream(13)):
+        quiet.submit(item)
+        asked.submit(item)
+        if number % 40 == 20:
+            answer = answerer.ask(Question("What is there?"), deadline=time.monotonic() + 60)
+            assert all(e.pose is not None for e in answer.evidence)
+    assert same(quiet, asked)
+    assert quiet.evidence.digest() == asked.evidence.digest()
