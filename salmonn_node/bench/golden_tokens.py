@@ -80,7 +80,15 @@ def check_discard(file: GoldenFile) -> Iterator[Check]:
         if _DEVICE_DEPENDENT.search(key) or not rest.endswith("kept"):
             continue
         sizes = (len(want), 1) if rest == "kept" else _sizes(key)
-        yield exact(key, _kept(tensors[f"{name}.x"], "released", *sizes).index, want)
+        yield exact(key, _kept(tensors[f"{name}.x"], _rule(file), *sizes).index, want)
+
+
+def _rule(file: GoldenFile) -> str:
+    """The rule that a file's metadata names; the release's own otherwise."""
+    rule = file.metadata.get("rule", "released")
+    if rule not in ("released", "paper"):
+        raise ValueError(f"metadata: rule {rule!r} is not one of the rules that vectors exist for")
+    return rule
 
 
 def _check_slices(file: GoldenFile, name: str) -> Iterator[Check]:
@@ -89,7 +97,7 @@ def _check_slices(file: GoldenFile, name: str) -> Iterator[Check]:
     match = re.search(r"M=(\d+) step=(\d+)", file.metadata.get(name, ""))
     if match is None:
         raise ValueError(f"metadata: {name} gives no M= and step=")
-    memory = TokenMemory(TokenMemoryConfig(budget=int(match[1]), step=int(match[2]), rule="released"))
+    memory = TokenMemory(TokenMemoryConfig(budget=int(match[1]), step=int(match[2]), rule=_rule(file)))
     first = 0
     for i, z in _slices(tensors, name):
         rows = _deepstack(tensors, name, i)

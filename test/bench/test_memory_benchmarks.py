@@ -21,7 +21,7 @@ def test_all_ways_keep_the_same_tokens_and_ours_computes_less(rule: str) -> None
 
 def test_place_holds_more_of_a_still_hour_than_raster_rules() -> None:
     scene = discard.Scene("still", 3600, 0, events=12)
-    shares = discard.run_scene(scene, budget=700, step=200, seed=0, patches=150)
+    shares = discard.run_scene(scene, budget=700, step=200, seed=0, patches=120)
     assert shares["place"] == 1.0
     assert shares["place"] > max(shares[rule] for rule in ("paper", "released", "recent", "fifo"))
 
@@ -43,7 +43,7 @@ def check_hours(args: argparse.Namespace) -> None:
 
 
 def test_bytes_stay_constant_from_the_first_full_budget_on(tmp_path: Path) -> None:
-    small = ("--frames", "600", "--mini-batch", "64", "--visual-budget", "400", "--audio-budget", "100")
+    small = ("--frames", "400", "--mini-batch", "64", "--visual-budget", "400", "--audio-budget", "100")
     check_hours(arguments(*small, "--optimizers", "sgd", "hf", "--plot", str(tmp_path / "norms.svg")))
     assert (tmp_path / "norms.svg").read_text().count("<polyline") == 4
 
