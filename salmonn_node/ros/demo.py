@@ -65,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("--bag", choices=("world", "photographs"), default="world", help="which of the two small bags")
     parser.add_argument("--rate", type=float, default=6.0, help="times as fast as recorded")
+    parser.add_argument("--kill", action="store_true", help="kill the node half way and ask its successor")
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), help="folder for pictures, answers and logs"
     )
@@ -72,6 +73,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns 0 when every question got an answer that holds what it promises, right or not."""
+    if args.kill:
+        from salmonn_node.ros.demo_kill import run_killed
+
+        return run_killed(args)
     own_domain()
     console = Console()
     began = time.monotonic()
