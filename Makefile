@@ -38,7 +38,7 @@ $(READY): setup.py $(INTERFACES)
 
 $(TEST_READY): $(READY)
 	@echo "Installing what the tests need"
-	@$(PIP) -e '.[ros,test,report,rtx]'
+	@$(PIP) -e '.[ros,test,report,rtx,video]'
 	@touch $@
 
 demo: $(READY)
@@ -56,7 +56,7 @@ test: lint
 # The full tests also render the world, off screen and in software.
 test-full: lint
 	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
-	@$(PIP) -e '.[ros,test,report,rtx,world]'
+	@$(PIP) -e '.[ros,test,report,rtx,video,world,ray]'
 	$(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
 golden: $(READY)

@@ -43,13 +43,12 @@ class VideoStream:
             self.has_audio = bool(container.streams.audio)
             self.duration_s = (container.duration or 0) / 1_000_000
 
-    def __iter__(self) -> Iterator[Frame | AudioChunk]:
-        """Frames (RGB) and sound, by stamp."""
+    def __iter__(self) -> Iterator[tuple[int, Frame | AudioChunk]]:
+        """Pairs of a stamp (ns) and a frame (RGB) or a piece of sound, in order of stamps."""
         streams: list[Iterator[tuple[int, Frame | AudioChunk]]] = [self._frames()]
         if self.has_audio:
             streams.append(self._sound())
-        for _, observation in merge(*streams, key=lambda item: item[0]):
-            yield observation
+        yield from merge(*streams, key=lambda item: item[0])
 
     def _open(self):
         try:
