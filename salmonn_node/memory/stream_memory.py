@@ -402,8 +402,15 @@ class StreamMemory:
         """The inverse of `to_tensors`, around the same layer.
 
         Raises:
-            ValueError: another schema, a layer of another mode or size, or tensors that are missing or do not fit.
+            ValueError: another schema, a layer of another mode or size, or values that are missing or do not fit.
         """
+        try:
+            return cls._restored(tensors, meta, ttt)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"meta: missing or malformed ({error})") from error
+
+    @classmethod
+    def _restored(cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None) -> StreamMemory:
         if meta.get("schema") != SCHEMA:
             raise ValueError(f"meta: schema {meta.get('schema')!r} is not {SCHEMA!r}")
         mode = None if ttt is None else ttt.config.mode

@@ -370,6 +370,10 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
         StreamMemory.from_tensors(tensors, meta | {"schema": "x/9"}, LAYER)
     with pytest.raises(ValueError, match="ttt"):
         StreamMemory.from_tensors(tensors, meta, None)
+    for name in meta:
+        if name not in ("parts", "ttt"):
+            with pytest.raises(ValueError, match=r"meta|schema"):
+                StreamMemory.from_tensors(tensors, {k: v for k, v in meta.items() if k != name}, LAYER)
     with pytest.raises(ValueError, match="table"):
         StreamMemory.from_tensors({k: v for k, v in tensors.items() if k != "visual.table"}, meta, LAYER)
     with pytest.raises(ValueError, match="known"):
