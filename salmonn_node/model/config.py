@@ -113,7 +113,7 @@ class SalmonnConfig:
         mode: "streaming" (ours) or "released" (equal to the public release: padded slices train the fast weights).
         slice_patches: temporal patches in a slice of the released mode.
         time_marks: "kept" (a patch without a kept token contributes no text) or "all".
-        max_time_marks: at most this many time marks in a prompt, spread evenly.
+        max_time_marks: at most this many time marks in a streaming prompt, spread evenly (the release has 6 000).
         prefill: "exact" or "cached", see `model/cached_prefill.py`.
         prefill_chunk: tokens the language model reads at once.
         deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load.
@@ -135,7 +135,7 @@ class SalmonnConfig:
     mode: str = "streaming"
     slice_patches: int = 64
     time_marks: str = "kept"
-    max_time_marks: int = 6_000
+    max_time_marks: int = 1_024
     prefill: str = "exact"
     prefill_chunk: int = 1_024
     deterministic: bool = True
