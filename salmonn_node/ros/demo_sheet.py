@@ -75,7 +75,7 @@ def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, A
     right = sum(item.right for item in asked)
     if any(UNTRAINED in item.answer.text for item in asked):
         console.print(
-            f"[bold yellow]{UNTRAINED.capitalize()}:[/bold yellow] the network has not learned anything yet, what "
+            f"[bold yellow]{UNTRAINED.capitalize()}:[/bold yellow] the network has not learned anything yet, what it "
             f"says means nothing, and {right} of {len(asked)} right is luck. "
             "Stamps, intervals, poses, pictures and latencies are real."
         )
