@@ -37,7 +37,7 @@ def capture(observer: Observer, span: tuple[int, int]) -> State:
     last = intake._last_pose
     values: dict[str, Any] = {
         "memory": memory,
-        "devices": sorted({tensor.device.type for tensor in tensors.values()}),
+        "on_device": sorted(name for name, tensor in tensors.items() if tensor.device.type != "cpu"),
         "session": observer._session,
         "clock": {name: _copied(getattr(observer.clock, name)) for name in CLOCK_FIELDS},
         "sampler": {name: _copied(getattr(observer.sampler, name)) for name in SAMPLER_FIELDS},
@@ -54,9 +54,11 @@ def capture(observer: Observer, span: tuple[int, int]) -> State:
 def install(observer: Observer, tensors: dict[str, Tensor], values: dict[str, Any]) -> tuple[int, int]:
     """Put a captured state into a new observer; returns its span. Raises ValueError when it does not fit the model."""
     intake = observer.intake
-    if values["devices"] not in ([], ["cpu"]):
-        raise ValueError(f"state lay on {values['devices']}; only states of the CPU can be restored yet")
-    intake.memory = StreamMemory.from_tensors(memory_part(tensors), values["memory"], intake.memory.ttt)
+    part, on_device, device = memory_part(tensors), set(values["on_device"]), observer.model.network.device
+    if part and bool(on_device) != (device.type != "cpu"):
+        raise ValueError(f"the state lay on {'a GPU' if on_device else 'the CPU'}, the network is on {device}")
+    part = {name: tensor.to(device) if name in on_device else tensor for name, tensor in part.items()}
+    intake.memory = StreamMemory.from_tensors(part, values["memory"], intake.memory.ttt)
     newest = [_moment_from_json(moment) for moment in values["newest"]]
     intake._newest = {moment.source: moment for moment in newest}
     intake._unsettled.clear()

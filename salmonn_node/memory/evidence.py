@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,10 @@ class EvidenceIndex:
         max_moments: at most this many moments are kept.
         max_bytes: at most this many bytes of thumbnails are kept.
         max_poses: at most this many poses are kept.
+
+    Attributes:
+        problem: why the disk did not take the last addition, "" when it did.
+        failed: additions that it did not take.
     """
 
     def __init__(
@@ -99,6 +104,7 @@ class EvidenceIndex:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.path = str(path)
         self.max_moments, self.max_bytes, self.max_poses = max_moments, max_bytes, max_poses
+        self.problem, self.failed = "", 0
         self._lock = threading.RLock()
         self._closed = False
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
@@ -126,18 +132,33 @@ class EvidenceIndex:
 
     # -- writing --------------------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Keep what the disk refuses in `problem`: evidence is lost then, observing goes on."""
+        try:
+            yield
+            self.problem = ""
+        except sqlite3.OperationalError as error:
+            self.problem = f"evidence: {error}"
+            self.failed += 1
+            next_pose = self._next_pose
+            with contextlib.suppress(sqlite3.OperationalError):
+                self._count_again()
+            self._next_pose = next_pose
+
     def add_pose(self, pose: Pose) -> int:
         """Store a pose; returns its id. Ids count up from 0 in the order of the calls."""
         covariance = None if pose.covariance is None else np.asarray(pose.covariance, "<f8").tobytes()
         x, y, z = (float(v) for v in pose.position)
-        with self._lock:
+        with self._lock, self._told():
             number = self._next_pose
+            self._next_pose = number + 1
             self._db.execute(
                 "INSERT INTO poses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (number, pose.stamp_ns, pose.frame_id, pose.map_id, pose.child_frame_id, x, y, z,
                  np.asarray(pose.orientation, "<f8").tobytes(), covariance),
             )  # fmt: skip
-            self._next_pose, self._poses = number + 1, self._poses + 1
+            self._poses += 1
             if self._poses > self.max_poses:
                 self._db.execute("DELETE FROM poses WHERE id = (SELECT MIN(id) FROM poses)")
                 self._poses -= 1
@@ -154,7 +175,7 @@ class EvidenceIndex:
         if not 0 <= moment.token_start < moment.token_end:
             raise ValueError(f"token range [{moment.token_start}, {moment.token_end}) is empty or negative")
         key = (moment.modality, moment.token_start)
-        with self._lock, self._db:
+        with self._lock, self._told(), self._db:
             self._db.execute("BEGIN")
             old = self._db.execute(
                 "SELECT LENGTH(thumbnail) FROM moments WHERE modality = ? AND token_start = ?", key

@@ -41,7 +41,8 @@ class Backend:
         """The store's state in words, "off" without one."""
         if self.persistence is None:
             return "off"
-        return str(self.persistence.store.problem) or "on"
+        store = self.persistence.store
+        return str(store.problem or store.evidence.problem) or "on"
 
     def note_snapshots(self) -> None:
         """Remember when the store has last written one, wall time."""

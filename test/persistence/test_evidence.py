@@ -139,3 +139,20 @@ def test_thumbnail_is_a_small_jpeg():
     small = cv2.imdecode(np.frombuffer(encode_thumbnail(image), np.uint8), cv2.IMREAD_COLOR)
     assert small.shape == (85, 160, 3)
     assert abs(int(small[40, 80, 2]) - 250) < 8
+
+
+def test_a_full_disk_loses_evidence_and_says_so(tmp_path: Path):
+    index = EvidenceIndex(tmp_path / "evidence.db")
+    index.add(moment(0, b"first"))
+    pages = index._db.execute("PRAGMA page_count").fetchone()[0]
+    index._db.execute(f"PRAGMA max_page_count={pages}")
+    for n in range(1, 4):
+        assert index.add_pose(pose(0.0)) == n - 1
+        index.add(moment(n, b"x" * 100_000))
+        assert "full" in index.problem
+    assert index.failed >= 3
+    assert index.sizes()["moments"] == 1
+    index._db.execute("PRAGMA max_page_count=100000")
+    index.add(moment(5, b"x" * 100_000))
+    assert index.problem == ""
+    assert [m.token_start for m in index.between()] == [0, 20]
