@@ -79,6 +79,7 @@ def _ingest(seconds: int) -> dict[str, Any]:
     }
 
 
+@torch.no_grad()
 def _first_token(prefill: str, tokens: int) -> dict[str, Any]:
     """Time to first token with a memory of about this many tokens; the encoder is replaced by random tokens."""
     size = MemoryConfig(tokens, tokens // 4, 64, 16, "place", "merge")

@@ -116,6 +116,7 @@ class SalmonnConfig:
         max_time_marks: at most this many time marks in a streaming prompt, spread evenly (the release has 6 000).
         prefill: "exact" or "cached", see `model/cached_prefill.py`.
         prefill_chunk: tokens the language model reads at once.
+        cached_chunk: tokens that the cached prefill computes at once.
         deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load.
         evidence_head: pointer over memory tokens (see `model/evidence_head.py`).
         recall: the question reads the fast weights directly (see `model/recall.py`).
@@ -138,6 +139,7 @@ class SalmonnConfig:
     max_time_marks: int = 1_024
     prefill: str = "exact"
     prefill_chunk: int = 1_024
+    cached_chunk: int = 256
     deterministic: bool = True
     evidence_head: bool = False
     recall: bool = False
@@ -151,7 +153,7 @@ class SalmonnConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(allowed)}")
         if self.vision["out_hidden_size"] != self.text["hidden_size"]:
             raise ValueError("vision.out_hidden_size must equal text.hidden_size")
-        for name in ("slice_patches", "max_time_marks", "prefill_chunk"):
+        for name in ("slice_patches", "max_time_marks", "prefill_chunk", "cached_chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
         if self.recall and self.ttt is None:

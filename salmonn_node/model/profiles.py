@@ -8,7 +8,7 @@ from salmonn_node.model.checkpoint_config import RELEASED_TTT
 from salmonn_node.model.config import AudioConfig, MemoryConfig, SalmonnConfig
 from salmonn_node.model.tiny import tiny_config
 
-# Largest first: sizes of the public Qwen3-VL configurations, written down from their config.json fields.
+# Largest first; sizes as published. A folder's own config.json decides when one is loaded.
 PROFILES = ("video_salmonn_s_8b", "qwen3_vl_8b", "qwen3_vl_4b", "qwen3_vl_2b", "tiny")
 _TEXT = {  # width, feed-forward, layers, heads, tied
     "8b": (4096, 12288, 36, 32, False),

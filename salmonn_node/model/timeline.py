@@ -110,7 +110,7 @@ class Timeline:
         self.patches = 0
         self.compactions = 0
         self.prune_at = 1
-        self.read_until = 0
+        self.rows = self.read_until = 0
         self.sound_until_ns: int | None = None
 
     def begin(self, stamp_ns: int) -> None:
@@ -149,6 +149,7 @@ class Timeline:
             block = self.open.pop(0)
             block.position = self.pointer
             self.pointer += block.extent
+            self.rows += block.grid[0] * block.grid[1] + block.audio_count + block.text_before + block.text_after
             self.closed.append(block)
 
     def _with_sound(self, blocks: list[Block], run: AudioRun) -> list[Block]:
@@ -196,7 +197,6 @@ class Timeline:
         self.closed = [b for b in self.closed if b.patch in wanted or _any_kept(b.audio, audio)]
         if self.pointer > self.max_position - RESERVED_POSITIONS:
             self._compact()
-            self.read_until = min(self.read_until, self.pointer)
 
     def _compact(self) -> None:
         """Close gaps between remembered blocks, the longest first, to the largest bound that frees half of the range.
@@ -227,6 +227,7 @@ class Timeline:
             "patches": self.patches,
             "compactions": self.compactions,
             "prune_at": self.prune_at,
+            "rows": self.rows,
             "read_until": self.read_until,
             "sound_until_ns": self.sound_until_ns,
             "closed": [dataclasses.astuple(b) for b in self.closed],
@@ -236,7 +237,16 @@ class Timeline:
     def restore(self, values: dict[str, Any]) -> None:
         """Read `to_dict`'s values."""
         self.closed, self.open = ([_block(v) for v in values[name]] for name in ("closed", "open"))
-        for name in ("origin_ns", "pointer", "patches", "compactions", "sound_until_ns", "prune_at", "read_until"):
+        for name in (
+            "origin_ns",
+            "pointer",
+            "patches",
+            "compactions",
+            "sound_until_ns",
+            "prune_at",
+            "rows",
+            "read_until",
+        ):
             setattr(self, name, values[name])
 
     def copy(self) -> Timeline:

@@ -139,16 +139,16 @@ class VideoSalmonnS:
     def _advance_prefill(self, memory: StreamMemory, ingest: Ingest) -> None:
         """Compute keys and values of what has become final since the last time, once it fills a chunk."""
         timeline = ingest.timeline
-        if timeline.pointer - timeline.read_until < self.config.prefill_chunk:
+        if timeline.rows - timeline.read_until < self.config.cached_chunk:
             return
-        timeline.read_until = timeline.pointer
+        timeline.read_until = timeline.rows
         laid, after = timeline.layout()
         view = _scene(memory.view(), laid, after)
         prompt = self.prompt("", view)
         if len(view) and usable(prompt, self.tokenizer):
             settled = settled_rows(prompt, view, len(timeline.closed))
             cache = self.prefill_cache(memory)
-            cache.advance(self.network.language, prompt, view, settled, self.config.prefill_chunk)
+            cache.advance(self.network.language, prompt, view, settled, self.config.cached_chunk)
 
     def _mark_tokens(self, mark: str) -> int:
         return len(self.tokenizer.encode(mark))
