@@ -17,8 +17,8 @@ from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interv
 if TYPE_CHECKING:
     from salmonn_node.observer import Observer
 
-# Poses older than this are never looked up again: an audio window is 30 s, a question's pose is in the evidence index.
-TRACK_S = 120.0
+# Poses older than this are not looked up again: an audio window is at most 30 s, and kept moments have theirs already.
+TRACK_S = 45.0
 SESSION = "session"
 CLOCK_FIELDS = ("number", "start_ns", "newest_ns", "_last_ns", "_old_ns")
 SAMPLER_FIELDS = ("_first_ns", "_last_ns", "_period")

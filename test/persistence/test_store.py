@@ -235,7 +235,7 @@ def test_a_damaged_journal_gives_its_good_prefix_and_goes_on_from_there(tmp_path
 
 def test_what_follows_a_gap_is_not_used(tmp_path: Path):
     store, ledger, _ = reopen(tmp_path)
-    observe(store, ledger, 20, snapshot_every=5)
+    observe(store, ledger, 22, snapshot_every=5)
     crash(store)
     shutil.rmtree(tmp_path / "m" / "snapshots" / "00000004")
     segment = dict(store.place.segments())[4]
