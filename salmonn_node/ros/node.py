@@ -21,6 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.signals import SignalHandlerOptions
 
 from salmonn_node.ros import parameters as node_parameters
+from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.backend import Backend, build_backend
 from salmonn_node.ros.diagnostics import Diagnostics
 from salmonn_node.ros.inputs import Inputs
@@ -83,7 +84,9 @@ class MemoryNode(LifecycleNode):
         self._bad_parameters = node_parameters.declare(self)
         self._diagnostics = Diagnostics(self)
         self._status = StatusPublisher(self)
-        self._query_server = QueryServer(self, self._desk)
+        topics = AnswerTopics(self)
+        introspection = self.get_parameter("service_introspection").value
+        self._query_server = QueryServer(self, self._desk, topics, introspection)
         self._memory_services = MemoryServices(self, lambda: self._backend, self._load_memory)
         group = MutuallyExclusiveCallbackGroup()
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)

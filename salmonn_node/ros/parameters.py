@@ -73,6 +73,11 @@ ENTRIES: dict[str, _Entry] = {
     "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
     "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
     "max_new_tokens": _Entry(64, "Longest answer text, in tokens.", 1, 4096),
+    "service_introspection": _Entry(
+        "metadata",
+        "What ~/query/_service_event tells of each call: nothing, who and when, or question and answer, too.",
+        choices=("off", "metadata", "contents"),
+    ),
     "diagnostics_period_s": _Entry(1.0, "Seconds between diagnostics.", 0.1, 60.0),
 }
 

@@ -1,4 +1,4 @@
-"""The doors for questions, under the name of the node: service `query`, action `ask`, and topic `answers`."""
+"""The doors for questions, under the name of the node: service `query` and action `ask`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
+from rclpy.service_introspection import ServiceIntrospectionState
 
 from salmonn_interfaces.action import Ask
-from salmonn_interfaces.msg import AnsweredQuestion
 from salmonn_interfaces.srv import Query
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
+from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.deferred import MANY_AT_ONCE, DeferredReply, create_deferred_service
 from salmonn_node.ros.question_queue import QUEUED, QuestionQueue, Ticket
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 
 # What an active node gives: the queue, a question filled with the node's defaults, and its deadline in seconds.
 Desk = tuple[QuestionQueue, Callable[[Question], Question], Callable[[Question], float]]
+
+INTROSPECTION = {
+    "off": ServiceIntrospectionState.OFF,
+    "metadata": ServiceIntrospectionState.METADATA,
+    "contents": ServiceIntrospectionState.CONTENTS,
+}
 
 
 class QueryServer:
@@ -33,16 +40,26 @@ class QueryServer:
     Args:
         node: owner of service and action.
         desk: gives the Desk of an active node, else the reason why there is none.
+        topics: where each question is shown with its answer.
+        introspection: one of INTROSPECTION: what `~/query/_service_event` tells of each call.
     """
 
-    def __init__(self, node: LifecycleNode, desk: Callable[[], Desk | str]) -> None:
-        self._node = node
+    def __init__(
+        self,
+        node: LifecycleNode,
+        desk: Callable[[], Desk | str],
+        topics: AnswerTopics,
+        introspection: str = "off",
+    ) -> None:
         self._desk = desk
+        self._topics = topics
         self._types = RosTypes()
         self._group = ReentrantCallbackGroup()
         self._goals: dict[bytes, Ticket] = {}
-        self._dialogue = node.create_publisher(AnsweredQuestion, "~/answers", QoSProfile(depth=10))
-        create_deferred_service(node, Query, "~/query", self._on_query, self._group)
+        service = create_deferred_service(node, Query, "~/query", self._on_query, self._group)
+        # A wrong word fails configure, which names it.
+        state = INTROSPECTION.get(introspection, ServiceIntrospectionState.OFF)
+        service.configure_introspection(node.get_clock(), QoSProfile(depth=100), state)
         self._action = ActionServer(
             node,
             Ask,
@@ -134,11 +151,7 @@ class QueryServer:
             answer = replace(answer, latency_s=time.monotonic() - received)
             answer_message = answer_to_message(self._types, answer)
             reply(answer_message)
-            dialogue = AnsweredQuestion(question=message, answer=answer_message)
-            dialogue.header.stamp = self._node.get_clock().now().to_msg()
-            # A megabyte of refused text is not repeated to everybody.
-            if answer.error_code != ErrorCode.INVALID_REQUEST:
-                self._dialogue.publish(dialogue)
+            self._topics.publish(message, answer_message)
 
         desk = self._desk()
         if isinstance(desk, str):

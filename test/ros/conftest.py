@@ -51,3 +51,16 @@ def node(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
 @pytest.fixture
 def memory(node: NodeProcess, robot: Robot) -> Memory:
     return Memory(robot.node)
+
+
+@pytest.fixture
+def seen(robot: Robot, node: NodeProcess) -> int:
+    """Three images a second apart, all seen at x = 2 m, whichever two make a temporal patch; gives the last stamp."""
+    frames = robot.count("memory", "frames")
+    for _ in range(3):
+        stamp = robot.step()
+        robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
+        robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
+        robot.images.publish(robot.image(stamp))
+    robot.wait(lambda: robot.count("memory", "frames") == frames + 3, 20.0, "the images are taken")
+    return stamp

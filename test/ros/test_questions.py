@@ -11,22 +11,9 @@ from salmonn_interfaces.srv import Query
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode
 
-from .harness import NodeProcess, Robot
+from .harness import Robot
 
 pytestmark = pytest.mark.ros
-
-
-@pytest.fixture
-def seen(robot: Robot, node: NodeProcess) -> int:
-    """Three images a second apart, all seen at x = 2 m, whichever two make a temporal patch; gives the last stamp."""
-    frames = robot.count("memory", "frames")
-    for _ in range(3):
-        stamp = robot.step()
-        robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
-        robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
-        robot.images.publish(robot.image(stamp))
-    robot.wait(lambda: robot.count("memory", "frames") == frames + 3, 20.0, "the images are taken")
-    return stamp
 
 
 def in_background(ask) -> tuple[threading.Thread, list[Answer]]:

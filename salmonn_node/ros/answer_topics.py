@@ -1,0 +1,92 @@
+"""What people see of the dialogue: each question with its answer, and the evidence of the last answers on the map."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from visualization_msgs.msg import Marker, MarkerArray
+
+from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence, Question
+from salmonn_node.ros.status import LATCHED
+
+ANSWERS_SHOWN = 5
+ARROW_M = (0.5, 0.08, 0.08)  # length, width and height of an arrow
+TEXT_HEIGHT_M = 0.2
+CAPTION_BYTES = 80
+VISION_RGB, AUDIO_RGB = (0.1, 0.6, 1.0), (1.0, 0.6, 0.1)
+
+
+class AnswerTopics:
+    """Publishes `~/answers` (AnsweredQuestion) and `~/evidence_markers` (MarkerArray, latched).
+
+    Questions that were refused as malformed are not repeated: a megabyte of text stays with its sender.
+
+    Args:
+        node: owner of the publishers.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lock = threading.Lock()
+        self._shown: deque[tuple[str, Answer]] = deque(maxlen=ANSWERS_SHOWN)
+        self._dialogue = node.create_publisher(AnsweredQuestion, "~/answers", QoSProfile(depth=10))
+        self._markers = node.create_publisher(MarkerArray, "~/evidence_markers", LATCHED)
+
+    def publish(self, question: Question, answer: Answer) -> None:
+        """Show an answer; any thread may call."""
+        if answer.error_code == Answer.INVALID_REQUEST:
+            return
+        dialogue = AnsweredQuestion(question=question, answer=answer)
+        dialogue.header.stamp = self._node.get_clock().now().to_msg()
+        self._dialogue.publish(dialogue)
+        if not any(e.observer_pose_valid for e in answer.evidence):
+            return
+        with self._lock:
+            self._shown.appendleft((question.text, answer))
+            self._markers.publish(evidence_markers(list(self._shown)))
+
+
+def evidence_markers(answers: list[tuple[str, Any]]) -> MarkerArray:
+    """Arrows where the robot was when it observed the evidence, with the question and what was answered.
+
+    Poses of another memory or another map than the newest answer's are left out: they would be drawn in a place that
+    means something else there. Stamps are zero, which is "the newest transform" to a viewer; the transforms of the
+    time of the observation are long gone.
+
+    Args:
+        answers: text of the question and Answer message, newest first; older ones fade.
+    """
+    markers = [Marker(action=Marker.DELETEALL)]
+    newest = answers[0][1] if answers else None
+    map_id = next((e.map_id for e in newest.evidence if e.observer_pose_valid), "") if newest else ""
+    for age, (text, answer) in enumerate(answers):
+        if answer.memory_id != newest.memory_id:
+            continue
+        for rank, evidence in enumerate(answer.evidence):
+            if evidence.observer_pose_valid and evidence.map_id == map_id:
+                opacity = 1.0 - age / (ANSWERS_SHOWN + 1)
+                markers += _markers(f"answer_{age}", rank, evidence, opacity, f"{text}\n{answer.text}")
+    return MarkerArray(markers=markers)
+
+
+def _markers(namespace: str, rank: int, evidence: Evidence, opacity: float, caption: str) -> list[Marker]:
+    arrow = Marker(ns=namespace, id=2 * rank, type=Marker.ARROW, action=Marker.ADD)
+    arrow.header.frame_id = evidence.observer_pose.header.frame_id
+    arrow.pose = evidence.observer_pose.pose.pose
+    arrow.scale.x, arrow.scale.y, arrow.scale.z = ARROW_M
+    colour = AUDIO_RGB if evidence.modality == Evidence.AUDIO else VISION_RGB
+    arrow.color.r, arrow.color.g, arrow.color.b, arrow.color.a = (*colour, opacity)
+    if rank:
+        return [arrow]
+    label = Marker(ns=namespace, id=2 * rank + 1, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, header=arrow.header)
+    position = evidence.observer_pose.pose.pose.position
+    label.pose.position.x, label.pose.position.y, label.pose.position.z = position.x, position.y, position.z + 0.4
+    label.pose.orientation.w = 1.0
+    label.scale.z = TEXT_HEIGHT_M
+    label.color.r, label.color.g, label.color.b, label.color.a = 1.0, 1.0, 1.0, opacity
+    label.text = "\n".join(line[:CAPTION_BYTES] for line in caption.split("\n")[:2])
+    return [arrow, label]
