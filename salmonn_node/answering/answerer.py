@@ -10,15 +10,20 @@ from dataclasses import replace
 
 import numpy as np
 
+from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import evidence_of
+from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import refusal
-from salmonn_node.answering.typed import typed
+from salmonn_node.answering.typed import kind_of, typed
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
-from salmonn_node.stream.answers import Answer, ErrorCode, Question
+from salmonn_node.stream.answers import Answer, ErrorCode, Outcome, Question
 from salmonn_node.stream.observations import Pose
 
 UNTRAINED = "untrained weights"
+NOT_OBSERVED = "not observed"
+# So many candidates, with so much of the weight, are looked at for a rival of the strongest.
+CANDIDATES, RIVAL_MASS = 3, 0.9
 STAGES = ("waiting", "queued", "reading", "generating")
 
 log = logging.getLogger(__name__)
@@ -44,6 +49,10 @@ class Answerer:
         max_new_tokens: at most so many tokens of text.
         max_evidence: pieces of evidence when the question names no number.
         transform: gives a pose in another frame, None when it cannot; without it no pose is transformed.
+        calibration: confidences and thresholds; the checkpoint's own file when left out, if it has one.
+
+    Raises:
+        ValueError: the checkpoint's calibration file is malformed or of other weights.
     """
 
     def __init__(
@@ -53,11 +62,16 @@ class Answerer:
         max_new_tokens: int = 48,
         max_evidence: int = 3,
         transform: Transform | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.observer = observer
         self.max_new_tokens = max_new_tokens
         self.max_evidence = max_evidence
         self.transform = transform
+        checkpoint = observer.model.checkpoint
+        if calibration is None and checkpoint.calibration is not None:
+            calibration = read_calibration(checkpoint.calibration, checkpoint.id)
+        self.calibration = calibration
         self._turn = threading.Lock()
 
     def ask(
@@ -151,17 +165,31 @@ class Answerer:
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         weights = generation.pointer if generation.pointer is not None else generation.attention
+        limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
+        text, kind = generation.text.strip(), kind_of(question)
+        ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
         evidence = evidence_of(
             np.asarray(weights.detach().float().cpu(), np.float64),
             view,
             observer.evidence,
-            limit=question.max_evidence or self.max_evidence,
+            limit=max(limit, CANDIDATES) if ambiguity else limit,
             pictures=question.want_thumbnails,
             newest=observer.newest_moment,
+            after_ns=question.after_ns,
+            before_ns=question.before_ns,
+            **({"mass": RIVAL_MASS} if ambiguity else {}),
         )
-        text = generation.text.strip()
-        answer = typed(question, replace(self._blank(), text=text, evidence=evidence), observer.model, view)
-        if not observer.model.checkpoint.trained:
+        outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
+        if outcome == Outcome.AMBIGUOUS and self.calibration is not None:
+            other = rival(kind, evidence, self.calibration) or 1
+            evidence = (evidence[0], evidence[other], *evidence[1:other], *evidence[other + 1 :])
+        if outcome == Outcome.NOT_OBSERVED:
+            # Nothing that a planner could act upon by mistake: no typed field, no words that sound like an answer.
+            answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
+        else:
+            answer = replace(self._blank(), outcome=outcome, text=text, evidence=evidence[:limit])
+            answer = typed(question, answer, observer.model, view)
+        if not trained:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,11 +47,14 @@ def evidence_of(
     limit: int,
     pictures: bool,
     newest: Newest = lambda source, stamp_ns: None,
+    after_ns: int = 0,
+    before_ns: int = 0,
+    mass: float = MASS,
 ) -> tuple[Evidence, ...]:
     """The heaviest stretches of the view, strongest first, at most `limit`.
 
     Tokens of one temporal patch, or half a second of sound, are one moment. Moments are chosen by weight until they
-    carry half of the whole; chosen neighbours of a source are joined. `score` is the share of the whole weight.
+    carry `mass` of the whole; chosen neighbours of a source are joined. `score` is the share of the whole weight.
 
     Args:
         weights: (V + A,) not negative, for the visual and then the audio tokens of the view.
@@ -60,6 +63,10 @@ def evidence_of(
         limit: at most so many stretches.
         pictures: whether evidence carries them.
         newest: what is known of a source's observation that is not in the index yet.
+        after_ns: start of the window asked about (0: no bound). Intervals are cut to the window, as a temporal patch
+            of two frames may reach over its ends; what lies outside is left out.
+        before_ns: its end (0: no bound).
+        mass: share of the whole weight, in 0..1.
     """
     total = float(weights.sum())
     if limit <= 0 or not np.isfinite(total) or total <= 0:
@@ -69,14 +76,25 @@ def evidence_of(
     for modality, batch, part in ((VISION, view.visual, weights[:seen]), (AUDIO, view.audio, weights[seen:])):
         if batch is not None and len(batch):
             moments += _moments(modality, batch, part, view.sources)
-    chosen, mass = [], 0.0
+    chosen, carried = [], 0.0
     for moment in sorted(moments, key=lambda m: (-m.weight, m.start_ns, m.source)):
-        if mass >= MASS * total or len(chosen) >= 2 * limit:
+        if carried >= mass * total or len(chosen) >= 2 * limit:
             break
         chosen.append(moment)
-        mass += moment.weight
+        carried += moment.weight
     stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
-    return tuple(_evidence(stretch, total, index, pictures, newest) for stretch in stretches)
+    found = (_evidence(stretch, total, index, pictures, newest) for stretch in stretches)
+    return tuple(inside for e in found if (inside := _inside(e, after_ns, before_ns)) is not None)
+
+
+def _inside(evidence: Evidence, after_ns: int, before_ns: int) -> Evidence | None:
+    span = evidence.interval
+    start, end = max(span.start_ns, after_ns), min(span.end_ns, before_ns or span.end_ns)
+    if start > end:
+        return None
+    return (
+        evidence if (start, end) == (span.start_ns, span.end_ns) else replace(evidence, interval=Interval(start, end))
+    )
 
 
 def _moments(

@@ -16,13 +16,18 @@ YES_NO = ("yes", "no")
 _NUMBER = re.compile(r"\d{1,9}")
 
 
+def kind_of(question: Question) -> AnswerType:
+    """The type in which a question is answered: the one asked for, TEXT for ANY."""
+    return AnswerType.TEXT if question.answer_type == AnswerType.ANY else question.answer_type
+
+
 def typed(question: Question, answer: Answer, model: VideoSalmonnS, view: MemoryView) -> Answer:
     """`answer`, which has text and evidence, with the fields of its type filled.
 
     Yes or no, and a choice, are the option that the network finds likelier. A position is the robot's own at the
     strongest evidence, a time that evidence's interval, a duration its length. A count is the first number in the text.
     """
-    kind = AnswerType.TEXT if question.answer_type == AnswerType.ANY else question.answer_type
+    kind = kind_of(question)
     answer = replace(answer, answer_type=kind, event=answer.evidence[0].interval if answer.evidence else None)
     if kind == AnswerType.BINARY:
         return replace(answer, binary=_likeliest(question, YES_NO, model, view) == 0)

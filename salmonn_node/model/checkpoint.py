@@ -24,6 +24,7 @@ from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 TINY = "tiny"
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints"
 CARD = "README.md"
+CALIBRATION = "calibration.json"
 LISTED = 20
 SAMPLE_BYTES = 1 << 16
 
@@ -84,7 +85,15 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     check(network, index)
     _fill(network, index, folder, torch.device(device), getattr(torch, config.dtype))
     card = folder.path / CARD
-    info = CheckpointInfo(digest(folder), folder.name, folder.trained, card if card.is_file() else None, folder.missing)
+    calibration = folder.path / CALIBRATION
+    info = CheckpointInfo(
+        digest(folder),
+        folder.name,
+        folder.trained,
+        card if card.is_file() else None,
+        folder.missing,
+        calibration if calibration.is_file() else None,
+    )
     return VideoSalmonnS(config, network, tokenizer, info)
 
 

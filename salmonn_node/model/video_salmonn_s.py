@@ -56,6 +56,7 @@ class CheckpointInfo:
         trained: False for random weights; whoever shows an answer says so.
         card: path of the model card, None when there is none.
         missing: what this checkpoint cannot do, in words.
+        calibration: path of the calibration file, None when there is none.
     """
 
     id: str
@@ -63,6 +64,7 @@ class CheckpointInfo:
     trained: bool
     card: Path | None = None
     missing: tuple[str, ...] = ()
+    calibration: Path | None = None
 
 
 class VideoSalmonnS:

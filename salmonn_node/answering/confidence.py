@@ -1,0 +1,154 @@
+"""What a checkpoint's calibration file says, and how it is made: temperatures, thresholds, calibration error, risk.
+
+The raw probability of a typed answer is made a confidence by one temperature T a type: sigmoid(logit(p) / T)
+(Guo et al. 2017, on the binary question "is this answer right"). Without a file there is no confidence: NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from salmonn_node.stream.answers import AnswerType
+
+CALIBRATION_FILE = "calibration.json"
+Floats = npt.NDArray[np.float64]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+TypeName = Literal["TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE"]
+CLIP = 1e-6
+STEPS = 100
+
+
+class Calibration(BaseModel):
+    """`calibration.json` in a checkpoint's folder. What is null is not applied.
+
+    Attributes:
+        checkpoint: id of the weights it was made with; it is refused with others.
+        made_on: on which held-out streams, for people.
+        questions: how many judged answers it was fitted on.
+        temperature: by answer type; a type without one has no confidence.
+        weakest_evidence: an answer whose strongest evidence has less than this strength (0..1) is NOT_OBSERVED.
+        null_above: so is one for which the evidence head's weight of "nothing" is above this.
+        ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
+            when it is far apart.
+        far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    checkpoint: str
+    made_on: str = ""
+    questions: Annotated[int, Field(ge=0)] = 0
+    temperature: dict[TypeName, Annotated[float, Field(gt=0.0)]] = {}
+    weakest_evidence: Share | None = None
+    null_above: Share | None = None
+    ambiguous_ratio: Share | None = None
+    far_s: Annotated[float, Field(ge=0.0)] = 30.0
+    far_m: Annotated[float, Field(ge=0.0)] = 2.0
+
+    @classmethod
+    def raw(cls, checkpoint: str) -> Calibration:
+        """Temperature 1 for every type: confidences are then the raw probabilities that a fit needs."""
+        return cls(checkpoint=checkpoint, temperature=dict.fromkeys(TypeName.__args__, 1.0))
+
+    def confidence(self, kind: AnswerType, probability: float) -> float:
+        """Calibrated probability that an answer of this type is right; NaN where nothing is known."""
+        temperature = self.temperature.get(kind.name)  # type: ignore[call-overload]
+        if temperature is None or not math.isfinite(probability):
+            return math.nan
+        return float(scaled(np.array([probability]), temperature)[0])
+
+
+def read_calibration(path: Path, checkpoint: str) -> Calibration:
+    """Read a calibration file for the weights called `checkpoint`.
+
+    Raises:
+        ValueError: it is malformed or of other weights; the message names the file and the field.
+    """
+    try:
+        calibration = Calibration.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path}: {where}: {first['msg']}") from None
+    if calibration.checkpoint != checkpoint:
+        raise ValueError(f"{path}: checkpoint: made for {calibration.checkpoint}, not for {checkpoint}")
+    return calibration
+
+
+def scaled(probability: Floats, temperature: float) -> Floats:
+    """(n,) probabilities in 0..1 with their logits divided by `temperature` > 0."""
+    p = np.clip(np.asarray(probability, np.float64), CLIP, 1 - CLIP)
+    return 1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature))
+
+
+def fit_temperature(probability: Sequence[float], correct: Sequence[bool]) -> float:
+    """The temperature in 0.05..20 with the least negative log-likelihood of judged answers.
+
+    Args:
+        probability: (n,) raw probability of each answer.
+        correct: (n,) whether it was right.
+
+    Raises:
+        ValueError: no answers, unequal lengths, or a probability outside 0..1.
+    """
+    p, right = _checked(probability, correct)
+
+    def loss(log_temperature: float) -> float:
+        q = scaled(p, math.exp(log_temperature))
+        return -float(np.mean(np.where(right, np.log(q), np.log1p(-q))))
+
+    # The loss is convex in 1/T, so it has one valley in log T too: ternary search.
+    low, high = math.log(0.05), math.log(20.0)
+    for _ in range(STEPS):
+        a, b = low + (high - low) / 3, high - (high - low) / 3
+        low, high = (low, b) if loss(a) <= loss(b) else (a, high)
+    return math.exp((low + high) / 2)
+
+
+def calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:
+    """Expected calibration error over equal-width bins.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+    """
+    p, right = _checked(confidence, correct)
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    error = 0.0
+    for b in range(bins):
+        inside = which == b
+        if inside.any():
+            error += float(inside.mean()) * abs(float(p[inside].mean()) - float(right[inside].mean()))
+    return error
+
+
+def risk_coverage(confidence: Sequence[float], correct: Sequence[bool]) -> list[tuple[float, float]]:
+    """(coverage, risk) when only the surest answers are given, surest first: share answered, share of those wrong.
+
+    Answers of equal confidence come together, in one point.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+    """
+    p, right = _checked(confidence, correct)
+    points = []
+    for level in np.unique(p)[::-1]:
+        given = p >= level
+        points.append((float(given.mean()), 1 - float(right[given].mean())))
+    return points
+
+
+def _checked(probability: Sequence[float], correct: Sequence[bool]) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    p, right = np.asarray(probability, np.float64), np.asarray(correct, bool)
+    if p.ndim != 1 or p.shape != right.shape or not len(p):
+        raise ValueError(f"probability and correct: expected two equal, not empty lengths, got {p.shape} {right.shape}")
+    if not (np.isfinite(p).all() and (p >= 0).all() and (p <= 1).all()):
+        raise ValueError("probability: expected numbers in 0..1")
+    return p, right
