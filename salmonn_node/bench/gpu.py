@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from salmonn_node.bench.gpu_parts import PARTS, Bench
-from salmonn_node.engines import machine, networks
+from salmonn_node.engines import machine
 from salmonn_node.engines.cache import EngineCache
+from salmonn_node.model.profiles import profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     if machine.gpu() is None and not args.dry_run:
         raise RuntimeError("bench gpu: torch sees no GPU here; --dry-run checks the code at tiny size")
-    config = networks.profile_config("tiny" if args.dry_run else args.profile)
+    config = profile("tiny" if args.dry_run else args.profile)
     bench = Bench(config, 1 if args.dry_run else args.repeats, EngineCache(args.root))
     figures: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),

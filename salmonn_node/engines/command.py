@@ -12,6 +12,7 @@ from salmonn_node.engines.cache import EngineCache, Entry, check, unusable
 from salmonn_node.engines.manifest import Manifest
 from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.spec import DTYPES, FLAVOURS
+from salmonn_node.model.profiles import profile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +96,7 @@ def _requests(args: argparse.Namespace) -> list:
     from salmonn_node.engines.build import Request
 
     if args.profile:
-        towers = networks.random_towers(networks.profile_config(args.profile), args.seed)
+        towers = networks.random_towers(profile(args.profile), args.seed)
     else:
         towers = networks.checkpoint_towers(args.checkpoint)
     config = towers.config

@@ -16,7 +16,6 @@ from salmonn_node.engines.spec import folder_name
 from salmonn_node.model import checkpoint
 from salmonn_node.model.config import AudioConfig, SalmonnConfig
 from salmonn_node.model.frames import normalise, patchify, resized
-from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.towers import AudioTower, VisionTower
 
 DEFAULT_CAMERA = (640, 360)
@@ -32,53 +31,6 @@ class Towers:
     vision: VisionTower
     audio: AudioTower | None
     trained: bool
-
-
-# Sizes of video-SALMONN S: those of Qwen3-VL-8B-Instruct, Whisper-large-v3 (AudioConfig's defaults), width 4096.
-VISION_8B = {
-    "depth": 27,
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_heads": 16,
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 4096,
-    "num_position_embeddings": 2304,
-    "deepstack_visual_indexes": [8, 16, 24],
-}
-
-
-TEXT_8B = {
-    "vocab_size": 151_936,
-    "hidden_size": 4096,
-    "intermediate_size": 12_288,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 262_144,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 5_000_000.0,
-        "mrope_section": [24, 20, 20],
-        "mrope_interleaved": True,
-    },
-}
-
-
-def profile_config(profile: str) -> SalmonnConfig:
-    """Sizes of a named network.
-
-    Raises:
-        ValueError: the profile is unknown.
-    """
-    if profile == "tiny":
-        return tiny_config()
-    if profile == "video_salmonn_s_8b":
-        return SalmonnConfig(profile, VISION_8B, TEXT_8B, AudioConfig(), ttt={"num_heads": 8})
-    raise ValueError(f"profile: {profile!r} is none of tiny, video_salmonn_s_8b")
 
 
 def checkpoint_towers(folder: Path) -> Towers:
