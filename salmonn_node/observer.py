@@ -7,12 +7,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from salmonn_node.engines.reasons import is_device_error
 from salmonn_node.intake import TAKEN, Intake, Recorder
+from salmonn_node.look import Look
 from salmonn_node.memory.evidence import EvidenceIndex, Moment
+from salmonn_node.observer_status import ObserverStatus, SourceStatus
 from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Frame, Pose
 from salmonn_node.stream.session import SessionClock, StampFate
@@ -31,69 +32,6 @@ DEVICE_FAILED = "device_failed"
 QUIET_STREAM_S = 1.0  # nor is any source, when nothing at all has arrived for so long (wall time)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class _Look:
-    """A view at `until_ns`: what is stamped later waits until it has been made; 0 holds nothing back.
-
-    Attributes:
-        made: whether `view` or, when that went wrong, `failure` has been set.
-    """
-
-    after_ns: int
-    before_ns: int
-    sources: tuple[str, ...]
-    until_ns: int = 0
-    view: MemoryView | None = None
-    made: bool = False
-    failure: str = ""
-
-
-@dataclass
-class SourceStatus:
-    """What came from one camera, microphone or pose topic.
-
-    Attributes:
-        received: messages offered, good or not.
-        queued: messages that were neither sampled out nor refused.
-        last_ns: newest stamp accepted by the session clock; for sound the stamp after its last sample.
-        longest_gap_s: longest step between two accepted stamps of this session.
-        drops: refusals by reason.
-    """
-
-    received: int = 0
-    queued: int = 0
-    last_ns: int = 0
-    longest_gap_s: float = 0.0
-    drops: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class ObserverStatus:
-    """A snapshot of counters; see Intake and SourceStatus for their meaning.
-
-    Attributes:
-        queue: waiting observations by kind (frame, sound, pose).
-        encode_ms: median and worst of the last encodings, milliseconds; zeros before the first.
-        drops: refusals by reason, over all sources.
-        tokens: kept tokens of both modalities, (visual, audio).
-        budgets: at most so many.
-    """
-
-    memory_id: str
-    session: int
-    start_ns: int
-    newest_ns: int
-    frames: int
-    audio_s: float
-    poses: int
-    drops: dict[str, int]
-    sources: dict[str, SourceStatus]
-    queue: dict[str, int]
-    encode_ms: tuple[float, float]
-    tokens: tuple[int, int]
-    budgets: tuple[int, int]
 
 
 class Observer:
@@ -140,8 +78,8 @@ class Observer:
         self._inline = inline
         self._capacity = {**CAPACITY, **(capacity or {})}
         self._sources: dict[str, SourceStatus] = {}
-        self._queue: deque[Observation | _Look | int] = deque()  # an int is the number of the session that begins
-        self._looks: list[_Look] = []  # those not made yet, queued or waiting for the stream to pass their end
+        self._queue: deque[Observation | Look | int] = deque()  # an int is the number of the session that begins
+        self._looks: list[Look] = []  # those not made yet, queued or waiting for the stream to pass their end
         self._waiting: Counter[str] = Counter()
         self._submitted = self._done = 0
         self._last_submit_s = time.monotonic()
@@ -230,7 +168,7 @@ class Observer:
             if look not in self._queue and reached(look.until_ns):
                 self._enqueue(look)
 
-    def _enqueue(self, item: Observation | _Look | int) -> None:
+    def _enqueue(self, item: Observation | Look | int) -> None:
         self._queue.append(item)
         self._submitted += 1
 
@@ -255,7 +193,7 @@ class Observer:
         """Position in the queue of what comes next; what is stamped after a look's end waits for the look."""
         held_ns = min((look.until_ns for look in self._looks if look.until_ns), default=0)
         for position, item in enumerate(self._queue):
-            if not held_ns or isinstance(item, (int, _Look)) or item.stamp_ns <= held_ns:
+            if not held_ns or isinstance(item, (int, Look)) or item.stamp_ns <= held_ns:
                 return position
         return None
 
@@ -266,10 +204,10 @@ class Observer:
                 return  # a look came in between
             item = self._queue[position]
             del self._queue[position]
-            if not isinstance(item, (int, _Look)):
+            if not isinstance(item, (int, Look)):
                 kind = "pose" if isinstance(item, Pose) else "sound" if isinstance(item, AudioChunk) else "frame"
                 self._waiting[kind] -= 1
-        if isinstance(item, _Look):
+        if isinstance(item, Look):
             self._make(item)
             return
         try:
@@ -301,7 +239,7 @@ class Observer:
             self._stopping = True
             self._entry.notify_all()
 
-    def _make(self, look: _Look) -> None:
+    def _make(self, look: Look) -> None:
         try:
             look.view = self.view(look.after_ns, look.before_ns, look.sources)
         except Exception as error:
@@ -361,11 +299,11 @@ class Observer:
                 self._entry.notify_all()
         return self.end_look(look)
 
-    def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> _Look:
+    def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> Look:
         """Ask for a view without waiting; `end_look` gives it once its `made` is True."""
         with self._entry:
             ahead = before_ns >= self.clock.newest_ns if before_ns else False
-            look = _Look(after_ns, before_ns, tuple(sources), before_ns if ahead else 0)
+            look = Look(after_ns, before_ns, tuple(sources), before_ns if ahead else 0)
             if ahead:
                 self._looks.append(look)
             else:
@@ -374,13 +312,13 @@ class Observer:
         return look
 
     @staticmethod
-    def end_look(look: _Look) -> MemoryView | None:
+    def end_look(look: Look) -> MemoryView | None:
         """The view of a look, None when it has not been made; raises RuntimeError when it could not be made."""
         if look.failure:
             raise RuntimeError(look.failure)
         return look.view
 
-    def _made(self, look: _Look) -> bool:
+    def _made(self, look: Look) -> bool:
         if not look.made and time.monotonic() - self._last_submit_s > QUIET_STREAM_S:
             self._release_looks(lambda stamp_ns: self._newest_heard() >= stamp_ns)
             self._entry.notify_all()

@@ -1,0 +1,26 @@
+"""A view that is to be made at one point of the stream, so that a question sees the memory as it was then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.memory_view import MemoryView
+
+
+@dataclass(eq=False)
+class Look:
+    """A view at `until_ns`: what is stamped later waits until it has been made; 0 holds nothing back.
+
+    Attributes:
+        made: whether `view` or, when that went wrong, `failure` has been set.
+    """
+
+    after_ns: int
+    before_ns: int
+    sources: tuple[str, ...]
+    until_ns: int = 0
+    view: MemoryView | None = None
+    made: bool = False
+    failure: str = ""
