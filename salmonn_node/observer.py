@@ -330,6 +330,14 @@ class Observer:
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
         return newest >= stamp_ns and all(s.last_ns >= stamp_ns or s.last_ns < late for s in self._sources.values())
 
+    @property
+    def complete_ns(self) -> int:
+        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first."""
+        newest = self.clock.newest_ns
+        late = newest - round(QUIET_SOURCE_S * SECOND_NS)
+        heard = [s.last_ns for name, s in list(self._sources.items()) if name != POSE_SOURCE and s.last_ns >= late]
+        return min((*heard, newest)) if heard else 0
+
     def _newest_heard(self) -> int:
         return max((s.last_ns for s in self._sources.values()), default=0)
 

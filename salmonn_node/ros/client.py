@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lifecycle_msgs.msg import Transition
@@ -15,16 +16,33 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
-from salmonn_interfaces.action import Ask
+from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.messages import RosTypes, answer_from_message, question_to_message
+from salmonn_node.messages.base import duration_message, stamp_ns, time_message
 from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 # The node replies by the deadline; the way there and back takes a little more.
 REPLY_SLACK_S = 1.0
 PATIENCE_S = 10.0
+WATCH_LOOK_S = 0.2  # so often a watch looks at `cancel`, and whether the node is still there
 STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a watch ended.
+
+    Attributes:
+        became_true: `answer` says yes, with evidence.
+        answer: the last evaluation; error_code CANCELED, NOT_ACTIVE, ... when the watch ended early.
+        evaluations: how often the question was asked.
+    """
+
+    became_true: bool
+    answer: Answer
+    evaluations: int = 0
 
 
 class Memory:
@@ -51,6 +69,7 @@ class Memory:
         self._change_state = node.create_client(ChangeState, f"{server}/change_state", callback_group=group)
         self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)
         self._ask = ActionClient(node, Ask, f"{server}/ask", callback_group=group)
+        self._watch = ActionClient(node, Watch, f"{server}/watch", callback_group=group)
         self._server = server
         # One for all calls: a future remembers the executor that it was made under.
         self._own = SingleThreadedExecutor(context=node.context)
@@ -93,6 +112,60 @@ class Memory:
         if on_text is None and cancel is None:
             return self._ask_service(message, deadline)
         return self._ask_action(message, deadline, on_text or (lambda _: None), cancel or threading.Event())
+
+    def watch(
+        self,
+        text: str,
+        *,
+        after_ns: int = 0,
+        until_ns: int = 0,
+        period_s: float = 0.0,
+        sources: Sequence[str] = (),
+        timeout_s: float = 5.0,
+        on_evaluation: Callable[[int, int], None] = lambda evaluations, evaluated_until_ns: None,
+        cancel: threading.Event | None = None,
+    ) -> Watched:
+        """Wait until a yes-or-no question becomes true of what is newly observed: "tell me when ...".
+
+        Args:
+            text: the question, such as "is the door open?".
+            after_ns: memory from this stamp on is looked at once at the start; 0: only what comes from now on.
+            until_ns: ROS time at which to give up; 0: never, only `cancel` ends it.
+            period_s: time between looks, at least 0.1; 0: the node's `watch_period_s`.
+            sources: cameras and microphones to look at; empty means all.
+            timeout_s: deadline of one look, and how long a missing node is waited for.
+            on_evaluation: called after looks with their number and the stamp up to which all has been looked at.
+            cancel: ends the watch.
+        """
+        if not self._watch.wait_for_server(timeout_s):
+            missing = Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no action server {self._server}/watch")
+            return Watched(False, missing)
+        goal_message = Watch.Goal(
+            question=question_to_message(
+                self._types, Question(text, AnswerType.BINARY, (), after_ns, 0, tuple(sources), timeout_s=timeout_s)
+            ),
+            period=duration_message(self._types, period_s),
+            until=time_message(self._types, until_ns),
+        )
+
+        def feedback(msg: Any) -> None:
+            on_evaluation(msg.feedback.evaluations, stamp_ns(msg.feedback.evaluated_until))
+
+        sent = self._watch.send_goal_async(goal_message, feedback)
+        goal = self._wait(sent, time.monotonic() + timeout_s + REPLY_SLACK_S)
+        if goal is None or not goal.accepted:
+            return Watched(False, Answer(error_code=ErrorCode.TIMEOUT, error_msg="no reply from the node"))
+        done = goal.get_result_async()
+        while not done.done() and not (cancel is not None and cancel.is_set()):
+            self._wait(done, time.monotonic() + WATCH_LOOK_S)
+            if not self._watch.server_is_ready():
+                break
+        if not done.done():
+            self._wait(goal.cancel_goal_async(), time.monotonic() + REPLY_SLACK_S)
+        end = self._wait(done, time.monotonic() + REPLY_SLACK_S)
+        if end is None:
+            return Watched(False, Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg="the node is gone"))
+        return Watched(end.result.became_true, answer_from_message(end.result.answer), end.result.evaluations)
 
     def clear(self, timeout_s: float = 5.0) -> str:
         """Forget everything; returns the new memory's id. Raises RuntimeError when the node refuses or is absent."""

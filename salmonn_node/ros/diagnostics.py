@@ -33,7 +33,13 @@ class Diagnostics:
         self._seen: dict[str, dict[str, int]] = {}
 
     def publish(
-        self, state: str, problem: str, backend: Backend | None, inputs: Inputs | None, questions: QuestionQueue | None
+        self,
+        state: str,
+        problem: str,
+        backend: Backend | None,
+        inputs: Inputs | None,
+        questions: QuestionQueue | None,
+        watches: int = 0,
     ) -> None:
         """Publish what is known in this lifecycle state; `problem` says why the last transition failed."""
         array = DiagnosticArray()
@@ -49,7 +55,7 @@ class Diagnostics:
                     camera_info = inputs.camera_info.get(name)
                     array.status.append(self._input(monitor, source, camera_info))
         if questions is not None:
-            array.status.append(self._questions(questions))
+            array.status.append(self._questions(questions, watches))
         self._publisher.publish(array)
 
     def _status(self, name: str, level: bytes, message: str, values: dict[str, Any]) -> DiagnosticStatus:
@@ -112,9 +118,9 @@ class Diagnostics:
         message = "" if backend.trained else "untrained weights: answers mean nothing"
         return self._status("memory", OK, message, values)
 
-    def _questions(self, questions: QuestionQueue) -> DiagnosticStatus:
+    def _questions(self, questions: QuestionQueue, watches: int) -> DiagnosticStatus:
         latencies = sorted(questions.latency_s) or [0.0]
-        values: dict[str, Any] = {"open": len(questions.open_tickets())}
+        values: dict[str, Any] = {"open": len(questions.open_tickets()), "watches": watches}
         values |= {f"replied.{outcome}": count for outcome, count in sorted(questions.counts.items())}
         values["latency_p50_s"] = latencies[len(latencies) // 2]
         values["latency_max_s"] = latencies[-1]

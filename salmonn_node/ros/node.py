@@ -30,6 +30,7 @@ from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.ros.query_server import Desk, QueryServer
 from salmonn_node.ros.question_queue import QuestionQueue, Ticket
 from salmonn_node.ros.status import StatusPublisher
+from salmonn_node.ros.watch_server import WatchServer
 from salmonn_node.stream.answers import Answer, Question
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -87,6 +88,7 @@ class MemoryNode(LifecycleNode):
         topics = AnswerTopics(self)
         introspection = self.get_parameter("service_introspection").value
         self._query_server = QueryServer(self, self._desk, topics, introspection)
+        self._watch_server = WatchServer(self, self._desk, self._observed, topics)
         self._memory_services = MemoryServices(self, lambda: self._backend, self._load_memory)
         group = MutuallyExclusiveCallbackGroup()
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
@@ -191,6 +193,7 @@ class MemoryNode(LifecycleNode):
         self._state = "finalized"
 
     def _stop_listening(self, reason: str) -> None:
+        self._watch_server.close(reason)
         questions, self._questions = self._questions, None
         if questions is not None:
             questions.close(reason)
@@ -235,6 +238,11 @@ class MemoryNode(LifecycleNode):
         wanted_s = question.timeout_s or self.get_parameter("default_timeout_s").value
         return min(wanted_s, self.get_parameter("max_timeout_s").value)
 
+    def _observed(self) -> tuple[str, int]:
+        """Id of the memory, and the stamp up to which each source has been observed."""
+        backend = self._backend
+        return (backend.observer.memory_id, backend.observer.complete_ns) if backend is not None else ("", 0)
+
     # -- time -----------------------------------------------------------------------------------------------------
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
@@ -248,7 +256,8 @@ class MemoryNode(LifecycleNode):
         inputs = self._inputs
         if inputs is not None:
             inputs.find_types()
-        self._diagnostics.publish(self._state, self._problem, self._backend, inputs, self._questions)
+        watches = self._watch_server.open
+        self._diagnostics.publish(self._state, self._problem, self._backend, inputs, self._questions, watches)
 
     def _on_status(self) -> None:
         backend = self._backend

@@ -71,6 +71,7 @@ ENTRIES: dict[str, _Entry] = {
     "default_timeout_s": _Entry(5.0, "Deadline of a question that names none.", 0.05, 600.0, dynamic=True),
     "max_timeout_s": _Entry(120.0, "Longer deadlines are cut to this.", 0.05, 3600.0, dynamic=True),
     "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
+    "watch_period_s": _Entry(1.0, "Seconds between looks of a watch that names none.", 0.1, 3600.0, dynamic=True),
     "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
     "max_new_tokens": _Entry(64, "Longest answer text, in tokens.", 1, 4096),
     "service_introspection": _Entry(

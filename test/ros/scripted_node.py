@@ -1,14 +1,15 @@
 """The real node with the tiny network, whose answers to a few texts are scripted, so that tests can make it slow.
 
 "hang": generates until it is told to stop. "deaf 1.5": generates 1.5 s and does not listen. "say a b": three pieces.
-Everything else is the network's own.
+"after 3": to a yes-or-no question, yes from the third on; "never": no. Everything else is the network's own.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
@@ -22,7 +23,8 @@ from salmonn_node.ros.parameters import NodeParameters
 
 def scripted(parameters: NodeParameters) -> Any:
     model = load_model(parameters)
-    generate = model.answer
+    generate, score = model.answer, model.score
+    asked: Counter[str] = Counter()
 
     def answer(
         self: Any,
@@ -34,7 +36,7 @@ def scripted(parameters: NodeParameters) -> Any:
         on_text: Callable[[str], None] | None = None,
     ) -> Generation:
         word, _, rest = question.partition(" ")
-        if word not in ("hang", "deaf", "say"):
+        if word not in ("hang", "deaf", "say", "after", "never"):
             return generate(question, view, max_new_tokens=max_new_tokens, should_stop=should_stop, on_text=on_text)
         stopped = False
         if word == "hang":
@@ -50,7 +52,16 @@ def scripted(parameters: NodeParameters) -> Any:
                 time.sleep(0.1)
         return Generation(rest, [], [], torch.full((len(view),), 1.0 / max(1, len(view))), stopped=stopped)
 
+    def scripted_score(self: Any, question: str, options: Sequence[str], view: Any) -> torch.Tensor:
+        word, _, rest = question.partition(" ")
+        if word not in ("after", "never"):
+            return score(question, options, view)
+        asked[question] += 1
+        yes = word == "after" and asked[question] >= int(rest.split()[0])
+        return torch.tensor([0.0, -5.0] if yes else [-5.0, 0.0])
+
     model.answer = MethodType(answer, model)
+    model.score = MethodType(scripted_score, model)
     return model
 
 

@@ -83,6 +83,7 @@ def test_earliest_deadline_first_and_busy(memory: Memory, seen: int, robot: Robo
     # Three of these teach the queue that one takes about half a second.
     for _ in range(3):
         assert memory.ask("deaf 0.5", timeout_s=30.0).error_code == ErrorCode.NONE
+    robot.wait(lambda: robot.count("questions", "open") == 0, 10.0, "nothing is open any more")
     order: list[str] = []
 
     def ask(name: str, timeout_s: float) -> Answer:
