@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 
-torch.set_num_threads(int(os.environ.get("SALMONN_TEST_THREADS", "2")))
+# One thread: networks this small gain nothing from more, and on a loaded machine two wait for each other.
+torch.set_num_threads(int(os.environ.get("SALMONN_TEST_THREADS", "1")))
 
 
 @pytest.hookimpl(hookwrapper=True)
