@@ -64,6 +64,7 @@ setup(
             "mypy==2.4.1",
             "codespell==2.4.3",
             "scikit-image",
+            "py_trees>=2.3,<3",
         ],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
