@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="how the memory is kept, e.g. default,fifo,place+hf+recall, or main, or all (%(default)s)",
     )
-    add("--prefill", choices=["exact", "cached"], default="", help="how the memory is read (the checkpoint's own)")
     add("--camera", action="append", default=[], metavar="TOPIC", help="camera topic, repeatable (found by type)")
     add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
     add("--pose", default=None, metavar="TOPIC", help="topic of the robot's pose, '' for none (found by type)")
@@ -125,7 +124,6 @@ def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> 
         settings = JobSettings(
             checkpoint=args.checkpoint,
             arm=arm,
-            prefill=args.prefill,
             cameras=tuple(args.camera),
             microphones=tuple(args.microphone),
             pose=args.pose,

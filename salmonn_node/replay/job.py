@@ -28,15 +28,13 @@ class JobSettings:
 
     Attributes:
         checkpoint: name of a bundled checkpoint or a folder.
-        arm: how the memory is kept, a name of `arms.ARMS`; "default" is the checkpoint's own.
-        prefill: "exact" or "cached"; empty is the checkpoint's own.
+        arm: how the memory is kept and read, see `network.arm_names`; "default" is the checkpoint's own way.
         cameras, microphones, pose, map_id: topics and map, found by type when left out.
         frame_rate_hz: frames looked at per second and camera.
     """
 
     checkpoint: str = "tiny"
     arm: str = "default"
-    prefill: str = ""
     cameras: tuple[str, ...] = ()
     microphones: tuple[str, ...] = ()
     pose: str | None = None
@@ -127,7 +125,7 @@ def _run(
     if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == job.key():
         known = {answered.id: answered for answered in read_answers(answers_file)}
     key_file.write_text(json.dumps({"key": job.key(), "settings": asdict(settings)}, indent=1))
-    observer, answerer = build(settings.checkpoint, settings.arm, settings.prefill, settings.frame_rate_hz)
+    observer, answerer = build(settings.checkpoint, settings.arm, settings.frame_rate_hz)
     run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
     try:
         with answers_file.open("w", encoding="utf-8") as file:

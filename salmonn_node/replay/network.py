@@ -10,6 +10,8 @@ from salmonn_node.observer import Observer
 from salmonn_node.replay.arms import bytes_table, configure, parse_arms
 
 DEFAULT_ARM = "default"
+# The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".
+PREFILLS = ("exact", "cached")
 
 
 def arm_names(text: str) -> list[str]:
@@ -20,25 +22,35 @@ def arm_names(text: str) -> list[str]:
     """
     names: list[str] = []
     for word in (w.strip() for w in text.split(",")):
-        names += [DEFAULT_ARM] if word == DEFAULT_ARM else [arm.name for arm in parse_arms(word)]
+        kept, prefill = _split(word)
+        found = [DEFAULT_ARM] if kept == DEFAULT_ARM else [arm.name for arm in parse_arms(kept)]
+        names += [f"{name}+{prefill}" if prefill else name for name in found]
     return list(dict.fromkeys(names))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """How the memory is kept, and how it is read ("" for the checkpoint's own way)."""
+    kept, _, last = name.rpartition("+")
+    return (kept, last) if last in PREFILLS else (name, "")
 
 
 def arms_bytes(checkpoint: str, names: list[str]) -> str:
     """What each arm holds in bytes, as a table; the checkpoint's own arm is the reference and left out."""
-    return bytes_table(load(checkpoint).config, [arm for n in names if n != DEFAULT_ARM for arm in parse_arms(n)])
+    kept = dict.fromkeys(_split(name)[0] for name in names)
+    return bytes_table(load(checkpoint).config, [arm for n in kept if n != DEFAULT_ARM for arm in parse_arms(n)])
 
 
-def build(checkpoint: str, arm: str, prefill: str, frame_rate_hz: float) -> tuple[Observer, Answerer]:
+def build(checkpoint: str, arm: str, frame_rate_hz: float) -> tuple[Observer, Answerer]:
     """An inline observer and its answerer.
 
     Raises:
         ValueError: unknown checkpoint or arm, or an arm that the checkpoint cannot be.
     """
     model = load(checkpoint)
+    kept, prefill = _split(arm)
     changes: dict[str, object] = {"prefill": prefill} if prefill else {}
-    if arm != DEFAULT_ARM:
-        made = configure(model.config, parse_arms(arm)[0])
+    if kept != DEFAULT_ARM:
+        made = configure(model.config, parse_arms(kept)[0])
         was = model.config
         changes |= {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(was, f.name)}
     if changes:

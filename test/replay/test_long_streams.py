@@ -70,7 +70,7 @@ def hours() -> Iterator[tuple[int, object]]:
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
 def test_three_hours_at_constant_memory():
-    observer, answerer = build("tiny", "default", "", 1.0)
+    observer, answerer = build("tiny", "default", 1.0)
     questions = [record(f"q{k}", 600.0 * k, 300.0) for k in range(1, 18)]
     run = ReplayRun(observer, answerer, questions)
     sizes: list[int] = []

@@ -117,3 +117,17 @@ def test_a_truncated_bag_still_counts(bag, tmp_path):
     assert not result.error
     assert any("truncated" in note for note in result.notes)
     assert len(result.answers) == 1
+
+
+def test_arms_say_how_a_memory_is_kept_and_read():
+    from salmonn_node.replay.network import arm_names, build
+
+    assert arm_names("default,place+hf,default+cached,fifo+exact") == [
+        "default",
+        "place+hf",
+        "default+cached",
+        "fifo+exact",
+    ]
+    observer, _ = build("tiny", "fifo+cached", 1.0)
+    config = observer.model.config
+    assert (config.memory.visual_rule, config.ttt, config.prefill) == ("fifo", None, "cached")
