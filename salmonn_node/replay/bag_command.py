@@ -21,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.add_argument("bag", type=Path)
     play = commands.add_parser("play", add_help=False, help="play a bag into a running node, with /clock")
     play.add_argument("arguments", nargs=argparse.REMAINDER, help="see `salmonn bag play --help`")
-    make = commands.add_parser("make", help="make a small bag of photographs; `salmonn world make` makes longer ones")
-    make.add_argument("kind", choices=("photographs",))
+    make = commands.add_parser("make", help="make a bag of a video file, or a small one of photographs")
+    make.add_argument("source", help="a video file, or `photographs`; `salmonn world make` makes synthetic flats")
     make.add_argument("bag", type=Path, help="folder to write, must not exist")
+    make.add_argument("--wav", type=Path, help="sound for the video, 16-bit, instead of its own")
     cut = commands.add_parser("cut", help="copy a stretch of a bag, and the topics that the memory uses, to a new one")
     cut.add_argument("bag", type=Path)
     cut.add_argument("out", type=Path, help="folder to write, must not exist")
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         os.execv(sys.executable, [sys.executable, "-m", "salmonn_node.ros.bag_player", *args.arguments])
     try:
         return {"info": _info, "make": _make, "cut": _cut}[args.action](args)
-    except (FileNotFoundError, FileExistsError, ModuleNotFoundError, ValueError) as error:
+    except (OSError, ModuleNotFoundError, RuntimeError, ValueError) as error:
         print(f"salmonn bag {args.action}: {error}", file=sys.stderr)
         return 2
 
@@ -64,10 +65,15 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
-    from salmonn_node.replay.photographs import write_photographs
-
     _refuse_existing(args.bag)
-    write_photographs(args.bag)
+    if args.source == "photographs":
+        from salmonn_node.replay.photographs import write_photographs
+
+        write_photographs(args.bag)
+    else:
+        from salmonn_node.replay.video_bag import write_video
+
+        write_video(Path(args.source), args.bag, args.wav)
     print(f"wrote {args.bag}")
     return 0
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import wave
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from salmonn_node.cli import main
+from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.import_choice import VIDEO_START_NS
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.questions import Expected, QuestionRecord
@@ -73,3 +76,23 @@ def test_a_file_that_is_no_video_is_named(tmp_path):
     path.write_bytes(b"no video")
     with pytest.raises(ValueError, match=r"cannot open .*clip\.mp4 as a video"):
         VideoStream(path)
+
+
+def test_a_video_and_a_wav_become_a_bag(tmp_path, capsys):
+    video = write_video(tmp_path / "clip.mp4", sound=False)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8_000)
+        file.writeframes(np.full((8_000, 2), 8_192, "<i2").tobytes())
+    made = ["bag", "make", str(video), str(tmp_path / "bag"), "--wav", str(tmp_path / "sound.wav")]
+    assert main(made) == 0
+    with BagStream(tmp_path / "bag") as bag:
+        items = [o for _, o in bag]
+    chunks = [o for o in items if isinstance(o, AudioChunk)]
+    assert sum(len(c.samples) for c in chunks) == 8_000
+    assert np.abs(chunks[0].samples - 0.25).max() < 1e-3
+    assert sum(not isinstance(o, AudioChunk) for o in items) >= 10
+    (tmp_path / "sound.wav").write_bytes(b"no sound")
+    assert main([*made[:3], str(tmp_path / "other"), *made[4:]]) == 2
+    assert "cannot be read as a WAV file" in capsys.readouterr().err
