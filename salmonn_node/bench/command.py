@@ -34,6 +34,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     "persist": (("salmonn_node.bench.persist",), "what keeping the memory on disk costs: time, pauses, bytes an hour"),
     "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),
     "ingest": (("salmonn_node.bench.ingest",), "the node's inputs: received, used, dropped, callback times, CPU share"),
+    "answers": (
+        ("salmonn_node.bench.answers",),
+        "questions at once with short deadlines while sensors send: overshoot, p50 and p99 by type",
+    ),
     "model": (("salmonn_node.bench.model",), "the network as a stream: ingest, first token, ten questions, 8B floors"),
 }
 
