@@ -51,6 +51,7 @@ setup(
         "pydantic>=2",
         "rich",
         "PyYAML",
+        "regex",
     ],
     extras_require={
         "ros": ROS,

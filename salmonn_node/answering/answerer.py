@@ -7,14 +7,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import evidence_of
+from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.outcome import outcome_of, rival
-from salmonn_node.answering.request import refusal
-from salmonn_node.answering.typed import kind_of, typed
+from salmonn_node.answering.request import plain, refusal
+from salmonn_node.answering.typed import kind_of, options_of, typed
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, ErrorCode, Outcome, Question
@@ -72,6 +74,9 @@ class Answerer:
         if calibration is None and checkpoint.calibration is not None:
             calibration = read_calibration(checkpoint.calibration, checkpoint.id)
         self.calibration = calibration
+        tokenizer = observer.model.tokenizer
+        pieces, end = pieces_of(tokenizer, observer.model.config.text["vocab_size"]), tokenizer.specials.im_end
+        self._grammars = {kind: TokenGrammar(kind, pieces, end) for kind in PATTERNS}
         self._turn = threading.Lock()
 
     def ask(
@@ -159,14 +164,24 @@ class Answerer:
         if len(view) == 0:
             raise _StoppedError(ErrorCode.EMPTY_MEMORY, "nothing has been observed in the window asked about")
         stage("generating")
+        kind = kind_of(question)
+        wanted: dict[str, Any] = {}
+        if options := options_of(kind, question):
+            wanted["options"] = options
+        if kind in self._grammars:
+            wanted["grammar"] = self._grammars[kind]
         generation = observer.model.answer(
-            question.text, view, max_new_tokens=self.max_new_tokens, should_stop=should_stop, on_text=on_text
+            plain(question.text),
+            view,
+            max_new_tokens=self.max_new_tokens,
+            should_stop=should_stop,
+            on_text=on_text,
+            **wanted,
         )
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         weights = generation.pointer if generation.pointer is not None else generation.attention
         limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
-        text, kind = generation.text.strip(), kind_of(question)
         ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
         evidence = evidence_of(
             np.asarray(weights.detach().float().cpu(), np.float64),
@@ -187,8 +202,11 @@ class Answerer:
             # Nothing that a planner could act upon by mistake: no typed field, no words that sound like an answer.
             answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
         else:
-            answer = replace(self._blank(), outcome=outcome, text=text, evidence=evidence[:limit])
-            answer = typed(question, answer, observer.model, view)
+            answer = replace(self._blank(), outcome=outcome, text=generation.text.strip(), evidence=evidence[:limit])
+            found = typed(kind, answer, generation)
+            answer = found.answer
+            if self.calibration is not None:
+                answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability))
         if not trained:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)

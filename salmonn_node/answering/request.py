@@ -9,13 +9,24 @@ from salmonn_node.stream.answers import AnswerType, Question
 
 MAX_TEXT_BYTES = 4096
 MAX_CHOICES = 32
+MAX_CHOICE_BYTES = 256
+MAX_NAME_BYTES = 256
+# Words that the prompt's builder would take for the place of the memory.
+PLACES = ("<video>", "<image>")
+
+
+def plain(text: str) -> str:
+    """A question's text as data: it cannot say where in the prompt the memory goes. The tokenizer escapes the rest."""
+    for place in PLACES:
+        text = text.replace(place, f"{place[0]} {place[1:]}")
+    return text
 
 
 def refusal(question: Question, sources: Sequence[str]) -> str:
     """Why `question` is invalid, empty when it is not. `sources` are the names that the memory knows."""
     if not question.text.strip():
         return "text is empty"
-    if len(question.text.encode("utf-8", "replace")) > MAX_TEXT_BYTES:
+    if _bytes(question.text) > MAX_TEXT_BYTES:
         return f"text is longer than {MAX_TEXT_BYTES} bytes"
     if question.answer_type not in list(AnswerType):
         return f"answer_type {question.answer_type!r} is unknown"
@@ -23,6 +34,10 @@ def refusal(question: Question, sources: Sequence[str]) -> str:
         return f"choices: CHOICE needs 2 to {MAX_CHOICES} of them, got {len(question.choices)}"
     if any(not choice.strip() for choice in question.choices):
         return "choices: one of them is empty"
+    if any(_bytes(choice) > MAX_CHOICE_BYTES for choice in question.choices):
+        return f"choices: one of them is longer than {MAX_CHOICE_BYTES} bytes"
+    if any(_bytes(name) > MAX_NAME_BYTES for name in (question.target_frame, *question.sources)):
+        return f"target_frame and sources: a name is longer than {MAX_NAME_BYTES} bytes"
     if min(question.after_ns, question.before_ns) < 0:
         return "after and before must not be negative"
     if question.before_ns and question.after_ns > question.before_ns:
@@ -35,3 +50,7 @@ def refusal(question: Question, sources: Sequence[str]) -> str:
     if unknown:
         return f"sources: {', '.join(unknown)} unknown; known are {', '.join(sources) or 'none so far'}"
     return ""
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

@@ -1,48 +1,113 @@
-"""From generated text and evidence to the fields of the answer type that was asked for."""
+"""From what the network gave to the fields of the answer type, and the raw probability of what they say."""
 
 from __future__ import annotations
 
+import math
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-from salmonn_node.stream.answers import Answer, AnswerType, PoseKind, Question
+import torch
 
-if TYPE_CHECKING:
-    from salmonn_node.memory.memory_view import MemoryView
-    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.answering.grammar import read_count, read_seconds
+from salmonn_node.model.generation import Generation
+from salmonn_node.stream.answers import Answer, AnswerType, Evidence, PoseKind, Question
+from salmonn_node.stream.observations import SECOND_NS
 
 YES_NO = ("yes", "no")
-_NUMBER = re.compile(r"\d{1,9}")
+# A time that the network names is that of the evidence it falls into, or misses by no more than a temporal patch.
+NEAR_NS = 2 * SECOND_NS
+_WORDS = re.compile(r"[a-z']+")
+_AUXILIARIES = (
+    "is are was were am do does did has have had can could will would should may isn't aren't wasn't weren't "
+    "don't doesn't didn't hasn't haven't hadn't can't couldn't won't"
+)
+_POLAR = frozenset(_AUXILIARIES.split())
+_LEADS = (
+    (("how", "many"), AnswerType.COUNT),
+    (("how", "long"), AnswerType.DURATION),
+    (("for", "how", "long"), AnswerType.DURATION),
+    (("where",), AnswerType.POSITION),
+    (("when",), AnswerType.TIME),
+    (("at", "what", "time"), AnswerType.TIME),
+    (("what", "time"), AnswerType.TIME),
+)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """An answer with the fields of its type, and the uncalibrated probability that the network gives them."""
+
+    answer: Answer
+    probability: float
 
 
 def kind_of(question: Question) -> AnswerType:
-    """The type in which a question is answered: the one asked for, TEXT for ANY."""
-    return AnswerType.TEXT if question.answer_type == AnswerType.ANY else question.answer_type
+    """The type in which a question is answered: the one asked for; for ANY, what its first words ask for.
+
+    "how many" COUNT, "how long" DURATION, "where" POSITION, "when" and "what time" TIME, an auxiliary verb ("is",
+    "did", ...) BINARY unless the question offers an "or", everything else TEXT. Only English is known.
+    """
+    if question.answer_type != AnswerType.ANY:
+        return question.answer_type
+    words = tuple(_WORDS.findall(question.text.lower().replace("\u2019", "'")))
+    for lead, kind in _LEADS:
+        if words[: len(lead)] == lead:
+            return kind
+    if words and words[0] in _POLAR and "or" not in words:
+        return AnswerType.BINARY
+    return AnswerType.TEXT
 
 
-def typed(question: Question, answer: Answer, model: VideoSalmonnS, view: MemoryView) -> Answer:
+def options_of(kind: AnswerType, question: Question) -> tuple[str, ...]:
+    """What the network chooses among, empty when the type is no choice."""
+    return {AnswerType.BINARY: YES_NO, AnswerType.CHOICE: question.choices}.get(kind, ())
+
+
+def typed(kind: AnswerType, answer: Answer, generation: Generation) -> Typed:
     """`answer`, which has text and evidence, with the fields of its type filled.
 
-    Yes or no, and a choice, are the option that the network finds likelier. A position is the robot's own at the
-    strongest evidence, a time that evidence's interval, a duration its length. A count is the first number in the text.
+    Yes or no, and a choice, are the option that is likelier per token. Count and duration are the value that the
+    network wrote within the grammar. A time is that of the evidence into which the network's own time falls, otherwise
+    that of the strongest; a position the robot's own at the strongest evidence that has a pose.
+
+    Raises:
+        ValueError: the network did not give what the type needs.
     """
-    kind = kind_of(question)
-    answer = replace(answer, answer_type=kind, event=answer.evidence[0].interval if answer.evidence else None)
-    if kind == AnswerType.BINARY:
-        return replace(answer, binary=_likeliest(question, YES_NO, model, view) == 0)
-    if kind == AnswerType.CHOICE:
-        return replace(answer, choice_index=_likeliest(question, question.choices, model, view))
+    evidence = answer.evidence
+    answer = replace(answer, answer_type=kind, event=evidence[0].interval if evidence else None)
+    grounded = (evidence[0].score if evidence else 0.0) * (1 - (generation.null_weight or 0.0))
+    if kind in (AnswerType.BINARY, AnswerType.CHOICE):
+        if generation.option_logprobs is None:
+            raise ValueError("the network compared no options")
+        shares = torch.softmax(generation.option_logprobs.double(), dim=0)
+        best = int(shares.argmax())
+        chosen = {"binary": best == 0} if kind == AnswerType.BINARY else {"choice_index": best}
+        return Typed(replace(answer, **chosen), float(shares[best]))  # type: ignore[arg-type]
     if kind == AnswerType.POSITION:
-        place = next((e.pose for e in answer.evidence if e.pose is not None), None)
-        return replace(answer, pose=place, pose_kind=PoseKind.OBSERVER, map_id=place.map_id if place else "")
-    if kind == AnswerType.DURATION:
-        return replace(answer, duration_s=answer.event.duration_s if answer.event else 0.0)
+        first = next((e for e in evidence if e.pose is not None), None)
+        if first is None or first.pose is None:
+            return Typed(answer, math.nan)
+        answer = replace(answer, pose=first.pose, pose_kind=PoseKind.OBSERVER, map_id=first.pose.map_id)
+        return Typed(answer, grounded * first.score / evidence[0].score)
+    if kind == AnswerType.TEXT:
+        words = generation.token_logprobs
+        return Typed(answer, math.exp(sum(words) / len(words)) if words else math.nan)
+    if generation.value is None:
+        raise ValueError("the network wrote no value")
     if kind == AnswerType.COUNT:
-        number = _NUMBER.search(answer.text)
-        return replace(answer, count=int(number.group()) if number else 0)
-    return answer
+        return Typed(replace(answer, count=read_count(generation.value)), math.exp(generation.value_logprob))
+    seconds = read_seconds(generation.value)
+    if kind == AnswerType.DURATION:
+        return Typed(replace(answer, duration_s=seconds), math.exp(generation.value_logprob))
+    chosen_piece = _at(evidence, answer.memory_start_ns + round(seconds * SECOND_NS))
+    if chosen_piece is None:
+        return Typed(answer, grounded)
+    return Typed(replace(answer, event=chosen_piece.interval), grounded * chosen_piece.score / evidence[0].score)
 
 
-def _likeliest(question: Question, options: tuple[str, ...], model: VideoSalmonnS, view: MemoryView) -> int:
-    return int(model.score(question.text, options, view).argmax())
+def _at(evidence: tuple[Evidence, ...], stamp_ns: int) -> Evidence | None:
+    """The strongest piece of evidence that covers a stamp, or nearly does."""
+    for piece in evidence:
+        if piece.interval.start_ns - NEAR_NS <= stamp_ns <= piece.interval.end_ns + NEAR_NS:
+            return piece
+    return None

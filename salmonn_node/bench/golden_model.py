@@ -47,6 +47,10 @@ class CodePointTokenizer:
             ids += [TEXTS[piece]] if piece in TEXTS else [ord(c) for c in piece]
         return ids
 
+    def escape(self, text: str) -> str:
+        """The text as it is: the vectors' questions hold no special tokens."""
+        return text
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids without special tokens."""
         known = set(TEXTS.values())

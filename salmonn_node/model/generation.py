@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +17,14 @@ from salmonn_node.model.language import AttentionRecord, Tokens
 from salmonn_node.model.network import Network
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import TextTokenizer
+
+
+class Grammar(Protocol):
+    """What an answer is held to while it is decoded."""
+
+    def allowed(self, text: str) -> Sequence[int]:
+        """Ids that may follow `text`, the end token among them where it may end; not empty."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,9 @@ class Generation:
         pointer: (T,) float32 probability that the evidence head gives each memory token; None without the head.
         null_weight: its probability of "nothing in memory"; None without the head.
         stopped: whether `should_stop` ended it.
+        option_logprobs: (n,) float32 log-likelihood of each option per token, its end token included; None without.
+        value: the text that the grammar held the network to; None without a grammar, or when stopped before its end.
+        value_logprob: its log-probability among the texts of the grammar.
     """
 
     text: str
@@ -41,6 +53,9 @@ class Generation:
     pointer: Tensor | None = None
     null_weight: float | None = None
     stopped: bool = False
+    option_logprobs: Tensor | None = None
+    value: str | None = None
+    value_logprob: float = 0.0
 
 
 @dataclass
@@ -139,23 +154,53 @@ class Answering:
         )
 
     def score(self, options: Sequence[Sequence[int]]) -> Tensor:
-        """(n,) float32 log-likelihood of each option's ids as the whole answer."""
+        """(n,) float32 log-likelihood of each option's ids as the whole answer.
+
+        All options are one pass over the shared cache: a mask lets each see the prompt and itself alone. The cache is
+        left as it was.
+        """
         cache, language = self.reading.cache, self.network.language
         first = torch.log_softmax(self.logits(self.reading.hidden[-1:])[0][-1], dim=-1)
-        length = len(cache)
-        result = []
-        for option in options:
-            total = first[option[0]]
-            if len(option) > 1:
-                ids = torch.tensor(option[:-1], device=language.lm_head.weight.device)
-                where = torch.arange(len(ids), device=ids.device) + self.prompt.next_position
-                flags = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-                hidden = language(Tokens(language.embed(ids), where.expand(3, -1), flags), cache)
-                scores = torch.log_softmax(self.logits(hidden)[0], dim=-1)
-                total = total + scores.gather(1, torch.tensor(option[1:], device=ids.device)[:, None]).sum()
+        totals = torch.stack([first[option[0]] for option in options])
+        # Row i of the pass predicts target i, of option owner[i].
+        read = [token for option in options for token in option[:-1]]
+        if read:
+            device, length = language.lm_head.weight.device, len(cache)
+            ids = torch.tensor(read, device=device)
+            targets = torch.tensor([t for option in options for t in option[1:]], device=device)
+            owner = torch.tensor([n for n, option in enumerate(options) for _ in option[1:]], device=device)
+            step = torch.tensor([i for option in options for i in range(len(option) - 1)], device=device)
+            own = (owner[:, None] == owner[None]) & (step[None] <= step[:, None])
+            mask = torch.cat([own.new_ones(len(ids), length), own], dim=1)[None, None]
+            where = (step + self.prompt.next_position).expand(3, -1)
+            flags = torch.zeros(len(ids), dtype=torch.bool, device=device)
+            hidden = language(Tokens(language.embed(ids), where, flags), cache, mask=mask)
+            cache.truncate(length)
+            scores = torch.log_softmax(self.logits(hidden)[0], dim=-1).gather(1, targets[:, None])[:, 0]
+            totals = totals.index_add(0, owner, scores)
+        return totals.float().cpu()
+
+    def held(self, grammar: Grammar, should_stop: Callable[[], bool]) -> tuple[str | None, float]:
+        """Greedy decoding among the tokens that a grammar allows, and the log-probability among them.
+
+        The cache is left as it was. The text is None when `should_stop` ended it.
+        """
+        cache, language, end = self.reading.cache, self.network.language, self.tokenizer.specials.im_end
+        length, ids, total = len(cache), [], 0.0
+        logits, _ = self.logits(self.reading.hidden[-1:])
+        while not should_stop():
+            text = self.tokenizer.decode(ids)
+            allowed = torch.tensor(grammar.allowed(text), device=logits.device)
+            scores = torch.log_softmax(logits[-1][allowed], dim=-1)
+            best = int(scores.argmax())
+            total += float(scores[best])
+            if int(allowed[best]) == end:
                 cache.truncate(length)
-            result.append(total)
-        return torch.stack(result).float().cpu()
+                return text, total
+            ids.append(int(allowed[best]))
+            logits, _ = self.logits(language(self._token(ids[-1], self.prompt.next_position + len(ids) - 1), cache))
+        cache.truncate(length)
+        return None, 0.0
 
     def _token(self, token: int, position: int) -> Tokens:
         language = self.network.language

@@ -46,6 +46,10 @@ class TextTokenizer(Protocol):
         """Ids of a text; special tokens written in it become their ids."""
         ...
 
+    def escape(self, text: str) -> str:
+        """The text with a space inside whatever would become a special or added token."""
+        ...
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text without special tokens, without clean-up."""
         ...
@@ -64,6 +68,9 @@ class FileTokenizer:
             raise ValueError(f"the tokenizer lacks {', '.join(missing)}")
         if found["audio_pad"] is None and found["im_start"] == 151_644:
             found["audio_pad"] = RELEASED_AUDIO_PAD
+        names = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | set(SPECIALS.values())
+        # Longest first; a space cannot make another of them.
+        self._added = sorted((n for n in names if len(n) > 1 and not n.isspace()), key=lambda n: (-len(n), n))
         end_of_text = tokenizer.token_to_id("<|endoftext|>")
         self.ends: tuple[int, ...] = () if end_of_text is None else (end_of_text,)
         self.specials = SpecialIds(**{name: -1 if value is None else value for name, value in found.items()})
@@ -75,6 +82,15 @@ class FileTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text without special tokens, without clean-up."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def escape(self, text: str) -> str:
+        """The text with a space inside whatever would become a special or added token.
+
+        What others wrote is data: it must not end a turn, open another, or stand for an image.
+        """
+        for name in self._added:
+            text = text.replace(name, f"{name[0]} {name[1:]}")
+        return text
 
     @classmethod
     def from_folder(cls, folder: Path) -> FileTokenizer:

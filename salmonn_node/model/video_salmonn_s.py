@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
 from salmonn_node.model.cached_prefill import PrefillCache, settled_rows, usable
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.frames import fitted, normalise, patchify, resized
-from salmonn_node.model.generation import Answering, Generation
+from salmonn_node.model.generation import Answering, Generation, Grammar
 from salmonn_node.model.ingest import Ingest, WaitingFrame, WaitingSound
 from salmonn_node.model.network import Network
 from salmonn_node.model.reading import read
@@ -402,6 +403,8 @@ class VideoSalmonnS:
             sounds = sorted(ingest.sounds.items(), key=lambda item: item[1].start_ns)
             cameras = list(ingest.cameras)
             prefill = self.prefill_cache(memory).snapshot() if self.config.prefill == "cached" else None
+            if after_ns or sources or (before_ns and before_ns < base.newest_ns):
+                prefill = None  # its rows have seen tokens that this question must not see
             (index, patch), (heard, _) = memory.next_visual, memory.next_audio
         visual, blocks = [], []
         for name, frame in frames:
@@ -469,12 +472,12 @@ class VideoSalmonnS:
     # -- the way out ------------------------------------------------------------------------------------------------
 
     def prompt(self, question: str, view: SceneView) -> Prompt:
-        """The prompt of a question; its length is what the language model reads."""
+        """The prompt of a question, whose special tokens are escaped; its length is what the language model reads."""
         if not isinstance(view, SceneView):
             raise TypeError("view: expected what VideoSalmonnS.view gives")
         return prompt_of(
             view,
-            question,
+            self.tokenizer.escape(question),
             self.tokenizer,
             all_marks=self.config.time_marks == "all" or self.config.mode == "released",
             max_marks=self.config.max_time_marks,
@@ -500,8 +503,10 @@ class VideoSalmonnS:
         max_new_tokens: int = 512,
         should_stop: Callable[[], bool] = lambda: False,
         on_text: Callable[[str], None] | None = None,
+        options: Sequence[str] = (),
+        grammar: Grammar | None = None,
     ) -> Generation:
-        """Answer from a view, greedily. The memory is untouched.
+        """Answer from a view, greedily. The memory is untouched, and the prompt is read once.
 
         Args:
             question: user text.
@@ -509,11 +514,21 @@ class VideoSalmonnS:
             max_new_tokens: limit of the answer, at least 1.
             should_stop: asked before each token; True ends the answer.
             on_text: called with each new piece of text.
+            options: texts to be compared as whole answers, see `Generation.option_logprobs`.
+            grammar: what a second, typed answer is held to, see `Generation.value`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
         with self._answering:
-            return self._read(question, view).decode(max_new_tokens, should_stop, on_text)
+            answering = self._read(question, view)
+            found: dict[str, Any] = {}
+            if options:
+                ids = self._option_ids(options)
+                lengths = torch.tensor([len(option) for option in ids])
+                found["option_logprobs"] = answering.score(ids) / lengths
+            if grammar is not None:
+                found["value"], found["value_logprob"] = answering.held(grammar, should_stop)
+            return replace(answering.decode(max_new_tokens, should_stop, on_text), **found)
 
     @torch.no_grad()
     def score(self, question: str, options: Sequence[str], view: SceneView) -> Tensor:
@@ -525,8 +540,11 @@ class VideoSalmonnS:
         if not options:
             raise ValueError("options: expected at least one")
         with self._answering:
-            end = self.tokenizer.specials.im_end
-            return self._read(question, view).score([[*self.tokenizer.encode(o), end] for o in options])
+            return self._read(question, view).score(self._option_ids(options))
+
+    def _option_ids(self, options: Sequence[str]) -> list[list[int]]:
+        end = self.tokenizer.specials.im_end
+        return [[*self.tokenizer.encode(self.tokenizer.escape(option)), end] for option in options]
 
 
 def _within(

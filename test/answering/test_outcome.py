@@ -31,7 +31,8 @@ LINES = {
     "where is a faint thing?": Line(
         "in the hall", (("front", 10, 0.18), ("front", 30, 0.16), ("front", 50, 0.16)), 0.5
     ),
-    "where is one of two?": Line("in the hall", (("front", 10, 0.5), ("front", 50, 0.5))),
+    "where is one of two?": Line("in the hall", (("front", 10, 0.5), ("front", 50, 0.5)), value="2"),
+    "when is one of two?": Line("at ten", (("front", 10, 0.5), ("front", 50, 0.5)), value="10 seconds"),
 }
 
 
@@ -65,12 +66,12 @@ def test_thresholds_on_evidence_apply_only_where_a_calibration_gives_them(plain,
     assert ask(plain, "where is a faint thing?").outcome == Outcome.ANSWERED
     assert ask(strict, "where is a faint thing?").outcome == Outcome.NOT_OBSERVED
     assert ask(strict, "where is the cup?").outcome == Outcome.ANSWERED
-    assert ask(plain, "where is one of two?", AnswerType.TIME).outcome == Outcome.ANSWERED
+    assert ask(plain, "where is one of two?", AnswerType.POSITION).outcome == Outcome.ANSWERED
 
 
 @pytest.mark.parametrize("kind", [AnswerType.TIME, AnswerType.POSITION])
 def test_two_candidates_far_apart_are_ambiguous_and_both_given(strict, kind: AnswerType) -> None:
-    answer = ask(strict, "where is one of two?", kind)
+    answer = ask(strict, f"{'when' if kind == AnswerType.TIME else 'where'} is one of two?", kind)
     assert answer.outcome == Outcome.AMBIGUOUS
     assert sorted(round((e.interval.start_ns - START) / S) for e in answer.evidence) == [10, 50]
     assert ask(strict, "where is one of two?", AnswerType.COUNT).outcome == Outcome.ANSWERED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import MethodType
 from typing import Any
 
@@ -23,7 +23,7 @@ from salmonn_node.ros.parameters import NodeParameters
 
 def scripted(parameters: NodeParameters) -> Any:
     model = load_model(parameters)
-    generate, score = model.answer, model.score
+    generate = model.answer
     asked: Counter[str] = Counter()
 
     def answer(
@@ -34,11 +34,17 @@ def scripted(parameters: NodeParameters) -> Any:
         max_new_tokens: int,
         should_stop: Callable[[], bool] = lambda: False,
         on_text: Callable[[str], None] | None = None,
+        **typed: Any,
     ) -> Generation:
         word, _, rest = question.partition(" ")
         if word not in ("hang", "deaf", "say", "after", "never"):
-            return generate(question, view, max_new_tokens=max_new_tokens, should_stop=should_stop, on_text=on_text)
-        stopped = False
+            limits: Any = {"max_new_tokens": max_new_tokens, "should_stop": should_stop, "on_text": on_text}
+            return generate(question, view, **limits, **typed)
+        stopped, options = False, None
+        if typed.get("options") and word in ("after", "never"):
+            asked[question] += 1
+            yes = word == "after" and asked[question] >= int(rest.split()[0])
+            options = torch.tensor([0.0, -5.0] if yes else [-5.0, 0.0])
         if word == "hang":
             while not should_stop():
                 time.sleep(0.005)
@@ -50,18 +56,10 @@ def scripted(parameters: NodeParameters) -> Any:
                 if on_text is not None:
                     on_text(piece)
                 time.sleep(0.1)
-        return Generation(rest, [], [], torch.full((len(view),), 1.0 / max(1, len(view))), stopped=stopped)
-
-    def scripted_score(self: Any, question: str, options: Sequence[str], view: Any) -> torch.Tensor:
-        word, _, rest = question.partition(" ")
-        if word not in ("after", "never"):
-            return score(question, options, view)
-        asked[question] += 1
-        yes = word == "after" and asked[question] >= int(rest.split()[0])
-        return torch.tensor([0.0, -5.0] if yes else [-5.0, 0.0])
+        even = torch.full((len(view),), 1.0 / max(1, len(view)))
+        return Generation(rest, [], [], even, stopped=stopped, option_logprobs=options)
 
     model.answer = MethodType(answer, model)
-    model.score = MethodType(scripted_score, model)
     return model
 
 
