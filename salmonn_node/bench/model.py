@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
+from torch.nn.functional import scaled_dot_product_attention
 
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.config import MemoryConfig, SalmonnConfig
+from salmonn_node.model.kv_cache import causal_mask
 from salmonn_node.model.plan import tokens_per_patch
 from salmonn_node.model.profiles import profile
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 QUESTION = "where did you last see the red ball?"
+MEMORY_TOKENS = (1_000, 4_000, 20_000)
+# A stream after which the tiny network's visual and audio budgets are both full.
+FULL_S = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """All figures; times are process times, so that other work on the machine counts little."""
     return {
         "ingest": _ingest(args.seconds),
-        "first token": [_first_token(prefill, n) for prefill in ("exact", "cached") for n in (1_000, 4_000, 8_000)],
+        "first token": [first_token(prefill, n) for prefill in ("exact", "cached") for n in MEMORY_TOKENS],
+        "first token, full memory": full_memory(),
         "ten questions": _ten_questions(args.frames),
         "8B": _full_size(),
     }
@@ -80,8 +86,11 @@ def _ingest(seconds: int) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _first_token(prefill: str, tokens: int) -> dict[str, Any]:
-    """Time to first token with a memory of about this many tokens; the encoder is replaced by random tokens."""
+def first_token(prefill: str, tokens: int) -> dict[str, Any]:
+    """Time to first token with a memory of about this many tokens; the encoder is replaced by random tokens.
+
+    Beside it the attention's own cost: bare scaled dot-product attention of the same sizes, in every layer.
+    """
     size = MemoryConfig(tokens, tokens // 4, 64, 16, "place", "merge")
     text = dict(load().config.text) | {"max_position_embeddings": 262_144}
     model = load(memory=size, prefill=prefill, text=text, ttt=None, recall=False, evidence_head=False)
@@ -100,7 +109,60 @@ def _first_token(prefill: str, tokens: int) -> dict[str, Any]:
     answering = model._read(QUESTION, view)
     answering.decode(1, lambda: False, None)
     took = time.process_time() - begin
-    return {"prefill": prefill, "memory tokens": len(view), "prompt": len(answering.prompt), "first token s": took}
+    prompt = len(answering.prompt)
+    read = prompt - (len(view.prefill.keys) if view.prefill is not None else 0)
+    return {
+        "prefill": prefill,
+        "memory tokens": len(view),
+        "prompt": prompt,
+        "rows read": read,
+        "first token s": took,
+        "attention alone s": _attention(model.config, prompt, read),
+    }
+
+
+def _attention(config: SalmonnConfig, prompt: int, read: int) -> float:
+    """Process seconds of the attention of the last `read` rows of a prompt: in its chunks, all layers."""
+    text, chunk = config.text, config.prefill_chunk
+    d = text["head_dim"]
+    key = torch.randn(1, text["num_key_value_heads"], prompt, d)
+    took = 0.0
+    for start in range(prompt - read, prompt, chunk):
+        stop = min(start + chunk, prompt)
+        query = torch.randn(1, text["num_attention_heads"], stop - start, d)
+        mask = causal_mask(start, stop - start, query.device)
+        seen = key[:, :, :stop]
+        begin = time.process_time()
+        scaled_dot_product_attention(query, seen, seen, attn_mask=mask, enable_gqa=True)
+        took += time.process_time() - begin
+    return took * text["num_hidden_layers"]
+
+
+@torch.no_grad()
+def full_memory(threads: int = 2, repeats: int = 5) -> dict[str, Any]:
+    """First token of the tiny network with its own budgets full, sound and heads included; medians."""
+    model = load()
+    memory = model.new_memory()
+    _feed(model, memory, FULL_S)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    wall, process = [], []
+    try:
+        for _ in range(repeats):
+            begin = time.perf_counter(), time.process_time()
+            view = model.view(memory)
+            model.answer(QUESTION, view, max_new_tokens=1)
+            wall.append(time.perf_counter() - begin[0])
+            process.append(time.process_time() - begin[1])
+    finally:
+        torch.set_num_threads(before)
+    return {
+        "threads": threads,
+        "visual tokens": len(view.visual) if view.visual is not None else 0,
+        "audio tokens": len(view.audio) if view.audio is not None else 0,
+        "first token s": float(np.median(wall)),
+        "process s": float(np.median(process)),
+    }
 
 
 def _ten_questions(frames: int) -> dict[str, Any]:

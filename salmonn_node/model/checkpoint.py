@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.checkpoint_names import IGNORED, LORA, adapter_name, network_name, released_name
 from salmonn_node.model.config import CONFIG_FILE
+from salmonn_node.model.int8_linear import quantised, replace
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
@@ -87,7 +88,7 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     card = folder.path / CARD
     calibration = folder.path / CALIBRATION
     info = CheckpointInfo(
-        digest(folder),
+        digest(folder) + ("-int8" if config.weights == "int8" else ""),
         folder.name,
         folder.trained,
         card if card.is_file() else None,
@@ -199,6 +200,9 @@ def _fill(network: Network, index: Index, folder: Folder, device: torch.device, 
             pair = index.low_rank[name]
             tensor = merged(tensor, _read(pair["A"]), _read(pair["B"]), folder.scale)
         owner, _, leaf = name.rpartition(".")
+        if network.config.weights == "int8" and leaf == "weight" and quantised(owner, network.get_submodule(owner)):
+            replace(network, owner, tensor.to(device))
+            continue
         parameter = nn.Parameter(tensor.to(device), requires_grad=False)
         setattr(network.get_submodule(owner), leaf, parameter)
     if network.config.tied_embeddings:
@@ -238,7 +242,12 @@ def save(model: VideoSalmonnS, folder: Path, card: str = "", about: dict[str, An
         folder: made if it does not exist.
         card: text of the model card.
         about: name and trained; the model's own by default.
+
+    Raises:
+        ValueError: weights in 8 bits, or a tokenizer that cannot be saved.
     """
+    if model.config.weights != "full":
+        raise ValueError("model: its weights are in 8 bits; load them in full to save them")
     folder.mkdir(parents=True, exist_ok=True)
     state = model.network.state_dict()
     if model.config.tied_embeddings:

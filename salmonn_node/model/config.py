@@ -13,6 +13,7 @@ CONFIG_FILE = "config.json"
 MODES = ("streaming", "released")
 TIME_MARKS = ("kept", "all")
 PREFILLS = ("exact", "cached")
+WEIGHTS = ("full", "int8")
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,13 @@ class SalmonnConfig:
         prefill: "exact" or "cached", see `model/cached_prefill.py`.
         prefill_chunk: tokens the language model reads at once.
         cached_chunk: tokens that the cached prefill computes at once.
-        deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load.
+        deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load. False
+            changes nothing yet: one patch at a time is always used.
         evidence_head: pointer over memory tokens (see `model/evidence_head.py`).
         recall: the question reads the fast weights directly (see `model/recall.py`).
         tied_embeddings: lm_head shares the embedding table.
         dtype: torch dtype name of the weights.
+        weights: "full", or "int8" for the decoder layers, see `model/int8_linear.py`; chosen when loading.
         patch_period_s: seconds between the starts of two temporal patches of a camera.
     """
 
@@ -145,10 +148,12 @@ class SalmonnConfig:
     recall: bool = False
     tied_embeddings: bool = False
     dtype: str = "bfloat16"
+    weights: str = "full"
     patch_period_s: float = 2.0
 
     def __post_init__(self) -> None:
-        for name, allowed in (("mode", MODES), ("time_marks", TIME_MARKS), ("prefill", PREFILLS)):
+        choices = (("mode", MODES), ("time_marks", TIME_MARKS), ("prefill", PREFILLS), ("weights", WEIGHTS))
+        for name, allowed in choices:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(allowed)}")
         if self.vision["out_hidden_size"] != self.text["hidden_size"]:

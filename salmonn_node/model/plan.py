@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from salmonn_node.model.checkpoint_config import read_folder
-from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.config import WEIGHTS, SalmonnConfig
 from salmonn_node.model.frames import resized
+from salmonn_node.model.int8_linear import saved_bytes
 from salmonn_node.model.network import Network, ttt_config
 from salmonn_node.model.profiles import PROFILES, profile
 
@@ -93,8 +94,13 @@ def plan(config: SalmonnConfig) -> Plan:
     activations += text["vocab_size"] * 4 * 2 + prompt * width * size
     heads = config.audio.heads if config.audio else 0
     encoders = 64 << 20 if not heads else heads * 1500 * 1500 * size + (128 << 20)
+    weights = sum(seen.values()) * size
+    if config.weights == "int8":
+        saved, widest = saved_bytes(network, size)
+        weights -= saved
+        activations += widest
     items = {
-        "weights": sum(seen.values()) * size,
+        "weights": weights,
         "token memory": visual + sound,
         "fast weights": fast,
         "view of a question": visual // 2 + sound // 2,
@@ -126,6 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="video_salmonn_s_8b", help=f"one of {', '.join(PROFILES)}, or a folder")
     parser.add_argument("--device-memory", type=parse_bytes, help="such as 32GiB; default: this machine's GPU")
     parser.add_argument("--prefill", choices=("exact", "cached"), help="how questions read the memory")
+    parser.add_argument("--weights", choices=WEIGHTS, help="full, or int8 for the language model's decoder layers")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,11 +144,13 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.prefill:
         config = config.replace(prefill=args.prefill)
+    if args.weights:
+        config = config.replace(weights=args.weights)
     memory = args.device_memory
     if memory is None and torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
     result = plan(config)
-    print(f"{config.name}, {config.dtype}, prefill {config.prefill}")
+    print(f"{config.name}, {config.dtype}, weights {config.weights}, prefill {config.prefill}")
     for name, count in result.items.items():
         print(f"  {name:22s} {count / GIB:8.2f} GiB")
     print(f"  {'in all':22s} {result.total / GIB:8.2f} GiB")
@@ -153,6 +162,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     fits = result.total <= memory
     print(f"{'fits' if fits else 'does not fit'} {memory / GIB:.1f} GiB")
-    best = next((n for n in PROFILES if plan(profile(n)).total <= memory), None)
+    best = next((n for n in PROFILES if plan(profile(n).replace(weights=config.weights)).total <= memory), None)
     print(f"largest profile that fits: {best or 'none'}")
     return 0 if fits else 1

@@ -24,6 +24,7 @@ from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.frames import fitted, normalise, patchify, resized
 from salmonn_node.model.generation import Answering, Generation, Grammar
 from salmonn_node.model.ingest import Ingest, WaitingFrame, WaitingSound
+from salmonn_node.model.int8_linear import quantise
 from salmonn_node.model.network import Network
 from salmonn_node.model.reading import read
 from salmonn_node.model.scene_view import SceneView
@@ -89,7 +90,11 @@ class VideoSalmonnS:
         """A network with random weights, the same for the same seed; it says that it is untrained."""
         network = Network(config).cast(getattr(torch, config.dtype))
         network.initialise(seed)
-        info = CheckpointInfo(f"untrained-{config.name}-{seed}", f"{config.name} (untrained)", trained=False)
+        suffix = ""
+        if config.weights == "int8":
+            quantise(network)
+            suffix = "-int8"
+        info = CheckpointInfo(f"untrained-{config.name}-{seed}{suffix}", f"{config.name} (untrained)", trained=False)
         return cls(config, network, tokenizer, info)
 
     @classmethod

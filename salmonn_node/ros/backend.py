@@ -94,7 +94,7 @@ def load_model(parameters: NodeParameters) -> Any:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch sees no GPU")
-    return load(parameters.checkpoint, device)
+    return load(parameters.checkpoint, device, weights=parameters.weights)
 
 
 def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeParameters, name: str) -> Backend:

@@ -36,6 +36,7 @@ class _Entry:
 ENTRIES: dict[str, _Entry] = {
     "checkpoint": _Entry("tiny", "The network and its weights: tiny, which comes along, or a folder."),
     "device": _Entry("auto", "Where the network runs; auto: cuda when there is one.", choices=("auto", "cpu", "cuda")),
+    "weights": _Entry("full", "Language model's weights; int8: half the bytes.", choices=("full", "int8")),
     "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
     "engine_backend": _Entry(
         "auto",
