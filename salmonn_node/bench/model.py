@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "ingest": _ingest(args.seconds),
         "first token": [first_token(prefill, n) for prefill in ("exact", "cached") for n in MEMORY_TOKENS],
-        "first token, full memory": full_memory(),
+        "first token, full memory": [full_memory(prefill=prefill) for prefill in ("exact", "cached")],
         "ten questions": _ten_questions(args.frames),
         "8B": _full_size(),
     }
@@ -139,9 +139,9 @@ def _attention(config: SalmonnConfig, prompt: int, read: int) -> float:
 
 
 @torch.no_grad()
-def full_memory(threads: int = 2, repeats: int = 5) -> dict[str, Any]:
+def full_memory(threads: int = 2, prefill: str = "exact", repeats: int = 5) -> dict[str, Any]:
     """First token of the tiny network with its own budgets full, sound and heads included; medians."""
-    model = load()
+    model = load(prefill=prefill)
     memory = model.new_memory()
     _feed(model, memory, FULL_S)
     before = torch.get_num_threads()
@@ -157,7 +157,9 @@ def full_memory(threads: int = 2, repeats: int = 5) -> dict[str, Any]:
     finally:
         torch.set_num_threads(before)
     return {
+        "prefill": prefill,
         "threads": threads,
+        "prompt": len(model.prompt(QUESTION, view)),
         "visual tokens": len(view.visual) if view.visual is not None else 0,
         "audio tokens": len(view.audio) if view.audio is not None else 0,
         "first token s": float(np.median(wall)),
