@@ -230,8 +230,8 @@ class Timeline:
             "rows": self.rows,
             "read_until": self.read_until,
             "sound_until_ns": self.sound_until_ns,
-            "closed": [dataclasses.astuple(b) for b in self.closed],
-            "open": [dataclasses.astuple(b) for b in self.open],
+            "closed": [_values(b) for b in self.closed],
+            "open": [_values(b) for b in self.open],
         }
 
     def restore(self, values: dict[str, Any]) -> None:
@@ -289,6 +289,14 @@ def _largest_bound(gaps: Sequence[int], room: int) -> int:
         else:
             high = middle - 1
     return low
+
+
+FIELDS = tuple(f.name for f in dataclasses.fields(Block))
+
+
+def _values(block: Block) -> tuple[Any, ...]:
+    """A block's fields in order: `dataclasses.astuple` without its deep copies, which each question waits for."""
+    return tuple(list(v) if isinstance(v := getattr(block, name), list) else v for name in FIELDS)
 
 
 def _block(values: Sequence[Any]) -> Block:
