@@ -62,10 +62,14 @@ def client(name: str) -> Iterator[Memory]:
 
     from salmonn_node.ros.client import Memory
 
-    rclpy.init()
+    # A caller that uses rclpy already goes on using it afterwards.
+    ours = not rclpy.ok()
+    if ours:
+        rclpy.init()
     node = rclpy.create_node(name)
     try:
         yield Memory(node)
     finally:
         node.destroy_node()
-        rclpy.try_shutdown()
+        if ours:
+            rclpy.try_shutdown()
