@@ -27,7 +27,7 @@ class TokenBatch:
         pose_id: (L,) int64, id of the robot's pose at that time, -1 when unknown.
         grid: (L, 2) int32, height and width of the token's patch, (1, 1) where there is none.
         count: (L,) int64, how many original tokens this row stands for.
-        last_ns: (L,) int64, stamp of the last original token that this row stands for; `stamp_ns` when it is one token.
+        last_ns: (L,) int64, stamp of the last frame or sound that this row stands for.
 
     Everything but `z` and `deepstack` lies on the CPU. Tensors of another integer type are converted.
     """
@@ -146,8 +146,12 @@ class TokenBatch:
         patch: int,
         source: int = 0,
         pose_id: int = -1,
+        last_ns: int | None = None,
     ) -> TokenBatch:
-        """All tokens of one temporal patch: (h * w, D) in raster order, one stamp, source and pose."""
+        """All tokens of one temporal patch: (h * w, D) in raster order, one source and pose.
+
+        `stamp_ns` is that of the first frame, `last_ns` that of the second; left out they are one.
+        """
         length = z.shape[0]
         if z.dim() != 2 or length != grid[0] * grid[1]:
             raise ValueError(f"z: a patch of grid {grid} has {grid[0] * grid[1]} tokens, got shape {tuple(z.shape)}")
@@ -166,6 +170,7 @@ class TokenBatch:
             same(source),
             same(pose_id),
             torch.tensor(grid, dtype=torch.int32).expand(length, 2),
+            last_ns=same(stamp_ns if last_ns is None else last_ns),
         )
 
     def validate(self) -> None:

@@ -177,10 +177,12 @@ class TokenMemory:
         stamp, last = rules.column(table, "stamp_ns"), rules.column(table, "last_ns")
         touched = (stamp <= before_ns) & (last >= after_ns)
         if self.config.rule not in rules.MERGE_RULES:
-            lasting = (touched & (stamp < after_ns)).nonzero()[:, 0]
+            # A row that stands for itself alone holds the second frame of its patch, too: it goes.
+            stays = touched & (stamp < after_ns) & (rules.column(table, "count") > 1)
+            lasting = stays.nonzero()[:, 0]
             rules.column(table, "last_ns")[lasting] = after_ns - 1
             self._tokens.write_table(lasting, table[lasting])
-            touched = (stamp >= after_ns) & (stamp <= before_ns)
+            touched &= ~stays
         gone = self._tokens.keep((~touched).nonzero()[:, 0])
         self._version += 1
         self._tell("forgotten", gone)

@@ -271,6 +271,7 @@ class VideoSalmonnS:
                 grid=merged,
                 first_index=index,
                 stamp_ns=stamps_ns[0],
+                last_ns=stamps_ns[1],
                 patch=patch,
                 source=number,
                 pose_id=pose_id,
