@@ -21,6 +21,7 @@ from salmonn_node.replay.bag import Bag
 from salmonn_node.stream.observations import SECOND_NS
 
 CLOCK_HZ = 100.0
+SETTLE_S = 1.0
 # Fast DDS drops best-effort messages that do not fit its shared-memory segment; only the publisher can mend that.
 LARGE_MESSAGE_BYTES = 400_000
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -48,7 +49,7 @@ class BagPlayer(Node):
             if message_type is None:
                 self.get_logger().warning(f"{topic.name}: {topic.msgtype} is not installed, not played")
                 continue
-            qos = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+            qos = QoSProfile(depth=2_000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
             self._topics[topic.name] = self.create_publisher(message_type, topic.name, qos)
         self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
 
@@ -59,6 +60,8 @@ class BagPlayer(Node):
         while missing and time.monotonic() < deadline:
             missing = [t for t in missing if self._topics[t].get_subscription_count() == 0]
             time.sleep(0.05)
+        # Discovery is not symmetric: a subscriber seen here may not have seen the publisher, and would miss the start.
+        time.sleep(SETTLE_S)
         return missing
 
     def play(self, *, rate: float = 1.0, start_ns: int = 0, stop_ns: int = 0) -> None:

@@ -39,6 +39,9 @@ NODE_PARAMETERS = {
     "image_transport": "compressed",
     "image_reliability": "reliable",
     "image_depth": "50",
+    # Played faster than recorded, a pause of a third of a second would overflow the usual depth of 100 chunks.
+    "audio_depth": "1000",
+    "pose_depth": "1000",
     "map_id": "demo",
     "persistence": "false",
     "max_new_tokens": "12",
