@@ -27,8 +27,8 @@ from salmonn_node.stream.observations import SECOND_NS
 MAX_WATCHES = 16
 MIN_PERIOD_S = 0.1
 CLOCK_LOOK_S = 0.5  # so often the ROS clock is looked at while a watch waits: simulated time wakes nobody
-# Tokens of two sampled images bear the stamp of the first: a window that begins at the second would not hold them.
-OVERLAP_IMAGES = 1.5
+# Tokens of two sampled images last until the second: a little reach-back covers stamps that jitter.
+OVERLAP_IMAGES = 0.5
 # These say nothing about later evaluations; any other error ends the watch.
 PASSING = (ErrorCode.NONE, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.EMPTY_MEMORY)
 # After these the window is looked at again, together with what has come since.

@@ -17,6 +17,7 @@ from bags import START_NS, write_bag
 
 
 @pytest.mark.ros
+@pytest.mark.full
 def test_live_answers_equal_offline_answers(tmp_path):
     from salmonn_node.ros.live_replay import ask_live
 
