@@ -15,7 +15,7 @@ from salmonn_node.messages.base import (
     time_message,
 )
 from salmonn_node.messages.poses import pose_from_message, pose_to_message
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question, Region
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 MAX_TEXT_BYTES = 4096
@@ -80,6 +80,7 @@ def question_to_message(types: MessageTypes, question: Question) -> Any:
 def evidence_to_message(types: MessageTypes, evidence: Evidence) -> Any:
     """salmonn_interfaces/Evidence; the thumbnail's header carries the interval's start."""
     header = header_message(types, evidence.interval.start_ns, evidence.frame_id)
+    region = evidence.region or Region(0, 0, 0, 0, 0, 0)
     return types.new(
         "salmonn_interfaces/msg/Evidence",
         header=header,
@@ -95,6 +96,16 @@ def evidence_to_message(types: MessageTypes, evidence: Evidence) -> Any:
             format="jpeg" if evidence.thumbnail else "",
             data=types.data(evidence.thumbnail),
         ),
+        region=types.new(
+            "sensor_msgs/msg/RegionOfInterest",
+            x_offset=region.x,
+            y_offset=region.y,
+            height=region.height,
+            width=region.width,
+            do_rectify=False,
+        ),
+        picture_width=region.picture_width,
+        picture_height=region.picture_height,
         score=float(evidence.score),
     )
 
@@ -110,7 +121,15 @@ def evidence_from_message(msg: Any) -> Evidence:
         score=float(msg.score),
         pose=pose_from_message(msg.observer_pose, str(msg.map_id)) if msg.observer_pose_valid else None,
         thumbnail=bytes(msg.thumbnail.data),
+        region=_region(msg),
     )
+
+
+def _region(msg: Any) -> Region | None:
+    box, width, height = msg.region, int(msg.picture_width), int(msg.picture_height)
+    if not (box.width and box.height and width and height):
+        return None
+    return Region(int(box.x_offset), int(box.y_offset), int(box.width), int(box.height), width, height)
 
 
 def answer_to_message(types: MessageTypes, answer: Answer) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Region
 from salmonn_node.stream.observations import Interval, Pose
 
 
@@ -86,6 +86,7 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
                 "frame_id": piece.frame_id,
                 "score": piece.score,
                 "pose": _pose(piece.pose),
+                "region": _region(piece.region),
             }
             for piece in answer.evidence
         ],
@@ -119,6 +120,7 @@ def answer_from_json(row: dict[str, Any]) -> Answer:
                 frame_id=piece["frame_id"],
                 score=piece["score"],
                 pose=_read_pose(piece["pose"]),
+                region=Region(*piece["region"]) if piece.get("region") else None,
             )
             for piece in row["evidence"]
         ),
@@ -131,6 +133,12 @@ def _interval(interval: Interval | None) -> list[int] | None:
 
 def _read_interval(row: list[int] | None) -> Interval | None:
     return None if row is None else Interval(*row)
+
+
+def _region(region: Region | None) -> list[int] | None:
+    if region is None:
+        return None
+    return [region.x, region.y, region.width, region.height, region.picture_width, region.picture_height]
 
 
 def _pose(pose: Pose | None) -> dict[str, Any] | None:

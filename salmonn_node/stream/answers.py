@@ -81,6 +81,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A box in a picture, in pixels of a picture of `picture_width` x `picture_height`.
+
+    Attributes:
+        x, y: left and top edge, the first pixel inside.
+        width, height: at least 1.
+        picture_width, picture_height: size of the picture as the camera sent it.
+        cell_px: height of the smallest thing that the network can tell apart there; 0 where it is not known. It is not
+            part of messages and files.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    picture_width: int
+    picture_height: int
+    cell_px: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """One stretch of memory that an answer rests on.
 
@@ -92,6 +113,7 @@ class Evidence:
         score: 0..1, how much of the answer rests on it.
         pose: the observer's pose then, None when unknown.
         thumbnail: JPEG bytes, empty unless asked for.
+        region: the part of the strongest picture (that of the thumbnail) that it rests on; None for sound.
     """
 
     interval: Interval
@@ -101,6 +123,7 @@ class Evidence:
     score: float
     pose: Pose | None = None
     thumbnail: bytes = b""
+    region: Region | None = None
 
 
 @dataclass(frozen=True)

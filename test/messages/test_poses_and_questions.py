@@ -18,7 +18,7 @@ from salmonn_node.messages import (
     question_to_message,
 )
 from salmonn_node.messages.base import duration_message, time_message
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question, Region
 from salmonn_node.stream.observations import Interval, Pose
 
 POSE = Pose(
@@ -129,8 +129,9 @@ def test_bad_questions_are_refused_by_name(types, change, text):
 
 
 def test_answer_comes_back(types):
+    span, box = Interval(3_000_000_000, 4_500_000_000), Region(96, 32, 64, 128, 640, 360)
     evidence = (
-        Evidence(Interval(3_000_000_000, 4_500_000_000), "vision", "front", "front_optical", 0.75, POSE, b"\xff\xd8"),
+        Evidence(span, "vision", "front", "front_optical", 0.75, POSE, b"\xff\xd8", box),
         Evidence(Interval(3_000_000_000, 3_000_000_000), "audio", "mic", "mic_link", 0.25),
     )
     answer = Answer(
