@@ -15,12 +15,13 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import ClockChange, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from salmonn_node.ros import parameters as node_parameters
+from salmonn_node.ros import spinning
 from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.backend import Backend, build_backend
 from salmonn_node.ros.diagnostics import Diagnostics
@@ -285,11 +286,10 @@ def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Ba
     executor.add_node(node)
 
     def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            try:
-                executor.spin()
-            finally:
-                stop.set()
+        try:
+            spinning.spin(executor)
+        finally:
+            stop.set()
 
     spinner = threading.Thread(target=spin, name="executor", daemon=True)
     spinner.start()
