@@ -26,6 +26,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 # The node replies by the deadline; the way there and back takes a little more.
 REPLY_SLACK_S = 1.0
 PATIENCE_S = 10.0
+AGAIN_S = 2.0  # a request that changes nothing is sent again when no reply has come for so long
 WATCH_LOOK_S = 0.2  # so often a watch looks at `cancel`, and whether the node is still there
 STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
 
@@ -67,9 +68,11 @@ class Memory:
         self._query = node.create_client(Query, f"{server}/query", qos_profile=MANY_AT_ONCE, callback_group=group)
         self._clear = node.create_client(ClearMemory, f"{server}/clear_memory", callback_group=group)
         self._change_state = node.create_client(ChangeState, f"{server}/change_state", callback_group=group)
-        self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)
         self._ask = ActionClient(node, Ask, f"{server}/ask", callback_group=group)
         self._watch = ActionClient(node, Watch, f"{server}/watch", callback_group=group)
+        # The last of all, see _reach.
+        self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)
+        self._met = False
         self._server = server
         # One for all calls: a future remembers the executor that it was made under.
         self._own = SingleThreadedExecutor(context=node.context)
@@ -137,7 +140,8 @@ class Memory:
             on_evaluation: called after looks with their number and the stamp up to which all has been looked at.
             cancel: ends the watch.
         """
-        if not self._watch.wait_for_server(timeout_s):
+        deadline = time.monotonic() + timeout_s
+        if not self._reach(self._watch.server_is_ready, self._watch.wait_for_server, deadline):
             missing = Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no action server {self._server}/watch")
             return Watched(False, missing)
         goal_message = Watch.Goal(
@@ -152,7 +156,7 @@ class Memory:
             on_evaluation(msg.feedback.evaluations, stamp_ns(msg.feedback.evaluated_until))
 
         sent = self._watch.send_goal_async(goal_message, feedback)
-        goal = self._wait(sent, time.monotonic() + timeout_s + REPLY_SLACK_S)
+        goal = self._wait(sent, deadline + REPLY_SLACK_S)
         if goal is None or not goal.accepted:
             return Watched(False, Answer(error_code=ErrorCode.TIMEOUT, error_msg="no reply from the node"))
         done = goal.get_result_async()
@@ -176,7 +180,7 @@ class Memory:
 
     def state(self, timeout_s: float = 5.0) -> str:
         """Lifecycle state of the node ("active", ...), or "absent"."""
-        response = self._call(self._get_state, GetState.Request(), timeout_s)
+        response = self._call_until(self._get_state, GetState.Request(), time.monotonic() + timeout_s)
         return str(response.current_state.label) if response is not None else "absent"
 
     def startup(self, timeout_s: float = 120.0) -> None:
@@ -216,7 +220,7 @@ class Memory:
     def _ask_action(
         self, message: Any, deadline: float, on_text: Callable[[str], None], cancel: threading.Event
     ) -> Answer:
-        if not self._ask.wait_for_server(max(0.0, deadline - time.monotonic())):
+        if not self._reach(self._ask.server_is_ready, self._ask.wait_for_server, deadline):
             return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no action server {self._server}/ask")
         last = ""
 
@@ -244,9 +248,43 @@ class Memory:
             return Answer(error_code=ErrorCode.TIMEOUT, error_msg="no reply from the node")
         return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no service {client.srv_name}")
 
+    def _reach(self, is_ready: Callable[[], bool], wait: Callable[[float], bool], deadline: float) -> bool:
+        """Wait until a server is there and knows all our endpoints; False at the deadline.
+
+        Discovery is not symmetric: a service can be ready here while the node has not yet heard of the reader of its
+        replies, and then a reply is lost without a word. Endpoints become known in the order in which they were made,
+        so a reply to the client that was made last means that those to all others will arrive.
+        """
+        if not is_ready():
+            self._met = False  # a node that comes anew has to hear of us anew
+        if not wait(max(0.0, deadline - time.monotonic())):
+            return False
+        if not self._met:
+            self._met = self._call_until(self._get_state, GetState.Request(), deadline) is not None
+        return self._met
+
+    def _call_until(self, client: Any, request: Any, deadline: float) -> Any:
+        """Response to a request that changes nothing: it is sent again now and then; None at the deadline."""
+        first, sent = Future(), []
+
+        def arrived(future: Future) -> None:
+            if not first.done() and not future.cancelled():
+                first.set_result(future.result())
+
+        while client.wait_for_service(max(0.0, deadline - time.monotonic())):
+            sent.append(client.call_async(request))
+            sent[-1].add_done_callback(arrived)
+            self._wait(first, min(deadline, time.monotonic() + AGAIN_S))
+            if first.done() or time.monotonic() >= deadline:
+                break
+        for future in sent:
+            if not future.done():
+                client.remove_pending_request(future)
+        return first.result() if first.done() else None
+
     def _call(self, client: Any, request: Any, timeout_s: float) -> Any:
         deadline = time.monotonic() + timeout_s
-        if not client.wait_for_service(max(0.0, timeout_s)):
+        if not self._reach(client.service_is_ready, client.wait_for_service, deadline):
             return None
         future = client.call_async(request)
         response = self._wait(future, deadline)

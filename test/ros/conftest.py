@@ -15,7 +15,17 @@ import pytest
 
 from salmonn_node.ros.client import Memory
 
-from .harness import NodeProcess, Robot
+from .harness import PATIENCE_S, NodeProcess, Robot
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A failing test shows what its nodes said."""
+    report = (yield).get_result()
+    if report.failed:
+        report.sections += [(f"node {process.name}", process.tail()) for process in NodeProcess.started]
+    if call.when == "teardown":
+        NodeProcess.started[:] = [process for process in NodeProcess.started if process.alive()]
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +52,8 @@ def node(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
         "threads": "1",
     }
     process = NodeProcess(folder / "node.log", arguments)
-    Memory(robot.node).startup(90.0)
-    robot.wait(robot.is_heard, 20.0, "the node subscribes to everything")
+    Memory(robot.node).startup(PATIENCE_S)
+    robot.wait(robot.is_heard, PATIENCE_S, "the node subscribes to everything")
     yield process
     process.end()
 
@@ -62,5 +72,5 @@ def seen(robot: Robot, node: NodeProcess) -> int:
         robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
         robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
         robot.images.publish(robot.image(stamp))
-    robot.wait(lambda: robot.count("memory", "frames") == frames + 3, 20.0, "the images are taken")
+    robot.wait(lambda: robot.count("memory", "frames") == frames + 3, PATIENCE_S, "the images are taken")
     return stamp

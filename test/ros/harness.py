@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -26,31 +26,64 @@ from salmonn_interfaces.msg import AudioChunk, MemoryStatus
 from salmonn_interfaces.srv import Query
 from salmonn_node.messages import RosTypes
 from salmonn_node.messages.base import header_message, time_message
+from salmonn_node.ros.client import Memory
 from salmonn_node.ros.deferred import MANY_AT_ONCE
+from salmonn_node.ros.spinning import spin
 
 SECOND_NS = 1_000_000_000
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 64, 48
 TYPES = RosTypes()
+# Generous: a machine that is shared may be slow, and a wait ends as soon as what it waits for is there.
+PATIENCE_S = 90.0
+LOG_LINES = 60
 
 
 class NodeProcess:
-    """A node in a process of its own; `end` returns its exit status."""
+    """A node in a process of its own; `end` returns its exit status.
 
-    def __init__(self, log: Path, parameters: dict[str, str], *, name: str = "salmonn", scripted: bool = True) -> None:
-        self.log, self.folder = log, log.parent
+    Args:
+        log: file for what it prints.
+        parameters: of the node.
+        name: of the node.
+        scripted: whether it is a node of the tests, else the real one.
+        script: which of the tests' nodes.
+
+    Attributes:
+        started: all of this run whose logs a failing test shows; those that have ended are let go by the next test.
+    """
+
+    started: ClassVar[list[NodeProcess]] = []
+
+    def __init__(
+        self,
+        log: Path,
+        parameters: dict[str, str],
+        *,
+        name: str = "salmonn",
+        scripted: bool = True,
+        script: str = "scripted_node.py",
+    ) -> None:
+        self.log, self.folder, self.name = log, log.parent, name
         command = [sys.executable]
-        command += [str(ROOT / "test/ros/scripted_node.py")] if scripted else ["-m", "salmonn_node.ros.node"]
+        command += [str(ROOT / "test/ros" / script)] if scripted else ["-m", "salmonn_node.ros.node"]
         command += ["--ros-args", "-r", f"__node:={name}"]
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
         with log.open("wb") as out:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=_environment())
+        self.started.append(self)
+
+    def tail(self) -> str:
+        """Whether the process lives, and the end of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        state = "runs" if self.alive() else f"ended with {self.process.returncode}"
+        return "\n".join([f"node {self.name} {state}; its log ends:", *lines[-LOG_LINES:]])
 
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def end(self, number: signal.Signals = signal.SIGINT, timeout_s: float = 20.0) -> int:
+    def end(self, number: signal.Signals = signal.SIGINT, timeout_s: float = PATIENCE_S) -> int:
         if self.alive():
             self.process.send_signal(number)
         try:
@@ -75,6 +108,7 @@ class Robot:
         self.arrays = 0
         self.status: MemoryStatus | None = None
         self.change = threading.Condition()
+        self._clients: dict[str, Any] = {}
         reliable = QoSProfile(depth=100)
         self.images = self.node.create_publisher(Image, "camera/image", reliable)
         self.jpegs = self.node.create_publisher(CompressedImage, "jpeg/image/compressed", reliable)
@@ -87,7 +121,7 @@ class Robot:
         self.queries = self.node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
         self.executor = MultiThreadedExecutor(4)
         self.executor.add_node(self.node)
-        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
+        self._thread = threading.Thread(target=spin, args=(self.executor,), daemon=True)
         self._thread.start()
         self.now_ns = 1_000 * SECOND_NS
 
@@ -166,6 +200,18 @@ class Robot:
 
     def is_heard(self) -> bool:
         return all(p.get_subscription_count() for p in (self.images, self.jpegs, self.sounds, self.poses, self.clock))
+
+    def call(self, service: Any, name: str, /, **fields: Any) -> Any:
+        """Call a service, "node/service", once the node is known to hear of this client's end; fails without reply."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(service, name)
+            assert client.wait_for_service(PATIENCE_S), name
+            # A reply to endpoints made later means that the node knows this one, too.
+            assert Memory(self.node, name.rpartition("/")[0]).state(PATIENCE_S) != "absent", name
+        future = client.call_async(service.Request(**fields))
+        self.wait(future.done, PATIENCE_S, f"{name} replies")
+        return future.result()
 
     def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Wait for a condition that messages make true; fail, saying `what`, after `timeout_s`."""

@@ -13,7 +13,7 @@ from salmonn_node.ros.client import Memory
 from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import Robot
+from .harness import PATIENCE_S, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -23,13 +23,13 @@ def test_dialogue_markers_and_introspection(memory: Memory, seen: int, robot: Ro
     events: list[object] = []
     robot.node.create_subscription(AnsweredQuestion, "salmonn/answers", said.append, 10)
     robot.node.create_subscription(Query.Event, "salmonn/query/_service_event", events.append, 10)
-    robot.wait(lambda: robot.node.count_publishers("salmonn/answers") > 0, 10.0, "the dialogue is published")
+    robot.wait(lambda: robot.node.count_publishers("salmonn/answers") > 0, PATIENCE_S, "the dialogue is published")
     for _ in range(20):  # a volatile topic's first message may come before its listener is known
-        answer = memory.ask("say here", timeout_s=30.0)
+        answer = memory.ask("say here", timeout_s=PATIENCE_S)
         assert answer.error_code == ErrorCode.NONE, answer
         if said and events:
             break
-    robot.wait(lambda: bool(said and len(events) > 1), 10.0, "the answer and the call's events are heard")
+    robot.wait(lambda: bool(said and len(events) > 1), PATIENCE_S, "the answer and the call's events are heard")
     assert said[-1].question.text == "say here"
     assert said[-1].answer.error_code == Answer.NONE
     assert said[-1].header.stamp.sec > 0
@@ -38,7 +38,7 @@ def test_dialogue_markers_and_introspection(memory: Memory, seen: int, robot: Ro
     # Latched: who comes after the answer sees it, too.
     arrays: list[MarkerArray] = []
     robot.node.create_subscription(MarkerArray, "salmonn/evidence_markers", arrays.append, LATCHED)
-    robot.wait(lambda: bool(arrays), 10.0, "the evidence on the map")
+    robot.wait(lambda: bool(arrays), PATIENCE_S, "the evidence on the map")
     clear, arrow, label = arrays[-1].markers[:3]
     assert clear.action == Marker.DELETEALL
     assert arrow.type == Marker.ARROW

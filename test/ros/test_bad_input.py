@@ -13,7 +13,7 @@ from salmonn_node.messages.base import header_message
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import AnswerType, ErrorCode
 
-from .harness import HEIGHT, TYPES, WIDTH, NodeProcess, Robot
+from .harness import HEIGHT, PATIENCE_S, TYPES, WIDTH, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -70,12 +70,12 @@ def test_bad_message_is_counted_and_the_next_good_one_taken(
     name = f"input {source}"
     taken = robot.count(name, "queued")
     publisher(robot, source).publish(good(robot, source, robot.step()))
-    robot.wait(lambda: robot.count(name, "queued") == taken + 1, 20.0, "a good message is taken before")
+    robot.wait(lambda: robot.count(name, "queued") == taken + 1, PATIENCE_S, "a good message is taken before")
     refused = robot.count(name, f"dropped.{reason}")
     publisher(robot, source).publish(make(robot, robot.now_ns + 1000))
-    robot.wait(lambda: robot.count(name, f"dropped.{reason}") == refused + 1, 20.0, f"{reason} is counted")
+    robot.wait(lambda: robot.count(name, f"dropped.{reason}") == refused + 1, PATIENCE_S, f"{reason} is counted")
     publisher(robot, source).publish(good(robot, source, robot.step()))
-    robot.wait(lambda: robot.count(name, "queued") == taken + 2, 20.0, "a good message is taken after")
+    robot.wait(lambda: robot.count(name, "queued") == taken + 2, PATIENCE_S, "a good message is taken after")
     assert node.alive()
 
 
@@ -83,7 +83,7 @@ def test_rate_change_goes_on(robot: Robot, node: NodeProcess) -> None:
     taken = robot.count("input microphone", "queued")
     robot.sounds.publish(robot.sound(robot.step()))
     robot.sounds.publish(robot.sound(robot.now_ns + 100_000_000, sample_rate_hz=48_000))
-    robot.wait(lambda: robot.count("input microphone", "queued") == taken + 2, 20.0, "both rates are taken")
+    robot.wait(lambda: robot.count("input microphone", "queued") == taken + 2, PATIENCE_S, "both rates are taken")
 
 
 BAD_QUESTIONS: list[tuple[str, dict[str, Any], str]] = [
@@ -101,11 +101,11 @@ def test_bad_question_is_refused_by_field(
     memory: Memory, robot: Robot, text: str, fields: dict[str, Any], named: str
 ) -> None:
     refused = robot.count("questions", "replied.INVALID_REQUEST")
-    answer = memory.ask(text, timeout_s=10.0, **fields)
+    answer = memory.ask(text, timeout_s=PATIENCE_S, **fields)
     assert answer.error_code == ErrorCode.INVALID_REQUEST
     assert named in answer.error_msg
     robot.wait(
-        lambda: robot.count("questions", "replied.INVALID_REQUEST") == refused + 1, 10.0, "the refusal is counted"
+        lambda: robot.count("questions", "replied.INVALID_REQUEST") == refused + 1, PATIENCE_S, "the refusal is counted"
     )
 
 
@@ -116,7 +116,7 @@ def test_bad_numbers_of_a_question_are_refused(robot: Robot, node: NodeProcess, 
     request.question.answer_type = change.get("answer_type", 0)
     request.question.timeout.sec = change.get("sec", 0)
     future = robot.queries.call_async(request)
-    robot.wait(future.done, 20.0, "a reply")
+    robot.wait(future.done, PATIENCE_S, "a reply")
     assert future.result().answer.error_code == int(ErrorCode.INVALID_REQUEST)
     assert named in future.result().answer.error_msg
 
@@ -127,8 +127,8 @@ def test_unknown_frame_is_a_transform_error(memory: Memory, robot: Robot, node: 
     robot.poses.publish(robot.odometry(stamp + 100_000_000, 1.0))
     frames = robot.count("memory", "frames")
     robot.images.publish(robot.image(stamp))
-    robot.wait(lambda: robot.count("memory", "frames") == frames + 1, 20.0, "the image is taken")
+    robot.wait(lambda: robot.count("memory", "frames") == frames + 1, PATIENCE_S, "the image is taken")
     fields = {"target_frame": "moon", "after_ns": stamp - 1_500_000_000}
-    answer = memory.ask("say here", answer_type=AnswerType.POSITION, timeout_s=20.0, **fields)
+    answer = memory.ask("say here", answer_type=AnswerType.POSITION, timeout_s=PATIENCE_S, **fields)
     assert answer.error_code == ErrorCode.TRANSFORM_ERROR, answer
     assert "moon" in answer.error_msg

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,7 @@ import torch
 
 from salmonn_node.ros.client import Memory
 
-from .harness import ROOT, NodeProcess, Robot, _environment
+from .harness import PATIENCE_S, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="not shown here: there is a GPU")
@@ -19,7 +17,7 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="not shown here: t
 
 @no_gpu
 def test_the_fallback_is_told_in_status_diagnostics_and_log(node: NodeProcess, robot: Robot) -> None:
-    robot.wait(lambda: robot.status is not None, 20.0, "a memory status")
+    robot.wait(lambda: robot.status is not None, PATIENCE_S, "a memory status")
     status = robot.status
     assert status is not None
     for backend, reason in (
@@ -28,7 +26,7 @@ def test_the_fallback_is_told_in_status_diagnostics_and_log(node: NodeProcess, r
     ):
         assert backend == "torch"
         assert reason.startswith("NO_TRT: ")
-    robot.wait(lambda: robot.value("memory", "vision_backend").startswith("torch (NO_TRT"), 20.0, "diagnostics")
+    robot.wait(lambda: robot.value("memory", "vision_backend").startswith("torch (NO_TRT"), PATIENCE_S, "diagnostics")
     log = node.log.read_text()
     assert "vision encoder: torch (NO_TRT" in log
     assert "audio encoder: torch (NO_TRT" in log
@@ -40,43 +38,40 @@ def test_a_required_engine_fails_configure_and_names_the_reason(robot: Robot, tm
     process = NodeProcess(tmp_path / "node.log", arguments, name="strict", scripted=False)
     try:
         memory = Memory(robot.node, "strict")
-        assert memory.state(60.0) == "unconfigured"
+        assert memory.state(PATIENCE_S) == "unconfigured", process.tail()
         with pytest.raises(RuntimeError):
-            memory.startup(60.0)
-        robot.wait(lambda: "NO_TRT" in robot.value("node", "message", "strict"), 20.0, "diagnostics name the reason")
-        assert memory.state(10.0) == "unconfigured"
+            memory.startup(PATIENCE_S)
+        robot.wait(
+            lambda: "NO_TRT" in robot.value("node", "message", "strict"), PATIENCE_S, "diagnostics name the reason"
+        )
+        assert memory.state(PATIENCE_S) == "unconfigured"
         assert "cannot configure: EngineError: NO_TRT" in (tmp_path / "node.log").read_text()
     finally:
         process.end()
 
 
 def test_a_broken_gpu_takes_the_node_through_its_error_state(robot: Robot, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "test/ros/failing_node.py"), "--ros-args", "-r", "__node:=broken"]
-    for key, value in (
-        ("memory_directory", str(tmp_path / "memories")),
-        ("use_sim_time", "true"),
-        ("image_reliability", "reliable"),
-        ("diagnostics_period_s", "0.1"),
-        ("threads", "1"),
-    ):
-        command += ["-p", f"{key}:={value}"]
-    log = tmp_path / "node.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=_environment())
+    arguments = {
+        "memory_directory": str(tmp_path / "memories"),
+        "use_sim_time": "true",
+        "image_reliability": "reliable",
+        "diagnostics_period_s": "0.1",
+        "threads": "1",
+    }
+    process = NodeProcess(tmp_path / "node.log", arguments, name="broken", script="failing_node.py")
     try:
         memory = Memory(robot.node, "broken")
-        memory.startup(90.0)
+        memory.startup(PATIENCE_S)
 
         def gone() -> bool:
             robot.images.publish(robot.image(robot.step()))
             return "illegal memory access" in robot.value("node", "message", "broken")
 
-        robot.wait(gone, 60.0, "diagnostics tell of the broken GPU")
-        robot.wait(lambda: memory.state(10.0) == "unconfigured", 20.0, "the node is unconfigured")
-        assert process.poll() is None, "the node lives and can be configured again"
-        text = log.read_text()
+        robot.wait(gone, PATIENCE_S, "diagnostics tell of the broken GPU")
+        robot.wait(lambda: memory.state(PATIENCE_S) == "unconfigured", PATIENCE_S, "the node is unconfigured")
+        assert process.alive(), "the node lives and can be configured again"
+        text = process.log.read_text()
         assert "the device failed, nothing more is taken in" in text
         assert "CUDA error: an illegal memory access was encountered" in text
     finally:
-        process.terminate()
-        process.wait(20)
+        process.end()

@@ -12,7 +12,7 @@ import pytest
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import AnswerType
 
-from .harness import ROOT, Robot, _environment
+from .harness import PATIENCE_S, ROOT, Robot, _environment
 
 sys.path.insert(0, str(ROOT / "examples"))
 
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.ros
 
 
 def test_behaviour_asks_and_leaves_the_answer_on_the_blackboard(memory: Memory, seen: int, robot: Robot) -> None:
-    tree = AskMemory("ask", memory, "say here", answer_type=AnswerType.POSITION, timeout_s=30.0)
+    tree = AskMemory("ask", memory, "say here", answer_type=AnswerType.POSITION, timeout_s=PATIENCE_S)
     assert _tick(tree) == Status.SUCCESS, tree.feedback_message
     board = py_trees.blackboard.Client(name="test")
     board.register_key(key="answer", access=py_trees.common.Access.READ)
     assert board.answer.pose.position[0] == pytest.approx(2.0)
-    condition = AskMemory("is it so", memory, "never", answer_type=AnswerType.BINARY, timeout_s=30.0)
+    condition = AskMemory("is it so", memory, "never", answer_type=AnswerType.BINARY, timeout_s=PATIENCE_S)
     assert _tick(condition) == Status.FAILURE
     assert condition.feedback_message.startswith("ANSWERED")
     left = AskMemory("long", memory, "hang", timeout_s=60.0)
     left.tick_once()
-    robot.wait(lambda: robot.count("questions", "open") == 1, 10.0, "the question is being answered")
+    robot.wait(lambda: robot.count("questions", "open") == 1, PATIENCE_S, "the question is being answered")
     left.stop(Status.INVALID)
-    robot.wait(lambda: robot.count("questions", "open") == 0, 20.0, "leaving the behaviour cancels the question")
+    robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "leaving the behaviour cancels the question")
 
 
 def _tick(behaviour: AskMemory, timeout_s: float = 40.0) -> Status:

@@ -10,7 +10,7 @@ import pytest
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import NodeProcess, Robot
+from .harness import PATIENCE_S, NodeProcess, Robot
 from .test_bad_input import BAD_MESSAGES, good, publisher
 
 pytestmark = [pytest.mark.ros, pytest.mark.full]
@@ -38,7 +38,7 @@ def test_flood_is_counted_to_the_last_message(robot: Robot, node: NodeProcess, m
             lambda arrived=arrived: all(
                 robot.count(f"input {s}", "received") >= received[s] + n for s, n in arrived.items()
             ),
-            30.0,
+            PATIENCE_S,
             "the burst has arrived",
         )
     for (source, reason), n in sent.items():
@@ -46,12 +46,14 @@ def test_flood_is_counted_to_the_last_message(robot: Robot, node: NodeProcess, m
             lambda source=source, reason=reason, n=n: (
                 robot.count(f"input {source}", f"dropped.{reason}") == before[source, reason] + n
             ),
-            30.0,
+            PATIENCE_S,
             f"{n} {reason} of {source} are counted",
         )
     assert node.alive()
     robot.step(1.0)
     taken = robot.count("input camera", "queued")
     robot.images.publish(good(robot, "camera", robot.step()))
-    robot.wait(lambda: robot.count("input camera", "queued") == taken + 1, 20.0, "a good image is taken afterwards")
-    assert memory.ask("say so", timeout_s=20.0).error_code == ErrorCode.NONE
+    robot.wait(
+        lambda: robot.count("input camera", "queued") == taken + 1, PATIENCE_S, "a good image is taken afterwards"
+    )
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.NONE

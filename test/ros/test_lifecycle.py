@@ -18,7 +18,7 @@ from salmonn_node.ros.node import MemoryNode
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.stream.answers import Answer, ErrorCode
 
-from .harness import NodeProcess, Robot
+from .harness import PATIENCE_S, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -65,10 +65,12 @@ def test_wrong_parameter_is_named_and_the_node_lives(
 ) -> None:
     node = make_node("misconfigured", **values)
     assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
-    robot.wait(lambda: named in robot.value("node", "message", "misconfigured"), 10.0, f"diagnostics name {named}")
+    robot.wait(
+        lambda: named in robot.value("node", "message", "misconfigured"), PATIENCE_S, f"diagnostics name {named}"
+    )
     memory = Memory(robot.node, "misconfigured")
-    assert memory.state(10.0) == "unconfigured"
-    assert memory.ask("where?", timeout_s=10.0).error_code == ErrorCode.NOT_ACTIVE
+    assert memory.state(PATIENCE_S) == "unconfigured"
+    assert memory.ask("where?", timeout_s=PATIENCE_S).error_code == ErrorCode.NOT_ACTIVE
 
 
 def test_wrong_value_while_running_is_refused(make_node: Any) -> None:
@@ -81,20 +83,20 @@ def test_wrong_value_while_running_is_refused(make_node: Any) -> None:
 
 def test_a_query_in_every_lifecycle_state(node: NodeProcess, memory: Memory, robot: Robot) -> None:
     def ask() -> Answer:
-        return memory.ask("say so", timeout_s=20.0)
+        return memory.ask("say so", timeout_s=PATIENCE_S)
 
     seen = {"active": ask().error_code}
     for transition, state in (
         (Transition.TRANSITION_DEACTIVATE, "inactive"),
         (Transition.TRANSITION_CLEANUP, "unconfigured"),
     ):
-        assert memory.change_state(transition, 60.0)
-        assert memory.state(10.0) == state
+        assert memory.change_state(transition, PATIENCE_S)
+        assert memory.state(PATIENCE_S) == state
         answer = ask()
         assert state in answer.error_msg
         seen[state] = answer.error_code
-    memory.startup(90.0)
-    robot.wait(robot.is_heard, 20.0, "the node subscribes again")
+    memory.startup(PATIENCE_S)
+    robot.wait(robot.is_heard, PATIENCE_S, "the node subscribes again")
     assert seen.pop("active") in (ErrorCode.NONE, ErrorCode.EMPTY_MEMORY)
     assert set(seen.values()) == {ErrorCode.NOT_ACTIVE}
     assert ask().error_code in (ErrorCode.NONE, ErrorCode.EMPTY_MEMORY)
@@ -104,8 +106,8 @@ def test_a_query_after_shutdown_is_not_active(make_node: Any, robot: Robot) -> N
     node = make_node("finished")
     assert node.trigger_shutdown() == TransitionCallbackReturn.SUCCESS
     memory = Memory(robot.node, "finished")
-    assert memory.state(10.0) == "finalized"
-    answer = memory.ask("where?", timeout_s=10.0)
+    assert memory.state(PATIENCE_S) == "finalized"
+    answer = memory.ask("where?", timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NOT_ACTIVE
     assert "finalized" in answer.error_msg
 
@@ -113,22 +115,14 @@ def test_a_query_after_shutdown_is_not_active(make_node: Any, robot: Robot) -> N
 def test_memory_services_say_why_not(node: NodeProcess, robot: Robot, make_node: Any) -> None:
     from salmonn_interfaces.srv import ClearMemory, GetMemoryInfo
 
-    def call(service: Any, name: str, request: Any) -> Any:
-        client = robot.node.create_client(service, name)
-        assert client.wait_for_service(10.0)
-        future = client.call_async(request)
-        robot.wait(future.done, 10.0, f"{name} replies")
-        robot.node.destroy_client(client)
-        return future.result()
-
-    refused = call(ClearMemory, "salmonn/clear_memory", ClearMemory.Request())
+    refused = robot.call(ClearMemory, "salmonn/clear_memory")
     assert refused.error_code == ClearMemory.Response.NOT_CONFIRMED
-    info = call(GetMemoryInfo, "salmonn/get_memory_info", GetMemoryInfo.Request())
+    info = robot.call(GetMemoryInfo, "salmonn/get_memory_info")
     assert info.error_code == 0
     assert info.status.memory_id.startswith("default")
     assert info.status.visual_budget > 0
     make_node("idle")
-    refused = call(ClearMemory, "idle/clear_memory", ClearMemory.Request(confirm=True))
+    refused = robot.call(ClearMemory, "idle/clear_memory", confirm=True)
     assert refused.error_code == ClearMemory.Response.WRONG_STATE
 
 
@@ -148,12 +142,14 @@ def test_signals_during_a_query(robot: Robot, tmp_path: Path) -> None:
             answers[name] = Memory(robot.node, name).ask("hang", before_ns=ahead, timeout_s=60.0)
 
         for name, number in numbers.items():
-            Memory(robot.node, name).startup(100.0)
+            Memory(robot.node, name).startup(PATIENCE_S)
             thread = threading.Thread(target=ask, args=(name,))
             thread.start()
-            robot.wait(lambda name=name: robot.value("questions", "open", name) == "1", 20.0, "the question is open")
+            robot.wait(
+                lambda name=name: robot.value("questions", "open", name) == "1", PATIENCE_S, "the question is open"
+            )
             assert nodes[name].end(number) == 0
-            thread.join(20.0)
+            thread.join(PATIENCE_S)
             assert answers[name].error_code == ErrorCode.CANCELED, answers
     finally:
         for process in nodes.values():

@@ -18,7 +18,7 @@ from salmonn_interfaces.srv import ForgetInterval, GetMemoryInfo, LoadMemory, Sa
 from salmonn_node.messages.base import stamp_ns, time_message
 from salmonn_node.ros.client import Memory
 
-from .harness import SECOND_NS, TYPES, NodeProcess, Robot
+from .harness import PATIENCE_S, SECOND_NS, TYPES, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -61,9 +61,9 @@ class Keeper:
         self.robot.node.create_subscription(MemoryStatus, f"{self.name}/memory_status", self._on_status, latched)
         log = self.folder / f"node{self.starts}.log"
         self.process = NodeProcess(log, arguments, name=self.name, scripted=False)
-        self.memory.startup(100.0)
-        self.robot.wait(lambda: self.status is not None, 30.0, "the node says what it remembers")
-        self.robot.wait(self._is_heard, 30.0, "the node subscribes")
+        self.memory.startup(PATIENCE_S)
+        self.robot.wait(lambda: self.status is not None, PATIENCE_S, "the node says what it remembers")
+        self.robot.wait(self._is_heard, PATIENCE_S, "the node subscribes")
 
     def _is_heard(self) -> bool:
         node = self.robot.node
@@ -87,9 +87,7 @@ class Keeper:
         return stamp_ns(self.status.last_observation) if self.status is not None else 0
 
     def call(self, service: Any, where: str, /, **fields: Any) -> Any:
-        client = self.robot.node.create_client(service, f"{self.name}/{where}")
-        assert client.wait_for_service(20.0)
-        return self.memory._call(client, service.Request(**fields), 60.0)
+        return self.robot.call(service, f"{self.name}/{where}", **fields)
 
 
 @pytest.fixture

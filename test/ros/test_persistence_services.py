@@ -13,7 +13,7 @@ from salmonn_node.messages.base import time_message
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import SECOND_NS, TYPES, NodeProcess, Robot
+from .harness import PATIENCE_S, SECOND_NS, TYPES, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -27,12 +27,7 @@ SERVICES = {
 
 
 def call(robot: Robot, service: str, **fields: Any) -> Any:
-    client = robot.node.create_client(SERVICES[service], f"salmonn/{service}")
-    assert client.wait_for_service(20.0)
-    future = client.call_async(SERVICES[service].Request(**fields))
-    robot.wait(future.done, 30.0, f"{service} replies")
-    robot.node.destroy_client(client)
-    return future.result()
+    return robot.call(SERVICES[service], f"salmonn/{service}", **fields)
 
 
 def show(robot: Robot, seconds: int) -> int:
@@ -41,7 +36,7 @@ def show(robot: Robot, seconds: int) -> int:
     frames = robot.count("memory", "frames")
     for _ in range(seconds):
         robot.images.publish(robot.image(robot.step()))
-    robot.wait(lambda: robot.count("memory", "frames") == frames + seconds, 30.0, "all images are taken")
+    robot.wait(lambda: robot.count("memory", "frames") == frames + seconds, PATIENCE_S, "all images are taken")
     return first
 
 
@@ -70,32 +65,32 @@ def test_save_describe_load_forget(robot: Robot, node: NodeProcess, memory: Memo
     assert "kitchen" in forgotten.error_msg, "the copy that still holds the interval is named"
     backwards = {"start": interval["end"], "end": interval["start"]}
     assert call(robot, "forget_interval", **backwards).error_code == ForgetInterval.Response.INVALID_INTERVAL
-    gone = memory.ask("say so", before_ns=first + 2 * SECOND_NS, after_ns=first, timeout_s=20.0)
+    gone = memory.ask("say so", before_ns=first + 2 * SECOND_NS, after_ns=first, timeout_s=PATIENCE_S)
     assert gone.error_code == ErrorCode.EMPTY_MEMORY
 
     assert call(robot, "load_memory", name="kitchen").error_code == LoadMemory.Response.WRONG_STATE
-    assert memory.change_state(Transition.TRANSITION_DEACTIVATE, 60.0)
+    assert memory.change_state(Transition.TRANSITION_DEACTIVATE, PATIENCE_S)
     assert call(robot, "load_memory", name="attic").error_code == LoadMemory.Response.NOT_FOUND
     loaded = call(robot, "load_memory", name="kitchen")
     assert loaded.error_code == 0, loaded.error_msg
     assert loaded.status.frames == tokens
-    memory.startup(60.0)
-    robot.wait(robot.is_heard, 20.0, "the node subscribes again")
-    found = memory.ask("say so", before_ns=first + 2 * SECOND_NS, after_ns=first, timeout_s=20.0)
+    memory.startup(PATIENCE_S)
+    robot.wait(robot.is_heard, PATIENCE_S, "the node subscribes again")
+    found = memory.ask("say so", before_ns=first + 2 * SECOND_NS, after_ns=first, timeout_s=PATIENCE_S)
     assert found.error_code == ErrorCode.NONE, found
-    assert memory.change_state(Transition.TRANSITION_DEACTIVATE, 60.0)
+    assert memory.change_state(Transition.TRANSITION_DEACTIVATE, PATIENCE_S)
     assert call(robot, "load_memory", name="default").error_code == 0
-    memory.startup(60.0)
-    robot.wait(robot.is_heard, 20.0, "the node subscribes again")
+    memory.startup(PATIENCE_S)
+    robot.wait(robot.is_heard, PATIENCE_S, "the node subscribes again")
 
 
 def test_cleanup_and_configure_bring_the_memory_back(robot: Robot, node: NodeProcess, memory: Memory) -> None:
     first = show(robot, 3)
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
-        assert memory.change_state(transition, 60.0)
-    memory.startup(90.0)
-    robot.wait(robot.is_heard, 20.0, "the node subscribes again")
-    answer = memory.ask("say so", after_ns=first - 1_500_000_000, timeout_s=20.0)
+        assert memory.change_state(transition, PATIENCE_S)
+    memory.startup(PATIENCE_S)
+    robot.wait(robot.is_heard, PATIENCE_S, "the node subscribes again")
+    answer = memory.ask("say so", after_ns=first - 1_500_000_000, timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NONE, answer
     assert answer.last_observation_ns == robot.now_ns
 

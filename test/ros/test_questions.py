@@ -11,7 +11,7 @@ from salmonn_interfaces.srv import Query
 from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode
 
-from .harness import Robot
+from .harness import PATIENCE_S, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -25,7 +25,7 @@ def in_background(ask) -> tuple[threading.Thread, list[Answer]]:
 
 def test_answer_has_evidence_and_pose(memory: Memory, seen: int, robot: Robot) -> None:
     after = seen - 1_000_000_000
-    answer = memory.ask("say here", answer_type=AnswerType.POSITION, after_ns=after, timeout_s=30.0)
+    answer = memory.ask("say here", answer_type=AnswerType.POSITION, after_ns=after, timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NONE, answer
     assert "untrained weights" in answer.text
     assert answer.evidence[0].source == "camera"
@@ -44,18 +44,18 @@ def test_deadline_is_kept_though_the_network_does_not_listen(memory: Memory, see
     assert answer.latency_s <= 0.5
     assert time.monotonic() - started < 2.0
     # The turn is over when the network is done; the next question gets it.
-    assert memory.ask("say so", timeout_s=30.0).error_code == ErrorCode.NONE
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.NONE
 
 
 def test_waits_for_observations_up_to_before(memory: Memory, seen: int, robot: Robot) -> None:
     before = seen + 2_000_000_000
-    thread, answers = in_background(lambda: memory.ask("say so", before_ns=before, timeout_s=30.0))
+    thread, answers = in_background(lambda: memory.ask("say so", before_ns=before, timeout_s=PATIENCE_S))
     open_questions = lambda: robot.count("questions", "open")  # noqa: E731
-    robot.wait(lambda: open_questions() == 1, 10.0, "the question waits")
+    robot.wait(lambda: open_questions() == 1, PATIENCE_S, "the question waits")
     assert not answers
     for _ in range(3):
         robot.images.publish(robot.image(robot.step()))
-    thread.join(30.0)
+    thread.join(PATIENCE_S)
     assert answers[0].error_code == ErrorCode.NONE, answers
     assert answers[0].last_observation_ns >= before
 
@@ -67,23 +67,23 @@ def test_before_in_the_future_times_out(memory: Memory, seen: int) -> None:
 
 def test_action_gives_partial_text_and_cancels(memory: Memory, seen: int, robot: Robot) -> None:
     parts: list[str] = []
-    answer = memory.ask("say a b c", on_text=parts.append, timeout_s=30.0)
+    answer = memory.ask("say a b c", on_text=parts.append, timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NONE, answer
     assert parts[-1] == "abc"
     cancel = threading.Event()
     thread, answers = in_background(lambda: memory.ask("hang", cancel=cancel, timeout_s=60.0))
-    robot.wait(lambda: robot.count("questions", "open") == 1, 10.0, "the question is being answered")
+    robot.wait(lambda: robot.count("questions", "open") == 1, PATIENCE_S, "the question is being answered")
     cancel.set()
-    thread.join(20.0)
+    thread.join(PATIENCE_S)
     assert answers[0].error_code == ErrorCode.CANCELED
-    robot.wait(lambda: robot.count("questions", "open") == 0, 10.0, "nothing is open any more")
+    robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "nothing is open any more")
 
 
 def test_earliest_deadline_first_and_busy(memory: Memory, seen: int, robot: Robot) -> None:
     # Three of these teach the queue that one takes about half a second.
     for _ in range(3):
-        assert memory.ask("deaf 0.5", timeout_s=30.0).error_code == ErrorCode.NONE
-    robot.wait(lambda: robot.count("questions", "open") == 0, 10.0, "nothing is open any more")
+        assert memory.ask("deaf 0.5", timeout_s=PATIENCE_S).error_code == ErrorCode.NONE
+    robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "nothing is open any more")
     order: list[str] = []
 
     def ask(name: str, timeout_s: float) -> Answer:
@@ -91,14 +91,14 @@ def test_earliest_deadline_first_and_busy(memory: Memory, seen: int, robot: Robo
         order.append(name)
         return answer
 
-    first, _ = in_background(lambda: ask("first", 20.0))
-    robot.wait(lambda: robot.count("questions", "open") == 1, 10.0, "the first is being answered")
-    late, _ = in_background(lambda: ask("late", 20.0))
-    robot.wait(lambda: robot.count("questions", "open") == 2, 10.0, "the second waits")
-    early, _ = in_background(lambda: ask("early", 15.0))
+    first, _ = in_background(lambda: ask("first", 60.0))
+    robot.wait(lambda: robot.count("questions", "open") == 1, PATIENCE_S, "the first is being answered")
+    late, _ = in_background(lambda: ask("late", 60.0))
+    robot.wait(lambda: robot.count("questions", "open") == 2, PATIENCE_S, "the second waits")
+    early, _ = in_background(lambda: ask("early", 45.0))
     busy = memory.ask("deaf 0.5", timeout_s=0.3)
     for thread in (first, late, early):
-        thread.join(30.0)
+        thread.join(PATIENCE_S)
     assert order == ["first", "early", "late"]
     assert busy.error_code == ErrorCode.BUSY
     assert "come first" in busy.error_msg
@@ -112,7 +112,7 @@ def test_hundred_questions_each_get_one_reply_in_time(memory: Memory, seen: int,
     futures = [robot.queries.call_async(request) for _ in range(100)]
     for _ in range(5):
         robot.images.publish(robot.image(robot.step()))
-    robot.wait(lambda: all(f.done() for f in futures), 30.0, "all have a reply")
+    robot.wait(lambda: all(f.done() for f in futures), PATIENCE_S, "all have a reply")
     answers = [f.result().answer for f in futures]
     latencies = [a.latency.sec + a.latency.nanosec * 1e-9 for a in answers]
     assert {a.error_code for a in answers} <= {int(c) for c in (ErrorCode.NONE, ErrorCode.TIMEOUT, ErrorCode.BUSY)}
@@ -124,14 +124,16 @@ def test_hundred_questions_each_get_one_reply_in_time(memory: Memory, seen: int,
 def test_clear_and_clock_jump_begin_new_sessions(memory: Memory, seen: int, robot: Robot) -> None:
     session = robot.count("memory", "session")
     memory.clear()
-    robot.wait(lambda: robot.count("memory", "session") == session + 1, 10.0, "a new session after clear")
-    assert memory.ask("say so", timeout_s=20.0).error_code == ErrorCode.EMPTY_MEMORY
+    robot.wait(lambda: robot.count("memory", "session") == session + 1, PATIENCE_S, "a new session after clear")
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.EMPTY_MEMORY
     robot.images.publish(robot.image(robot.step()))
-    robot.wait(lambda: robot.count("memory", "frames") == 1, 20.0, "the new memory takes the image")
+    robot.wait(lambda: robot.count("memory", "frames") == 1, PATIENCE_S, "the new memory takes the image")
     robot.now_ns -= 500_000_000_000
     robot.images.publish(robot.image(robot.step()))
-    robot.wait(lambda: robot.count("memory", "session") >= session + 2, 10.0, "a new session after the jump")
-    robot.wait(lambda: robot.status is not None and robot.status.session >= session + 2, 10.0, "MemoryStatus says it")
+    robot.wait(lambda: robot.count("memory", "session") >= session + 2, PATIENCE_S, "a new session after the jump")
+    robot.wait(
+        lambda: robot.status is not None and robot.status.session >= session + 2, PATIENCE_S, "MemoryStatus says it"
+    )
     # The image raced with the clock: it may have been refused, one that follows is not.
     robot.images.publish(robot.image(robot.step()))
-    robot.wait(lambda: robot.count("memory", "frames") >= 1, 20.0, "the new session takes images")
+    robot.wait(lambda: robot.count("memory", "frames") >= 1, PATIENCE_S, "the new session takes images")

@@ -10,7 +10,7 @@ from salmonn_interfaces.action import Watch
 from salmonn_node.ros.client import Memory, Watched
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import SECOND_NS, Robot
+from .harness import PATIENCE_S, SECOND_NS, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -27,7 +27,12 @@ class Watching:
             on_evaluation = lambda number, until_ns: self.looks.append((number, until_ns))  # noqa: E731
             self.ends.append(
                 memory.watch(
-                    text, period_s=0.1, timeout_s=30.0, on_evaluation=on_evaluation, cancel=self.cancel, **arguments
+                    text,
+                    period_s=0.1,
+                    timeout_s=PATIENCE_S,
+                    on_evaluation=on_evaluation,
+                    cancel=self.cancel,
+                    **arguments,
                 )
             )
 
@@ -35,18 +40,20 @@ class Watching:
         self.thread.start()
 
     def end(self) -> Watched:
-        self.thread.join(30.0)
+        self.thread.join(PATIENCE_S)
         assert self.ends, f"the watch did not end: {self.looks}"
         return self.ends[0]
 
 
 def test_becomes_true_of_new_memory_with_evidence(memory: Memory, seen: int, robot: Robot) -> None:
     watching = Watching(memory, "after 3 looks", after_ns=seen - SECOND_NS)
-    robot.wait(lambda: bool(watching.looks), 20.0, "the past is looked at")
+    robot.wait(lambda: bool(watching.looks), PATIENCE_S, "the past is looked at")
     for looks in (2, 3):
         stamp = robot.step()
         robot.images.publish(robot.image(stamp))
-        robot.wait(lambda n=looks: len(watching.looks) >= n or bool(watching.ends), 20.0, "what is new is looked at")
+        robot.wait(
+            lambda n=looks: len(watching.looks) >= n or bool(watching.ends), PATIENCE_S, "what is new is looked at"
+        )
     end = watching.end()
     assert end.became_true, end
     # The past once, then one look for each new image.
@@ -61,7 +68,7 @@ def test_becomes_true_of_new_memory_with_evidence(memory: Memory, seen: int, rob
 
 def test_without_after_the_past_is_not_looked_at_and_until_ends_it(memory: Memory, seen: int, robot: Robot) -> None:
     watching = Watching(memory, "after 1", until_ns=seen + 2 * SECOND_NS)
-    robot.wait(lambda: robot.count("questions", "watches") == 1, 10.0, "the watch is open")
+    robot.wait(lambda: robot.count("questions", "watches") == 1, PATIENCE_S, "the watch is open")
     robot.step(5.0)  # the clock goes on, and nothing is observed
     end = watching.end()
     assert not end.became_true
@@ -72,12 +79,12 @@ def test_without_after_the_past_is_not_looked_at_and_until_ends_it(memory: Memor
 def test_cancel_between_and_during_looks(memory: Memory, seen: int, robot: Robot) -> None:
     for text, after in (("never", 0), ("hang", seen - SECOND_NS)):
         watching = Watching(memory, text, after_ns=after)
-        robot.wait(lambda: robot.count("questions", "watches") == 1, 10.0, "the watch is open")
+        robot.wait(lambda: robot.count("questions", "watches") == 1, PATIENCE_S, "the watch is open")
         watching.cancel.set()
         end = watching.end()
         assert end.answer.error_code == ErrorCode.CANCELED, end
         assert not end.became_true
-        robot.wait(lambda: robot.count("questions", "watches") == 0, 10.0, "no watch is open any more")
+        robot.wait(lambda: robot.count("questions", "watches") == 0, PATIENCE_S, "no watch is open any more")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +105,9 @@ def test_what_cannot_be_watched_for_is_refused_by_name(
     goal.question.before.sec = change.get("before", 0)
     goal.period.nanosec = int(float(change.get("period", 1.0)) % 1 * SECOND_NS)
     sent = memory._watch.send_goal_async(goal)
-    robot.wait(sent.done, 10.0, "the goal is taken")
+    robot.wait(sent.done, PATIENCE_S, "the goal is taken")
     result = sent.result().get_result_async()
-    robot.wait(result.done, 10.0, "the goal has a result")
+    robot.wait(result.done, PATIENCE_S, "the goal has a result")
     answer = result.result().result.answer
     assert answer.error_code == ErrorCode.INVALID_REQUEST
     assert names in answer.error_msg
