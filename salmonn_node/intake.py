@@ -40,6 +40,7 @@ class Intake:
         frames, audio_s, poses: how much was taken in.
         drops: refusals by reason.
         encode_s: durations of the last encodings, seconds.
+        picture_sizes: (width, height) of each camera's last picture as it came.
     """
 
     model: VideoSalmonnS
@@ -51,6 +52,7 @@ class Intake:
     poses: int = 0
     drops: Counter[str] = field(default_factory=Counter)
     encode_s: deque[float] = field(default_factory=lambda: deque(maxlen=ENCODE_HISTORY))
+    picture_sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     track: PoseTrack = field(default_factory=PoseTrack)
     timelines: dict[str, AudioTimeline] = field(default_factory=dict)
     _last_pose: tuple[Pose, int] | None = None
@@ -121,6 +123,7 @@ class Intake:
             frame = Frame(frame.stamp_ns, frame.source, image, frame.frame_id)
         if frame.image.ndim != 3 or frame.image.shape[2] != 3 or frame.image.size == 0 or frame.image.dtype != np.uint8:
             return "image_undecodable"
+        self.picture_sizes[frame.source] = (frame.image.shape[1], frame.image.shape[0])
         # At the network's resolution from here on: nothing finer is ever looked at, and the journal stays small.
         frame = replace(frame, image=self.model.fit(frame.image))
         self._record(frame)

@@ -386,6 +386,10 @@ class Observer:
         with self._memory:
             return self.intake.newest(source, stamp_ns)
 
+    def picture_size(self, source: str) -> tuple[int, int] | None:
+        """(width, height) of the pictures that a camera sends, None before the first of this process."""
+        return self.intake.picture_sizes.get(source)
+
     def status(self) -> ObserverStatus:
         """Counters of this instant."""
         intake = self.intake

@@ -94,6 +94,7 @@ def replay(observer: Observer, record: Record) -> None:
         observer.clock.offer(record.source, record.stamp_ns)
         observer.sampler.offer(record.source, record.stamp_ns)
         intake.take(record)
+        intake.picture_sizes.pop(record.source, None)  # the journal keeps pictures at the network's resolution
     elif isinstance(record, AudioSpan):
         observer.clock.offer(record.source, record.start_ns)
         intake._hear([record])

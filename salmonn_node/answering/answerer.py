@@ -14,13 +14,14 @@ import numpy as np
 from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import evidence_of
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
-from salmonn_node.answering.typed import kind_of, options_of, typed
+from salmonn_node.answering.typed import about_observer, kind_of, options_of, typed
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, ErrorCode, Outcome, Question
-from salmonn_node.stream.observations import Pose
+from salmonn_node.stream.observations import SECOND_NS, Pose
 
 UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
@@ -50,7 +51,8 @@ class Answerer:
         observer: gives views of the memory.
         max_new_tokens: at most so many tokens of text.
         max_evidence: pieces of evidence when the question names no number.
-        transform: gives a pose in another frame, None when it cannot; without it no pose is transformed.
+        transform: gives a pose in another frame, None when it cannot; `grounding`'s when left out.
+        grounding: frames, cameras and mounts; without it no object has a position of its own.
         calibration: confidences and thresholds; the checkpoint's own file when left out, if it has one.
 
     Raises:
@@ -64,12 +66,14 @@ class Answerer:
         max_new_tokens: int = 48,
         max_evidence: int = 3,
         transform: Transform | None = None,
+        grounding: Grounding | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         self.observer = observer
         self.max_new_tokens = max_new_tokens
         self.max_evidence = max_evidence
-        self.transform = transform
+        self.grounding = grounding
+        self.transform = grounding.transform if transform is None and grounding is not None else transform
         checkpoint = observer.model.checkpoint
         if calibration is None and checkpoint.calibration is not None:
             calibration = read_calibration(checkpoint.calibration, checkpoint.id)
@@ -190,6 +194,7 @@ class Answerer:
             limit=max(limit, CANDIDATES) if ambiguity else limit,
             pictures=question.want_thumbnails,
             newest=observer.newest_moment,
+            picture_size=observer.picture_size,
             after_ns=question.after_ns,
             before_ns=question.before_ns,
             **({"mass": RIVAL_MASS} if ambiguity else {}),
@@ -203,7 +208,8 @@ class Answerer:
             answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
         else:
             answer = replace(self._blank(), outcome=outcome, text=generation.text.strip(), evidence=evidence[:limit])
-            found = typed(kind, answer, generation)
+            places = self.grounding is not None and not about_observer(question.text)
+            found = typed(kind, answer, generation, *((self.grounding.object_pose,) if places else ()))
             answer = found.answer
             if self.calibration is not None:
                 answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability))
@@ -217,7 +223,10 @@ class Answerer:
             return answer
         moved = self.transform(pose, target) if self.transform is not None else None
         if moved is None:
-            raise _StoppedError(ErrorCode.TRANSFORM_ERROR, f"target_frame: no transform {pose.frame_id} -> {target}")
+            when = f"at the evidence's stamp, {pose.stamp_ns / SECOND_NS:.3f} s"
+            raise _StoppedError(
+                ErrorCode.TRANSFORM_ERROR, f"target_frame: no transform from {pose.frame_id} to {target} {when}"
+            )
         return replace(answer, pose=moved, map_id=moved.map_id)
 
     def _blank(self) -> Answer:

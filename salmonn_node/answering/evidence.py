@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from salmonn_node.answering.image_region import region_of
 from salmonn_node.memory.evidence import EvidenceIndex, Moment
-from salmonn_node.stream.answers import Evidence
+from salmonn_node.stream.answers import Evidence, Region
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ JOIN_NS = 2_500_000_000  # neighbours no further apart are one stretch: a tempor
 AUDIO_TOKEN_NS = SECOND_NS // 2
 VISION, AUDIO = "vision", "audio"
 Newest = Callable[[str, int], tuple[Moment, Pose | None] | None]
+PictureSize = Callable[[str], tuple[int, int] | None]
 
 
 @dataclass
@@ -37,6 +39,7 @@ class _Stretch:
     peak_token: int
     peak_pose: int
     peak_ns: int
+    peak_rows: list[int] = field(default_factory=list)
 
 
 def evidence_of(
@@ -47,6 +50,7 @@ def evidence_of(
     limit: int,
     pictures: bool,
     newest: Newest = lambda source, stamp_ns: None,
+    picture_size: PictureSize = lambda source: None,
     after_ns: int = 0,
     before_ns: int = 0,
     mass: float = MASS,
@@ -63,6 +67,7 @@ def evidence_of(
         limit: at most so many stretches.
         pictures: whether evidence carries them.
         newest: what is known of a source's observation that is not in the index yet.
+        picture_size: (width, height) of a camera's pictures as it sends them; evidence has a region where it is known.
         after_ns: start of the window asked about (0: no bound). Intervals are cut to the window, as a temporal patch
             of two frames may reach over its ends; what lies outside is left out.
         before_ns: its end (0: no bound).
@@ -83,7 +88,12 @@ def evidence_of(
         chosen.append(moment)
         carried += moment.weight
     stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
-    found = (_evidence(stretch, total, index, pictures, newest) for stretch in stretches)
+    found = (
+        replace(
+            _evidence(stretch, total, index, pictures, newest), region=_region(stretch, view, weights, picture_size)
+        )
+        for stretch in stretches
+    )
     return tuple(inside for e in found if (inside := _inside(e, after_ns, before_ns)) is not None)
 
 
@@ -95,6 +105,21 @@ def _inside(evidence: Evidence, after_ns: int, before_ns: int) -> Evidence | Non
     return (
         evidence if (start, end) == (span.start_ns, span.end_ns) else replace(evidence, interval=Interval(start, end))
     )
+
+
+def _region(
+    stretch: _Stretch, view: MemoryView, weights: npt.NDArray[np.float64], picture_size: PictureSize
+) -> Region | None:
+    """Where in the heaviest moment's picture the weight lies."""
+    size = picture_size(stretch.source) if stretch.modality == VISION else None
+    if size is None or view.visual is None or view.visual.grid is None:
+        return None
+    rows = np.array(stretch.peak_rows)
+    grid = view.visual.grid.numpy()[rows]
+    if (grid != grid[0]).any():
+        return None
+    high, wide = int(grid[0, 0]), int(grid[0, 1])
+    return region_of(view.visual.place.numpy()[rows].astype(np.int64), weights[rows], (high, wide), size)
 
 
 def _moments(
@@ -111,9 +136,10 @@ def _moments(
         if moment is None:
             end_ns, token, place = int(last[i]) + extra_ns, int(index[i]), int(pose[i])
             name = sources[key[0]]
-            found[key] = _Stretch(modality, name, key[1], end_ns, weight, weight, token, place, key[1])
+            found[key] = _Stretch(modality, name, key[1], end_ns, weight, weight, token, place, key[1], [i])
         else:
             moment.weight += weight
+            moment.peak_rows.append(i)
             moment.end_ns = max(moment.end_ns, int(last[i]) + extra_ns)
     for moment in found.values():
         moment.peak_weight = moment.weight
@@ -134,6 +160,7 @@ def _joined(moments: list[_Stretch]) -> list[_Stretch]:
             if moment.peak_weight > last.peak_weight:
                 last.peak_weight = moment.peak_weight
                 last.peak_token, last.peak_pose, last.peak_ns = moment.peak_token, moment.peak_pose, moment.peak_ns
+                last.peak_rows = moment.peak_rows
         else:
             stretches.append(moment)
     return stretches

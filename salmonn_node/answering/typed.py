@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from salmonn_node.answering.grammar import read_count, read_seconds
 from salmonn_node.model.generation import Generation
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, PoseKind, Question
-from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.stream.observations import SECOND_NS, Pose
 
 YES_NO = ("yes", "no")
 # A time that the network names is that of the evidence it falls into, or misses by no more than a temporal patch.
@@ -30,6 +31,11 @@ _LEADS = (
     (("when",), AnswerType.TIME),
     (("at", "what", "time"), AnswerType.TIME),
     (("what", "time"), AnswerType.TIME),
+)
+# Whose place is meant: "where were you", "where did you stand", "from which position did you see", "your position".
+_OBSERVER = re.compile(
+    r"\b(were|was|are|am|is) (you|we|i|the robot)\b|\bfrom (where|which|what)\b|\b(your|our|my|the robot's)( own)? "
+    r"(position|place|location|pose)\b|\bdid (you|we|i|the robot) (?!.*\b(see|notice|spot|find|leave|put)\b)"
 )
 
 
@@ -58,17 +64,28 @@ def kind_of(question: Question) -> AnswerType:
     return AnswerType.TEXT
 
 
+def about_observer(text: str) -> bool:
+    """Whether a question for a place asks where the robot was, and not where a thing is. Only English is known."""
+    return _OBSERVER.search(text.lower()) is not None
+
+
 def options_of(kind: AnswerType, question: Question) -> tuple[str, ...]:
     """What the network chooses among, empty when the type is no choice."""
     return {AnswerType.BINARY: YES_NO, AnswerType.CHOICE: question.choices}.get(kind, ())
 
 
-def typed(kind: AnswerType, answer: Answer, generation: Generation) -> Typed:
+def typed(
+    kind: AnswerType,
+    answer: Answer,
+    generation: Generation,
+    object_pose: Callable[[Evidence], Pose | None] = lambda _: None,
+) -> Typed:
     """`answer`, which has text and evidence, with the fields of its type filled.
 
     Yes or no, and a choice, are the option that is likelier per token. Count and duration are the value that the
     network wrote within the grammar. A time is that of the evidence into which the network's own time falls, otherwise
-    that of the strongest; a position the robot's own at the strongest evidence that has a pose.
+    that of the strongest; a position that of the object at the strongest evidence that has a pose, and the robot's own
+    there where `object_pose` gives none.
 
     Raises:
         ValueError: the network did not give what the type needs.
@@ -87,7 +104,9 @@ def typed(kind: AnswerType, answer: Answer, generation: Generation) -> Typed:
         first = next((e for e in evidence if e.pose is not None), None)
         if first is None or first.pose is None:
             return Typed(answer, math.nan)
-        answer = replace(answer, pose=first.pose, pose_kind=PoseKind.OBSERVER, map_id=first.pose.map_id)
+        place = object_pose(first)
+        whose = PoseKind.OBSERVER if place is None else PoseKind.OBJECT
+        answer = replace(answer, pose=place or first.pose, pose_kind=whose, map_id=first.pose.map_id)
         return Typed(answer, grounded * first.score / evidence[0].score)
     if kind == AnswerType.TEXT:
         words = generation.token_logprobs

@@ -2,6 +2,7 @@
 
 from salmonn_node.messages.audio import AudioFormat, audio_chunk, audio_format
 from salmonn_node.messages.base import MessageError, MessageTypes, RosbagsTypes, RosTypes, stamp_ns
+from salmonn_node.messages.geometry import camera_model_from_message, transforms_from_message
 from salmonn_node.messages.images import check_image, image_frame, image_to_rgb
 from salmonn_node.messages.poses import pose_from_message, pose_to_message
 from salmonn_node.messages.questions import (
@@ -23,6 +24,7 @@ __all__ = [
     "answer_to_message",
     "audio_chunk",
     "audio_format",
+    "camera_model_from_message",
     "check_image",
     "evidence_from_message",
     "evidence_to_message",
@@ -33,4 +35,5 @@ __all__ = [
     "question_from_message",
     "question_to_message",
     "stamp_ns",
+    "transforms_from_message",
 ]

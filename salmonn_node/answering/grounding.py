@@ -1,0 +1,96 @@
+"""What is known of space besides poses: frames in time, cameras and their mounts; it turns evidence into places."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from salmonn_node.answering.ground_ray import MAX_RANGE_M, NoGroundPointError, ground_point
+from salmonn_node.stream.answers import Evidence
+from salmonn_node.stream.camera_model import CameraModel
+from salmonn_node.stream.frame_tree import FrameTree
+from salmonn_node.stream.observations import Pose
+from salmonn_node.stream.rigid import mounted
+
+
+class Grounding:
+    """Whoever hears CameraInfo and tf fills `cameras` and `frames`, at any time and from any thread.
+
+    Args:
+        mounts: by camera, x y z roll pitch yaw (m, rad) of its optical frame in `base_frame`; they win over tf.
+        base_frame: the robot's frame, for mounts and for poses that do not say whose pose they are.
+        ground_z_m: height of the plane that objects stand on, in the frame of the poses.
+        max_range_m: objects further away are not placed.
+
+    Attributes:
+        cameras: intrinsics by camera name.
+        frames: tf.
+        counts: how often an object was placed ("object"), or why not.
+
+    Raises:
+        ValueError: a mount without six finite numbers, or a range that is not positive.
+    """
+
+    def __init__(
+        self,
+        mounts: Mapping[str, tuple[float, ...]] | None = None,
+        *,
+        base_frame: str = "base_link",
+        ground_z_m: float = 0.0,
+        max_range_m: float = MAX_RANGE_M,
+    ) -> None:
+        if not max_range_m > 0:
+            raise ValueError(f"max_range_m must be positive, got {max_range_m}")
+        self.cameras: dict[str, CameraModel] = {}
+        self.frames = FrameTree()
+        self.counts: Counter[str] = Counter()
+        self._mounts = {name: mounted(base_frame, name, tuple(m)) for name, m in (mounts or {}).items()}
+        self._base_frame, self._ground_z_m, self._max_range_m = base_frame, ground_z_m, max_range_m
+
+    def transform(self, pose: Pose, target: str) -> Pose | None:
+        """A pose in another frame at its own time; None when tf did not connect the two then."""
+        return self.frames.transform(pose, target)
+
+    def object_pose(self, evidence: Evidence) -> Pose | None:
+        """Where the thing in the evidence's picture stands; None, and counted why, when that cannot be told."""
+        try:
+            found = self._object_pose(evidence)
+        except NoGroundPointError as error:
+            self.counts[str(error)] += 1
+            return None
+        self.counts["object"] += 1
+        return found
+
+    def _object_pose(self, evidence: Evidence) -> Pose:
+        if evidence.region is None:
+            raise NoGroundPointError("no_region")
+        if evidence.pose is None:
+            raise NoGroundPointError("no_pose")
+        camera = self.cameras.get(evidence.source)
+        if camera is None:
+            raise NoGroundPointError("no_camera_info")
+        mount = self._mount(evidence, camera)
+        if mount is None:
+            raise NoGroundPointError("no_mount")
+        return ground_point(
+            evidence.region,
+            camera,
+            mount,
+            evidence.pose,
+            ground_z_m=self._ground_z_m,
+            max_range_m=self._max_range_m,
+        )
+
+    def _mount(self, evidence: Evidence, camera: CameraModel) -> Pose | None:
+        """The camera's optical frame in the frame whose pose the evidence has."""
+        assert evidence.pose is not None
+        base = evidence.pose.child_frame_id or self._base_frame
+        told = self._mounts.get(evidence.source)
+        if told is not None:
+            return Pose(0, base, told.position, told.orientation, child_frame_id=told.child_frame_id)
+        optical = evidence.frame_id or camera.frame_id
+        for frame in dict.fromkeys((base, self._base_frame)):
+            mount = self.frames.lookup(frame, optical, evidence.pose.stamp_ns)
+            if mount is not None:
+                return Pose(mount.stamp_ns, base, mount.position, mount.orientation, child_frame_id=optical)
+        return None

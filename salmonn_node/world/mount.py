@@ -1,0 +1,23 @@
+"""Where the robot's camera sits and how it sees: what CameraInfo and tf tell of the synthetic robot."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from salmonn_node.stream.camera_model import CameraModel
+from salmonn_node.world.camera import camera_matrix
+from salmonn_node.world.layout import STAND_HEIGHT_M
+from salmonn_node.world.scene import CAMERA_HEIGHT_M, CAMERA_PITCH_RAD
+
+BASE_FRAME = "base_link"
+# x y z roll pitch yaw of the optical frame (z forward, x right, y down) in the base frame; it looks a little down.
+CAMERA_MOUNT = (0.0, 0.0, CAMERA_HEIGHT_M, -math.pi / 2 - float(CAMERA_PITCH_RAD), 0.0, -math.pi / 2)
+# Things stand on stands: the plane on which their feet are seen.
+GROUND_Z_M = STAND_HEIGHT_M
+
+
+def camera_model(width: int, height: int, frame_id: str = "") -> CameraModel:
+    """Intrinsics of pictures of that size (16:9), without distortion."""
+    return CameraModel(width, height, camera_matrix(width, height), "plumb_bob", np.zeros(5), frame_id)
