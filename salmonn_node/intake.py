@@ -16,7 +16,9 @@ from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame
 from salmonn_node.stream.pose_track import PoseTrack
 
 if TYPE_CHECKING:
+    from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.memory.token_batch import TokenBatch
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
 TAKEN = "taken"
@@ -92,17 +94,27 @@ class Intake:
         self.frames = self.poses = 0
         self.audio_s = 0.0
 
-    def newest(self, source: str, stamp_ns: int) -> tuple[Moment, Pose | None] | None:
-        """What is known of an observation that is not in the index yet, because its patch or window is not full.
+    def unindexed(self, view: MemoryView) -> dict[tuple[str, str, int], tuple[Moment, Pose | None]]:
+        """What is known of a view's observations that are not in the index, as their patch or window is not full.
 
-        The moment's token range means nothing. The pose is not stored: a question leaves no trace in the index.
+        By modality, source and stamp. A moment's token range means nothing. The pose is not stored: a question leaves
+        no trace in the index. Kept with the view, as the index learns of them when the stream goes on, and an answer
+        must not depend on when it is made.
         """
-        moment = self._newest.get(source)
-        if moment is None:
-            return None
-        picture = moment.thumbnail if moment.interval.start_ns == stamp_ns else b""
-        moment = replace(moment, interval=Interval(stamp_ns, stamp_ns), thumbnail=picture)
-        return moment, self.track.at(stamp_ns)
+        found: dict[tuple[str, str, int], tuple[Moment, Pose | None]] = {}
+        tails = (("vision", view.visual, view.visual_committed), ("audio", view.audio, view.audio_committed))
+        for modality, batch, committed in tails:
+            if batch is None or bool(committed.all()):
+                continue
+            tail = batch.select(~committed)
+            first = {(view.sources[s], t): i for s, t, i in zip(*_columns(tail), strict=True)}
+            for (source, stamp_ns), kept in zip(first, self.evidence.of_tokens(modality, first.values()), strict=True):
+                moment = self._newest.get(source)
+                if kept is None and moment is not None:
+                    picture = moment.thumbnail if moment.interval.start_ns == stamp_ns else b""
+                    moment = replace(moment, interval=Interval(stamp_ns, stamp_ns), thumbnail=picture)
+                    found[modality, source, stamp_ns] = moment, self.track.at(stamp_ns)
+        return found
 
     def _take_pose(self, pose: Pose) -> str:
         fate = self.track.add(pose)
@@ -180,6 +192,10 @@ class Intake:
     def _record(self, observation: Frame | AudioSpan | Pose) -> None:
         if self.record is not None:
             self.record(observation)
+
+
+def _columns(batch: TokenBatch) -> tuple[list[int], list[int], list[int]]:
+    return batch.source.tolist(), batch.stamp_ns.tolist(), batch.index.tolist()
 
 
 def _same(one: Pose, other: Pose) -> bool:

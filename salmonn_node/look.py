@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ class Look:
     """A view at `until_ns`: what is stamped later waits until it has been made; 0 holds nothing back.
 
     Attributes:
-        made: whether `view` or, when that went wrong, `failure` has been set.
+        done: set when `view` or, when that went wrong, `failure` has been set.
     """
 
     after_ns: int
@@ -22,5 +23,10 @@ class Look:
     sources: tuple[str, ...]
     until_ns: int = 0
     view: MemoryView | None = None
-    made: bool = False
     failure: str = ""
+    done: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def made(self) -> bool:
+        """Whether it is done."""
+        return self.done.is_set()

@@ -7,12 +7,13 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from salmonn_node.engines.reasons import is_device_error
 from salmonn_node.intake import TAKEN, Intake, Recorder
 from salmonn_node.look import Look
-from salmonn_node.memory.evidence import EvidenceIndex, Moment
+from salmonn_node.memory.evidence import EvidenceIndex
 from salmonn_node.observer_status import ObserverStatus, SourceStatus
 from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Frame, Pose
@@ -30,6 +31,8 @@ CAPACITY = {"frame": 240, "sound": 3_000, "pose": 3_000}
 QUIET_SOURCE_S = 2.0  # a source that lags so far behind the newest stamp is not waited for
 DEVICE_FAILED = "device_failed"
 QUIET_STREAM_S = 1.0  # nor is any source, when nothing at all has arrived for so long (wall time)
+ARRIVAL_STEP_S = 0.5  # a pause between two messages counts for no more: a process that was held up missed nothing
+LOOK_AGAIN_S = 0.2  # so often a waiting look sees whether it was cancelled, and whether the stream is quiet
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,10 @@ class Observer:
         self._looks: list[Look] = []  # those not made yet, queued or waiting for the stream to pass their end
         self._waiting: Counter[str] = Counter()
         self._submitted = self._done = 0
+        self._received = 0
         self._last_submit_s = time.monotonic()
+        self._heard_s = 0.0  # clock of arrivals: wall time, without the pauses in which nobody could be heard
+        self._passed_ns = 0  # the latest end of a view of this session
         self._session = 0
         self._entry = threading.Condition()  # guards the clock, the sampler, the queue and the counters
         self._memory = threading.Lock()  # held while one observation is taken in, and while a view is made
@@ -99,9 +105,13 @@ class Observer:
         """Accept or refuse an observation; returns "queued" (inline: "taken") or the reason, which is counted."""
         source = POSE_SOURCE if isinstance(observation, Pose) else observation.source
         with self._entry:
-            self._last_submit_s = time.monotonic()
+            now = time.monotonic()
+            self._heard_s += min(now - self._last_submit_s, ARRIVAL_STEP_S)
+            self._last_submit_s = now
+            self._received += 1
             status = self._sources.setdefault(source, SourceStatus())
             status.received += 1
+            status.heard_s = self._heard_s
             fate = self._admit(observation, source, status)
             if fate != "queued":
                 status.drops[fate] += 1
@@ -142,6 +152,7 @@ class Observer:
             end_ns += len(observation.samples) * SECOND_NS // observation.rate_hz
         if status.last_ns:
             status.longest_gap_s = max(status.longest_gap_s, (stamp_ns - status.last_ns) / SECOND_NS)
+        status.newest_ns = max(status.newest_ns, stamp_ns)
         status.last_ns = max(status.last_ns, end_ns)
         kind = "pose" if isinstance(observation, Pose) else "sound" if isinstance(observation, AudioChunk) else "frame"
         if kind == "frame":
@@ -152,6 +163,7 @@ class Observer:
             return "queue_full"
         self._waiting[kind] += 1
         status.queued += 1
+        status.late += stamp_ns <= self._passed_ns
         self._enqueue(observation)
         return "queued"
 
@@ -159,13 +171,15 @@ class Observer:
         self._release_looks(lambda _: True)  # what they wait for will never come
         self.sampler.reset()
         for status in self._sources.values():
-            status.last_ns, status.longest_gap_s = 0, 0.0
+            status.newest_ns, status.last_ns, status.longest_gap_s = 0, 0, 0.0
+        self._passed_ns = 0
         self._enqueue(self.clock.number)
 
     def _release_looks(self, reached: Callable[[int], bool]) -> None:
         """Let the views be made whose window the stream has passed, right here in the order of observations."""
         for look in self._looks:
             if look not in self._queue and reached(look.until_ns):
+                self._passed_ns = max(self._passed_ns, look.until_ns)
                 self._enqueue(look)
 
     def _enqueue(self, item: Observation | Look | int) -> None:
@@ -190,10 +204,13 @@ class Observer:
             self._take_next()
 
     def _next(self) -> int | None:
-        """Position in the queue of what comes next; what is stamped after a look's end waits for the look."""
+        """Position in the queue of what comes next; what is stamped after a look's end waits for the look.
+
+        Poses do not wait: they change no token, and say more of where earlier observations were made.
+        """
         held_ns = min((look.until_ns for look in self._looks if look.until_ns), default=0)
         for position, item in enumerate(self._queue):
-            if not held_ns or isinstance(item, (int, Look)) or item.stamp_ns <= held_ns:
+            if not held_ns or isinstance(item, (int, Look, Pose)) or item.stamp_ns <= held_ns:
                 return position
         return None
 
@@ -247,7 +264,7 @@ class Observer:
             log.exception("a view could not be made")
             look.failure = f"{type(error).__name__}: {error}"
         with self._entry:
-            look.made = True
+            look.done.set()
             if look in self._looks:
                 self._looks.remove(look)
             self._done += 1
@@ -279,9 +296,10 @@ class Observer:
         """The view at the moment when the stream has passed `before_ns`, so that live and offline see the same.
 
         Without an end, or with one that lies behind, it is the view of all that has come so far. What is stamped later
-        than the end waits until the view has been made, in whatever order the sources' messages arrive. Sources that
-        lag more than QUIET_SOURCE_S behind the newest are not waited for, nor any when nothing has arrived for
-        QUIET_STREAM_S and the newest is past the end.
+        than the end waits until the view has been made, in whatever order the sources' messages arrive. A source that
+        lags more than QUIET_SOURCE_S behind the newest and is not heard of any more is not waited for, nor any when
+        nothing has arrived for QUIET_STREAM_S and the newest is past the end. What comes later all the same is counted
+        as late.
 
         Returns:
             The view, or None at `deadline` (time.monotonic) or when cancelled.
@@ -293,10 +311,19 @@ class Observer:
             # Nothing can arrive while the caller waits.
             return self.view(after_ns, before_ns, sources)
         look = self.begin_look(after_ns, before_ns, sources)
-        with self._entry:
-            if not self._wait(lambda: self._made(look), deadline, cancel) and look in self._looks:
-                self._looks.remove(look)
-                self._entry.notify_all()
+        received = -1
+        while not look.done.wait(max(0.0, min(LOOK_AGAIN_S, deadline - time.monotonic()))):
+            with self._entry:
+                if self._stopping or time.monotonic() >= deadline or (cancel is not None and cancel.is_set()):
+                    if look in self._looks:
+                        self._looks.remove(look)
+                        self._entry.notify_all()
+                    break
+                # Twice the same: whoever has just been held up does not take that for silence.
+                if received == self._received and time.monotonic() - self._last_submit_s > QUIET_STREAM_S:
+                    self._release_looks(lambda stamp_ns: self._newest_heard() >= stamp_ns)
+                    self._entry.notify_all()
+                received = self._received
         return self.end_look(look)
 
     def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> Look:
@@ -318,17 +345,19 @@ class Observer:
             raise RuntimeError(look.failure)
         return look.view
 
-    def _made(self, look: Look) -> bool:
-        if not look.made and time.monotonic() - self._last_submit_s > QUIET_STREAM_S:
-            self._release_looks(lambda stamp_ns: self._newest_heard() >= stamp_ns)
-            self._entry.notify_all()
-        return look.made
-
     def passed(self, stamp_ns: int) -> bool:
-        """Whether each source that is still heard of has shown a stamp at or after `stamp_ns`."""
+        """Whether each source that is still heard of has shown a stamp at or after `stamp_ns`.
+
+        The end of a piece of sound shows nothing: the next one may bear the same stamp, or by jitter an earlier one.
+        Sources may lag for two reasons: one has fallen silent, or its messages wait in the middleware behind others,
+        as they do when a bag is played fast. Inline there is no middleware.
+        """
         newest = self._newest_heard()
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
-        return newest >= stamp_ns and all(s.last_ns >= stamp_ns or s.last_ns < late for s in self._sources.values())
+        silent = self._heard_s if self._inline else self._heard_s - QUIET_STREAM_S
+        return newest >= stamp_ns and all(
+            s.newest_ns >= stamp_ns or (s.last_ns < late and s.heard_s <= silent) for s in self._sources.values()
+        )
 
     @property
     def complete_ns(self) -> int:
@@ -341,17 +370,12 @@ class Observer:
     def _newest_heard(self) -> int:
         return max((s.last_ns for s in self._sources.values()), default=0)
 
-    def _wait(
-        self, condition: Callable[[], bool], deadline: float | None, cancel: threading.Event | None = None
-    ) -> bool:
+    def _wait(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         while not condition():
-            if self._stopping or (cancel is not None and cancel.is_set()):
+            left = None if deadline is None else deadline - time.monotonic()
+            if self._stopping or (left is not None and left <= 0):
                 return False
-            left = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
-            if left <= 0:
-                return False
-            # New work and finished work both notify; the bound serves `cancel` and the quiet stream.
-            self._entry.wait(left)
+            self._entry.wait(left)  # finished work notifies
         return True
 
     # -- out ------------------------------------------------------------------------------------------------------
@@ -379,12 +403,8 @@ class Observer:
     def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
         """What a question over this window sees, with the provisional tail; later observations do not change it."""
         with self._memory:
-            return self.model.view(self.intake.memory, after_ns, before_ns, sources)
-
-    def newest_moment(self, source: str, stamp_ns: int) -> tuple[Moment, Pose | None] | None:
-        """What is known of an observation of `source` whose patch or window is not full yet; see Intake.newest."""
-        with self._memory:
-            return self.intake.newest(source, stamp_ns)
+            view = self.model.view(self.intake.memory, after_ns, before_ns, sources)
+            return replace(view, unindexed=self.intake.unindexed(view))
 
     def picture_size(self, source: str) -> tuple[int, int] | None:
         """(width, height) of the pictures that a camera sends, None before the first of this process."""
@@ -395,11 +415,14 @@ class Observer:
         intake = self.intake
         with self._entry:
             sources = {
-                name: SourceStatus(s.received, s.queued, s.last_ns, s.longest_gap_s, Counter(s.drops))
+                name: SourceStatus(
+                    s.received, s.queued, s.newest_ns, s.last_ns, s.longest_gap_s, Counter(s.drops), s.late
+                )
                 for name, s in self._sources.items()
             }
             queue = {kind: self._waiting[kind] for kind in CAPACITY}
             start_ns, newest_ns = self.clock.start_ns, self.clock.newest_ns
+            waiting_looks = len(self._looks)
         drops = Counter(intake.drops)
         for source in sources.values():
             drops.update(source.drops)
@@ -420,6 +443,7 @@ class Observer:
             (1e3 * encode[len(encode) // 2], 1e3 * encode[-1]),
             tokens,
             (visual.budget, audio.budget),
+            waiting_looks,
         )
 
     def finish(self) -> None:

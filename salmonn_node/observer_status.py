@@ -13,16 +13,22 @@ class SourceStatus:
     Attributes:
         received: messages offered, good or not.
         queued: messages that were neither sampled out nor refused.
-        last_ns: newest stamp accepted by the session clock; for sound the stamp after its last sample.
+        newest_ns: newest stamp accepted by the session clock.
+        last_ns: the same, but for sound the stamp after its last sample.
         longest_gap_s: longest step between two accepted stamps of this session.
+        late: messages taken in after a view that should have shown them had been made.
         drops: refusals by reason.
+        heard_s: the observer's clock of arrivals at the last message.
     """
 
     received: int = 0
     queued: int = 0
+    newest_ns: int = 0
     last_ns: int = 0
     longest_gap_s: float = 0.0
     drops: Counter[str] = field(default_factory=Counter)
+    late: int = 0
+    heard_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class ObserverStatus:
         drops: refusals by reason, over all sources.
         tokens: kept tokens of both modalities, (visual, audio).
         budgets: at most so many.
+        waiting_looks: views that wait for the stream to pass their end.
     """
 
     memory_id: str
@@ -50,3 +57,4 @@ class ObserverStatus:
     encode_ms: tuple[float, float]
     tokens: tuple[int, int]
     budgets: tuple[int, int]
+    waiting_looks: int = 0

@@ -193,7 +193,6 @@ class Answerer:
             observer.evidence,
             limit=max(limit, CANDIDATES) if ambiguity else limit,
             pictures=question.want_thumbnails,
-            newest=observer.newest_moment,
             picture_size=observer.picture_size,
             after_ns=question.after_ns,
             before_ns=question.before_ns,

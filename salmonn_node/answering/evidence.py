@@ -12,7 +12,7 @@ import numpy.typing as npt
 from salmonn_node.answering.image_region import region_of
 from salmonn_node.memory.evidence import EvidenceIndex, Moment
 from salmonn_node.stream.answers import Evidence, Region
-from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
+from salmonn_node.stream.observations import SECOND_NS, Interval
 
 if TYPE_CHECKING:
     from salmonn_node.memory.memory_view import MemoryView
@@ -22,7 +22,6 @@ MASS = 0.5  # share of the whole weight that the chosen moments carry, unless `l
 JOIN_NS = 2_500_000_000  # neighbours no further apart are one stretch: a temporal patch spans two seconds
 AUDIO_TOKEN_NS = SECOND_NS // 2
 VISION, AUDIO = "vision", "audio"
-Newest = Callable[[str, int], tuple[Moment, Pose | None] | None]
 PictureSize = Callable[[str], tuple[int, int] | None]
 
 
@@ -49,7 +48,6 @@ def evidence_of(
     *,
     limit: int,
     pictures: bool,
-    newest: Newest = lambda source, stamp_ns: None,
     picture_size: PictureSize = lambda source: None,
     after_ns: int = 0,
     before_ns: int = 0,
@@ -63,10 +61,9 @@ def evidence_of(
     Args:
         weights: (V + A,) not negative, for the visual and then the audio tokens of the view.
         view: what was read.
-        index: gives pose, sensor frame and picture of a stretch's heaviest moment.
+        index: gives pose, sensor frame and picture of a stretch's heaviest moment, unless the view itself does.
         limit: at most so many stretches.
         pictures: whether evidence carries them.
-        newest: what is known of a source's observation that is not in the index yet.
         picture_size: (width, height) of a camera's pictures as it sends them; evidence has a region where it is known.
         after_ns: start of the window asked about (0: no bound). Intervals are cut to the window, as a temporal patch
             of two frames may reach over its ends; what lies outside is left out.
@@ -89,9 +86,7 @@ def evidence_of(
         carried += moment.weight
     stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
     found = (
-        replace(
-            _evidence(stretch, total, index, pictures, newest), region=_region(stretch, view, weights, picture_size)
-        )
+        replace(_evidence(stretch, total, view, index, pictures), region=_region(stretch, view, weights, picture_size))
         for stretch in stretches
     )
     return tuple(inside for e in found if (inside := _inside(e, after_ns, before_ns)) is not None)
@@ -169,13 +164,14 @@ def _joined(moments: list[_Stretch]) -> list[_Stretch]:
 def _evidence(
     stretch: _Stretch,
     total: float,
+    view: MemoryView,
     index: EvidenceIndex,
     pictures: bool,
-    newest: Newest,
 ) -> Evidence:
-    kept, pose = index.of_tokens(stretch.modality, [stretch.peak_token])[0], None
+    kept: Moment | None
+    kept, pose = view.unindexed.get((stretch.modality, stretch.source, stretch.peak_ns), (None, None))
     if kept is None:
-        kept, pose = newest(stretch.source, stretch.peak_ns) or (None, None)
+        kept = index.of_tokens(stretch.modality, [stretch.peak_token])[0]
     pose_id = kept.pose_id if kept is not None and kept.pose_id >= 0 else stretch.peak_pose
     end_ns = stretch.end_ns
     if kept is not None and stretch.modality == VISION:

@@ -12,7 +12,9 @@ from torch import Tensor
 from salmonn_node.memory.token_batch import TokenBatch
 
 if TYPE_CHECKING:
+    from salmonn_node.memory.evidence import Moment
     from salmonn_node.memory.fast_state import TTTState
+    from salmonn_node.stream.observations import Pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,7 @@ class MemoryView:
         newest_ns: stamp of the newest token in the whole memory, -1 before the first.
         session: what the owner of the memory wrote about the session.
         counters: of the memory at that instant, see `StreamMemory.counters`.
+        unindexed: (modality, source, stamp) -> moment and pose of what was not in the evidence index at that instant.
     """
 
     visual: TokenBatch | None
@@ -42,6 +45,7 @@ class MemoryView:
     newest_ns: int = -1
     session: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    unindexed: dict[tuple[str, str, int], tuple[Moment, Pose | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(0 if batch is None else len(batch) for batch in (self.visual, self.audio))

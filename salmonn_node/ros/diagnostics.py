@@ -77,6 +77,7 @@ class Diagnostics:
             "callback_p50_ms": report.callback_ms[0],
             "callback_p99_ms": report.callback_ms[1],
             "queued": source.queued if source is not None else 0,
+            "late": source.late if source is not None else 0,
             "dropped": sum(drops.values()),
         }
         values |= {f"dropped.{reason}": count for reason, count in sorted(drops.items())}
@@ -105,6 +106,7 @@ class Diagnostics:
             "checkpoint": backend.checkpoint_id,
             "storage": backend.storage,
         }
+        values["waiting_looks"] = observed.waiting_looks
         values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
         values |= {f"dropped.{reason}": count for reason, count in sorted(observed.drops.items())}
         for encoder, (name, reason) in backend.encoders.items():

@@ -13,7 +13,7 @@ import torch
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.observer import Observer
-from salmonn_node.stream.answers import Question
+from salmonn_node.stream.answers import Answer, Question
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Frame, Pose
 
@@ -258,3 +258,68 @@ def test_a_question_leaves_no_trace(model: VideoSalmonnS) -> None:
             assert all(e.pose is not None for e in answer.evidence)
     assert same(quiet, asked)
     assert quiet.evidence.digest() == asked.evidence.digest()
+
+
+@pytest.mark.parametrize("until_s", [2.6, 5.0, 6.3])
+def test_an_answer_does_not_depend_on_when_it_is_made(model: VideoSalmonnS, until_s: float) -> None:
+    """Of the same view, at once or when the stream has gone on, whichever source arrives first."""
+    answers = []
+    # By stamp, or each second's poses last, as when their messages waited behind the others.
+    by_stamp = list(stream(10))
+    poses_last = sorted(by_stamp, key=lambda item: (item.stamp_ns // S, isinstance(item, Pose)))
+    for items, at_once in ((by_stamp, True), (by_stamp, False), (poses_last, False)):
+        observer = Observer(model, inline=True)
+        answerer = Answerer(observer, max_new_tokens=2, max_evidence=20)
+        look = observer.begin_look(before_ns=START + round(until_s * S))
+        question = Question("What is there?", before_ns=START + round(until_s * S))
+        for item in items:
+            observer.submit(item)
+            if look.made and at_once:
+                break
+        view = observer.end_look(look)
+        answers.append(answerer.ask(question, deadline=time.monotonic() + 60, view=view))
+    first, *others = (comparable(answer) for answer in answers)
+    assert first["evidence"]
+    assert all(other == first for other in others)
+
+
+def comparable(answer: Answer) -> dict[str, object]:
+    """All of an answer but how far the stream had got when it was made."""
+    kept = {name: value for name, value in vars(answer).items() if name not in ("latency_s", "last_observation_ns")}
+    kept["evidence"] = [
+        (e.interval, e.source, e.score, e.frame_id, e.pose and (e.pose.stamp_ns, tuple(e.pose.position)))
+        for e in answer.evidence
+    ]
+    kept["pose"] = answer.pose and (answer.pose.stamp_ns, tuple(answer.pose.position))
+    return kept
+
+
+def test_what_comes_after_its_view_is_counted(model: VideoSalmonnS) -> None:
+    observer = Observer(model, inline=True)
+    look = observer.begin_look(before_ns=START + 2 * S)
+    observer.submit(pose(1.0))
+    for t in range(6):
+        observer.submit(frame(float(t)))
+    assert look.made, "a source that lags two seconds is not waited for"
+    observer.submit(pose(1.5))
+    observer.submit(pose(5.0))
+    late = {name: source.late for name, source in observer.status().sources.items()}
+    assert late == {"front": 0, "pose": 1}
+
+
+def test_a_source_that_is_still_heard_is_waited_for(model: VideoSalmonnS) -> None:
+    """A second of pictures arrives before the sound of it, as from a full queue: no view is made without the sound."""
+    observer = Observer(model)
+    look = observer.begin_look(before_ns=START + 2 * S)
+    observer.submit(chunk(0.0, 0.1))
+    for t in range(8):
+        observer.submit(frame(float(t)))
+    observer.drain(time.monotonic() + 30)
+    assert not look.made
+    for number in range(1, 40):
+        observer.submit(chunk(number / 10, 0.1))
+    assert look.done.wait(30)
+    assert sum(source.late for source in observer.status().sources.values()) == 0
+    heard = observer.end_look(look).audio
+    assert int(heard.stamp_ns.max()) >= START + 3 * S // 2
+    observer.close()
