@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from salmonn_node.messages.bag_types import bag_typestore
@@ -16,12 +18,26 @@ from salmonn_node.messages.poses import pose_to_message
 from salmonn_node.stream.observations import AudioChunk, Frame, Pose
 
 S16LE = 0
+STATIC_TOPIC = "/tf_static"
+_UNLIMITED = QosTime(9_223_372_036, 854_775_807)
+LATCHED = Qos(
+    QosHistory.KEEP_LAST,
+    1,
+    QosReliability.RELIABLE,
+    QosDurability.TRANSIENT_LOCAL,
+    _UNLIMITED,
+    _UNLIMITED,
+    QosLiveliness.AUTOMATIC,
+    _UNLIMITED,
+    False,
+)
 
 
 class BagWriter:
     """A new bag; use it in a `with` statement. Messages may come in any order of topics, stamps are the log times.
 
-    Topics: `/<source>/image/compressed` or `/<source>/image`, `/<source>/camera_info`, `/<source>/audio`, `/odom`.
+    Topics: `/<source>/image/compressed` or `/<source>/image`, `/<source>/camera_info`, `/<source>/audio`, `/odom`,
+    `/tf`, `/tf_static`.
 
     Args:
         path: folder of the bag, which must not exist.
@@ -49,7 +65,11 @@ class BagWriter:
         """Write any message of the typestore at `stamp_ns`."""
         name = message.__msgtype__
         if topic not in self._connections:
-            self._connections[topic] = self._writer.add_connection(topic, name, typestore=bag_typestore())
+            # A player must offer static transforms to listeners that come later, or nobody hears them.
+            profiles = [LATCHED] if topic == STATIC_TOPIC else []
+            self._connections[topic] = self._writer.add_connection(
+                topic, name, typestore=bag_typestore(), offered_qos_profiles=profiles
+            )
         self._writer.write(self._connections[topic], stamp_ns, bag_typestore().serialize_cdr(message, name))
 
     def frame(self, frame: Frame) -> None:
@@ -131,6 +151,28 @@ class BagWriter:
             roi=region,
         )
         self.write(f"/{source}/camera_info", message, stamp_ns)
+
+    def transforms(self, stamp_ns: int, places: Sequence[Pose], *, static: bool = False) -> None:
+        """Write where frames (`child_frame_id`) lie in their parents (`frame_id`), as one message."""
+        new = self.types.new
+        found = []
+        for place in places:
+            x, y, z = (float(v) for v in place.position)
+            qx, qy, qz, qw = (float(v) for v in place.orientation)
+            transform = new(
+                "geometry_msgs/msg/Transform",
+                translation=new("geometry_msgs/msg/Vector3", x=x, y=y, z=z),
+                rotation=new("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+            )
+            found.append(
+                new(
+                    "geometry_msgs/msg/TransformStamped",
+                    header=header_message(self.types, stamp_ns, place.frame_id),
+                    child_frame_id=place.child_frame_id,
+                    transform=transform,
+                )
+            )
+        self.write(STATIC_TOPIC if static else "/tf", new("tf2_msgs/msg/TFMessage", transforms=found), stamp_ns)
 
     def clock(self, stamp_ns: int) -> None:
         """Write ROS time."""

@@ -12,8 +12,10 @@ from salmonn_node.stream.observations import Pose
 QUATERNION_SLACK = 0.05  # odometry in single precision and hand-written launch files are a little off
 
 
-def pose_from_message(msg: Any, map_id: str = "") -> Pose:
+def pose_from_message(msg: Any, map_id: str = "", base_frame: str = "base_link") -> Pose:
     """Pose of an Odometry, PoseStamped or PoseWithCovarianceStamped; `map_id` names the map of its frame.
+
+    `base_frame` is whose pose it is where the message does not say so.
 
     A covariance that is all zero (ROS: unknown), not finite or negative on its diagonal is None.
     Raises MessageError: "stamp_zero", "pose_no_frame", "pose_not_finite", "pose_bad_quaternion".
@@ -37,7 +39,7 @@ def pose_from_message(msg: Any, map_id: str = "") -> Pose:
         stated = np.array(msg.pose.covariance, np.float64).reshape(6, 6)
         if np.isfinite(stated).all() and stated.any() and (np.diagonal(stated) >= 0).all():
             covariance = stated
-    child = str(getattr(msg, "child_frame_id", "")) or "base_link"
+    child = str(getattr(msg, "child_frame_id", "")) or base_frame
     return Pose(stamp, frame_id, position, orientation / norm, covariance, map_id, child)
 
 

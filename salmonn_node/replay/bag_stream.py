@@ -11,20 +11,31 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rosbags.highlevel import AnyReader
 
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.messages import (
     AudioFormat,
     MessageError,
     audio_chunk,
     audio_format,
+    camera_model_from_message,
     image_frame,
     pose_from_message,
+    transforms_from_message,
 )
 from salmonn_node.messages.bag_types import bag_typestore
 from salmonn_node.replay.mcap_salvage import needs_salvage, salvage
-from salmonn_node.replay.topics import AUDIO_INFO_TYPE, TopicChoice, choose_topics
+from salmonn_node.replay.topics import (
+    AUDIO_INFO_TYPE,
+    CAMERA_INFO_TYPE,
+    TF_TYPE,
+    TopicChoice,
+    camera_of_info,
+    choose_topics,
+)
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
 
 Observation = EncodedFrame | AudioChunk | Pose
@@ -56,6 +67,7 @@ class BagStream:
         path: a rosbag2 directory, an .mcap, .db3 or .bag file.
         cameras, microphones, pose: topics to use; found by type when left out (`choose_topics`).
         map_id: name of the map that the poses refer to.
+        grounding: gets the bag's CameraInfo and tf while the bag is read.
 
     Raises:
         BagError: the bag cannot be read, or holds neither camera nor microphone.
@@ -69,8 +81,10 @@ class BagStream:
         microphones: tuple[str, ...] = (),
         pose: str | None = None,
         map_id: str = "",
+        grounding: Grounding | None = None,
     ) -> None:
         self.path = path
+        self.grounding = grounding or Grounding()
         self.report = BagReport()
         self._map_id = map_id
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -116,7 +130,8 @@ class BagStream:
         microphones = {topic: name for name, topic in self.topics.microphones.items()}
         formats: dict[str, AudioFormat] = {}
         wanted = {*cameras, *microphones, self.topics.pose}
-        connections = [c for c in self._reader.connections if c.topic in wanted or c.msgtype == AUDIO_INFO_TYPE]
+        beside = (AUDIO_INFO_TYPE, CAMERA_INFO_TYPE, TF_TYPE)
+        connections = [c for c in self._reader.connections if c.topic in wanted or c.msgtype in beside]
         messages = self._reader.messages(connections=connections)
         while True:
             try:
@@ -127,6 +142,8 @@ class BagStream:
                 self.report.dropped["damaged_storage"] += 1
                 self.report.notes.append(f"the bag is damaged: {error}; what lies behind is not replayed")
                 return
+            if connection.msgtype == CAMERA_INFO_TYPE and camera_of_info(connection.topic) in self.grounding.cameras:
+                continue  # a camera's intrinsics stay as they are
             try:
                 message = self._reader.deserialize(raw, connection.msgtype)
             except Exception:
@@ -141,6 +158,9 @@ class BagStream:
                     observation = audio_chunk(message, microphones[connection.topic], known)
                 elif connection.topic == self.topics.pose:
                     observation = pose_from_message(message, self._map_id)
+                elif connection.msgtype in (CAMERA_INFO_TYPE, TF_TYPE):
+                    self._ground(connection.topic, connection.msgtype, message)
+                    continue
                 else:
                     formats[_namespace(connection.topic)] = audio_format(message)
                     continue
@@ -149,6 +169,16 @@ class BagStream:
                 continue
             self.report.used[connection.topic] += 1
             yield log_ns, observation
+
+    def _ground(self, topic: str, msgtype: str, message: Any) -> None:
+        """Hand CameraInfo and tf to the grounding; what it refuses is counted."""
+        if msgtype == CAMERA_INFO_TYPE:
+            self.grounding.cameras[camera_of_info(topic)] = camera_model_from_message(message)
+            return
+        for transform in transforms_from_message(message):
+            fate = self.grounding.frames.add(transform, static=topic.endswith("tf_static"))
+            if fate not in ("taken", "transform_passed_over"):
+                self.report.dropped[fate] += 1
 
     def _readable(self, path: Path) -> Path:
         """The path to read: the bag itself, or the closed copy of an MCAP file whose recorder died."""

@@ -18,6 +18,7 @@ from salmonn_node.replay.job import Job, JobSettings
 from salmonn_node.replay.network import DEFAULT_ARM, arm_names, arms_bytes
 from salmonn_node.replay.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.summary import Finished, write_report
+from salmonn_node.stream.rigid import mounted
 
 INTERRUPTED = 130
 
@@ -38,6 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
     add("--pose", default=None, metavar="TOPIC", help="topic of the robot's pose, '' for none (found by type)")
     add("--map-id", default="", help="name of the map that the poses refer to")
+    add(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="CAMERA=X,Y,Z,ROLL,PITCH,YAW",
+        help="a camera's optical frame in base_link (m, rad), repeatable (from the bag's tf)",
+    )
+    add("--ground-z", type=float, default=0.0, metavar="M", help="height of what objects stand on (%(default)s)")
     add("--frame-rate", type=float, default=1.0, metavar="HZ", help="frames looked at per second (%(default)s)")
     add("--jobs", type=int, default=1, metavar="N", help="bags at once, one process each (%(default)s)")
     add("--ray", default="", metavar="ADDRESS", help="spread the bags over this Ray cluster")
@@ -103,6 +112,16 @@ def load_questions(path: Path) -> tuple[list[QuestionRecord], list[str]]:
     return questions, faults
 
 
+def _mount(text: str) -> tuple[str, tuple[float, ...]]:
+    camera, _, numbers = text.partition("=")
+    try:
+        values = tuple(float(n) for n in numbers.split(","))
+        mounted("base_link", camera, values)
+    except ValueError:
+        raise ValueError(f"--mount: expected CAMERA=X,Y,Z,ROLL,PITCH,YAW, got {text!r}") from None
+    return camera, values
+
+
 def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> list[Job]:
     """A job for each arm and recording; a question without a stream belongs to every recording.
 
@@ -110,6 +129,7 @@ def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> 
         ValueError: unknown arm, two recordings of one name, or a question whose stream is none of the recordings.
     """
     arms = arm_names(args.arms)
+    mounts = tuple(_mount(text) for text in args.mount)
     names = [path.stem if path.is_file() else path.name for path in args.recordings]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -129,6 +149,8 @@ def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> 
             pose=args.pose,
             map_id=args.map_id,
             frame_rate_hz=args.frame_rate,
+            mounts=mounts,
+            ground_z_m=args.ground_z,
         )
         for name, path in zip(names, args.recordings, strict=True):
             own = tuple(q for q in questions if len(names) == 1 or q.stream in ("", name))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.replay.answer_file import Answered, read_answers, to_line, write_answers
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.network import build
@@ -31,6 +32,9 @@ class JobSettings:
         arm: how the memory is kept and read, see `network.arm_names`; "default" is the checkpoint's own way.
         cameras, microphones, pose, map_id: topics and map, found by type when left out.
         frame_rate_hz: frames looked at per second and camera.
+        mounts: (camera, (x, y, z, roll, pitch, yaw) of its optical frame in base_link, m and rad); else from the bag's
+            tf.
+        ground_z_m: height of the plane that objects stand on.
     """
 
     checkpoint: str = "tiny"
@@ -40,6 +44,8 @@ class JobSettings:
     pose: str | None = None
     map_id: str = ""
     frame_rate_hz: float = 1.0
+    mounts: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    ground_z_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,14 +124,15 @@ def _run(
     should_stop: Callable[[], bool],
 ) -> None:
     settings = job.settings
-    stream, duration_s = _open(job)
+    grounding = Grounding(dict(settings.mounts), ground_z_m=settings.ground_z_m)
+    stream, duration_s = _open(job, grounding)
     job.folder.mkdir(parents=True, exist_ok=True)
     answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
     known: dict[str, Answered] = {}
     if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == job.key():
         known = {answered.id: answered for answered in read_answers(answers_file)}
     key_file.write_text(json.dumps({"key": job.key(), "settings": asdict(settings)}, indent=1))
-    observer, answerer = build(settings.checkpoint, settings.arm, settings.frame_rate_hz)
+    observer, answerer = build(settings.checkpoint, settings.arm, settings.frame_rate_hz, grounding)
     run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
     try:
         with answers_file.open("w", encoding="utf-8") as file:
@@ -146,7 +153,7 @@ def _run(
     )
 
 
-def _open(job: Job) -> tuple[BagStream | VideoStream, float]:
+def _open(job: Job, grounding: Grounding) -> tuple[BagStream | VideoStream, float]:
     settings = job.settings
     if is_video(job.recording):
         video = VideoStream(job.recording)
@@ -157,6 +164,7 @@ def _open(job: Job) -> tuple[BagStream | VideoStream, float]:
         microphones=settings.microphones,
         pose=settings.pose,
         map_id=settings.map_id,
+        grounding=grounding,
     )
     return bag, bag.duration_s
 
@@ -193,6 +201,8 @@ def _describe(
     if isinstance(stream, BagStream):
         result.notes += [f"{topic}: ignored, {reason}" for topic, reason in stream.topics.ignored.items()]
         result.notes += [f"{count} messages dropped: {why}" for why, count in sorted(stream.report.dropped.items())]
+    if isinstance(stream, BagStream):
+        result.facts["objects"] = dict(stream.grounding.counts)
     result.notes += [f"{count} observations dropped: {why}" for why, count in sorted(status.drops.items())]
     result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
     if known:

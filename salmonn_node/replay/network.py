@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from salmonn_node.answering.answerer import Answerer
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.model.checkpoint import load
 from salmonn_node.observer import Observer
 from salmonn_node.replay.arms import bytes_table, configure, parse_arms
@@ -40,8 +41,10 @@ def arms_bytes(checkpoint: str, names: list[str]) -> str:
     return bytes_table(load(checkpoint).config, [arm for n in kept if n != DEFAULT_ARM for arm in parse_arms(n)])
 
 
-def build(checkpoint: str, arm: str, frame_rate_hz: float) -> tuple[Observer, Answerer]:
-    """An inline observer and its answerer.
+def build(
+    checkpoint: str, arm: str, frame_rate_hz: float, grounding: Grounding | None = None
+) -> tuple[Observer, Answerer]:
+    """An inline observer and its answerer, which takes frames and positions of objects from `grounding`.
 
     Raises:
         ValueError: unknown checkpoint or arm, or an arm that the checkpoint cannot be.
@@ -56,4 +59,4 @@ def build(checkpoint: str, arm: str, frame_rate_hz: float) -> tuple[Observer, An
     if changes:
         model = load(checkpoint, **changes)
     observer = Observer(model, frame_rate_hz=frame_rate_hz, inline=True)
-    return observer, Answerer(observer)
+    return observer, Answerer(observer, grounding=grounding)

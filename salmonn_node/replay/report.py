@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from salmonn_node.replay.evidence_picture import picture_of
 from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.replay.scores import Judgement
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome
@@ -91,7 +92,7 @@ def _row(entry: ReportEntry) -> dict[str, Any]:
             "span": _span(piece.interval.start_ns, piece.interval.end_ns, entry.start_ns),
             "source": piece.source,
             "score": piece.score,
-            "picture": base64.b64encode(piece.thumbnail).decode() if piece.thumbnail else "",
+            "picture": base64.b64encode(picture_of(piece)).decode(),
         }
         for piece in answer.evidence
     ]

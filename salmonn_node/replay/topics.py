@@ -19,6 +19,9 @@ POSE_TYPES = (
 )
 AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
 CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+# Not observations, but read beside them.
+_BESIDE = (AUDIO_INFO_TYPE, CAMERA_INFO_TYPE, TF_TYPE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TopicChoice:
 
 
 # Endings of a topic that say what is sent, not who sends it.
-_IMAGE_ENDS = {"image", "compressed", "image_raw", "image_color", "image_rect", "image_rect_color"}
+_IMAGE_ENDS = {"camera_info", "image", "compressed", "image_raw", "image_color", "image_rect", "image_rect_color"}
 _AUDIO_ENDS = {"audio", "audio_stamped"}
 
 
@@ -51,6 +54,11 @@ def role_of(topic: str, msgtype: str) -> tuple[str, str]:
     if msgtype in AUDIO_TYPES:
         return "microphone", "_".join(part for part in parts if part not in _AUDIO_ENDS) or "microphone"
     return ("pose", "") if msgtype in POSE_TYPES else ("", "")
+
+
+def camera_of_info(topic: str) -> str:
+    """Name of the camera whose CameraInfo a topic is: `/front/camera_info` is that of camera `front`."""
+    return role_of(topic, IMAGE_TYPES[0])[1]
 
 
 def choose_topics(
@@ -83,7 +91,7 @@ def choose_topics(
         ignored[extra] = f"another pose topic is used: {poses[0]}"
     used = {*chosen_cameras.values(), *chosen_microphones.values(), *poses[:1]}
     for topic, msgtype in topics.items():
-        if topic not in used and topic not in ignored and msgtype not in (AUDIO_INFO_TYPE, CAMERA_INFO_TYPE):
+        if topic not in used and topic not in ignored and msgtype not in _BESIDE:
             ignored[topic] = f"type {msgtype} is not a camera, microphone or pose"
     return TopicChoice(chosen_cameras, chosen_microphones, poses[0] if poses else "", ignored)
 

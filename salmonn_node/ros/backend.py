@@ -20,6 +20,7 @@ class Backend:
         checkpoint_id: the network's weights.
         trained: False: untrained weights, answers mean nothing.
         encoders: (backend, reason) of "vision" and "audio".
+        grounding: frames, cameras and mounts; the topics fill it (salmonn_node.answering.grounding.Grounding).
         persistence: binds the observer to its store (salmonn_node.persistence.Persistence); None keeps nothing.
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
@@ -34,6 +35,7 @@ class Backend:
     reopen: Callable[[str], Backend] | None = None
     free: Callable[[], None] = lambda: None
     last_snapshot_ns: int = 0
+    grounding: Any = None
     _snapshots: int = field(default=0, repr=False)
 
     @property
@@ -100,6 +102,7 @@ def load_model(parameters: NodeParameters) -> Any:
 def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeParameters, name: str) -> Backend:
     """A memory called `name` with its observer and answerer, restored when persistence is on."""
     from salmonn_node.answering.answerer import Answerer
+    from salmonn_node.answering.grounding import Grounding
     from salmonn_node.memory.store import MemoryStore
     from salmonn_node.observer import Observer
 
@@ -129,7 +132,19 @@ def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeP
             observer.close()
             store.close()
             raise
-    answerer = Answerer(observer, max_new_tokens=parameters.max_new_tokens, max_evidence=parameters.max_evidence)
+    mounts = {camera: mount for camera, mount in parameters.mounts.items() if mount is not None}
+    grounding = Grounding(
+        mounts,
+        base_frame=parameters.base_frame,
+        ground_z_m=parameters.ground_z_m,
+        max_range_m=parameters.max_object_range_m,
+    )
+    answerer = Answerer(
+        observer,
+        max_new_tokens=parameters.max_new_tokens,
+        max_evidence=parameters.max_evidence,
+        grounding=grounding,
+    )
     return Backend(
         observer,
         answerer,
@@ -139,6 +154,7 @@ def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeP
         persistence,
         lambda other: _open(model, encoders, free, parameters, other),
         free,
+        grounding=grounding,
     )
 
 

@@ -49,7 +49,9 @@ class BagPlayer(Node):
             if message_type is None:
                 self.get_logger().warning(f"{topic.name}: {topic.msgtype} is not installed, not played")
                 continue
-            qos = QoSProfile(depth=2_000, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE)
+            latched = topic.name.endswith("/tf_static")
+            durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+            qos = QoSProfile(depth=2_000, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
             self._topics[topic.name] = self.create_publisher(message_type, topic.name, qos)
         self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
 

@@ -134,9 +134,16 @@ def _prepare(kind: str, output: Path) -> Show:
     cameras = ("/front/image/compressed", "/mic/audio")
     if kind == "world":
         from salmonn_node.world.demo import BAG, QUESTIONS
+        from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
 
         records = list(read_questions(QUESTIONS))
-        return Show(BAG, records, {"pose_type": "pose_with_covariance"}, {"pose": "/pose"}, (*cameras, "/pose"))
+        # The bag is older than the world's /tf_static: the robot's camera is where the parameter says.
+        parameters = {
+            "pose_type": "pose_with_covariance",
+            "front.mount": str(list(CAMERA_MOUNT)),
+            "ground_z_m": str(GROUND_Z_M),
+        }
+        return Show(BAG, records, parameters, {"pose": "/pose"}, (*cameras, "/pose"))
     from salmonn_node.replay.photographs import photograph_questions, write_photographs
 
     write_photographs(output / "bag")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from salmonn_node.replay.evidence_picture import picture_of
 from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.replay.scores import judge
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome
@@ -92,7 +93,7 @@ def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]
         for rank, evidence in enumerate(item.answer.evidence, 1):
             if evidence.thumbnail:
                 pictures.append(f"{number:02}_{stem}_{rank}.jpg")
-                (folder / pictures[-1]).write_bytes(evidence.thumbnail)
+                (folder / pictures[-1]).write_bytes(picture_of(evidence))
         entries.append(
             {
                 "question": item.record.model_dump(exclude_defaults=True),

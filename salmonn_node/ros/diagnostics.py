@@ -54,6 +54,7 @@ class Diagnostics:
                     source = observed.sources.get(name)
                     camera_info = inputs.camera_info.get(name)
                     array.status.append(self._input(monitor, source, camera_info))
+                array.status.append(self._space(backend, inputs))
         if questions is not None:
             array.status.append(self._questions(questions, watches))
         self._publisher.publish(array)
@@ -84,8 +85,17 @@ class Diagnostics:
         if monitor.last_error:
             values["last_error"] = monitor.last_error
         if camera_info is not None:
-            values["camera_info"] = f"{camera_info.width}x{camera_info.height} fx={camera_info.k[0]:.1f}"
+            values["camera_info"] = camera_info
         return self._status(f"input {monitor.name}", level, message, values)
+
+    def _space(self, backend: Backend, inputs: Inputs) -> DiagnosticStatus:
+        """Frames and positions of objects; why an object got none is counted, as a planner may wonder."""
+        values: dict[str, Any] = {"tf": inputs.tf}
+        if backend.grounding is not None:
+            values["frames"] = len(backend.grounding.frames.frames)
+            values |= {f"objects.{reason}": count for reason, count in sorted(backend.grounding.counts.items())}
+        values |= {f"dropped.{reason}": count for reason, count in sorted(inputs.tf_refused.items())}
+        return self._status("space", OK, "", values)
 
     def _fresh_faults(self, name: str, drops: dict[str, int]) -> list[str]:
         """Reasons that have been counted since the last array, but for those that are by design."""

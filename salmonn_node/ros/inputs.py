@@ -1,10 +1,12 @@
-"""Topics into the observer: each callback checks, stamps, wraps and hands over; nothing is converted here."""
+"""Topics into the observer, CameraInfo and tf into the grounding: each callback checks, wraps and hands over."""
 
 from __future__ import annotations
 
 import importlib
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -14,14 +16,17 @@ from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.messages import (
     AudioFormat,
     MessageError,
     audio_chunk,
     audio_format,
+    camera_model_from_message,
     image_frame,
     pose_from_message,
     stamp_ns,
+    transforms_from_message,
 )
 from salmonn_node.ros.monitor import InputMonitor
 from salmonn_node.ros.parameters import NodeParameters
@@ -30,6 +35,8 @@ from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
 POSE_TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 POSE_SOURCE = "pose"
 AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
+TF_TYPE = "tf2_msgs/msg/TFMessage"
+TF_DEPTH = 100
 
 
 class Sink(Protocol):
@@ -47,18 +54,23 @@ class Inputs:
 
     Attributes:
         monitors: what each topic looks like, by source name.
-        camera_info: the last CameraInfo of each camera.
+        camera_info: what is known of each camera's CameraInfo, in words.
+        tf: what is heard of tf, in words.
+        tf_refused: transforms that were not kept, by reason.
     """
 
-    def __init__(self, node: Node, parameters: NodeParameters, sink: Sink) -> None:
+    def __init__(self, node: Node, parameters: NodeParameters, sink: Sink, grounding: Grounding | None = None) -> None:
         self._node = node
         self._parameters = parameters
         self._sink = sink
+        self._grounding = grounding or Grounding()
         self._entities: list[Any] = []
         self._audio_formats: dict[str, AudioFormat] = {}
         self._untyped: dict[str, MutuallyExclusiveCallbackGroup] = {}
         self.monitors: dict[str, InputMonitor] = {}
-        self.camera_info: dict[str, CameraInfo] = {}
+        self.camera_info: dict[str, str] = {}
+        self.tf = "off"
+        self.tf_refused: Counter[str] = Counter()
         for camera in parameters.cameras:
             self._subscribe_camera(camera)
         for microphone in parameters.microphones:
@@ -66,8 +78,11 @@ class Inputs:
         if parameters.pose_type != "none":
             self.monitors[POSE_SOURCE] = InputMonitor(POSE_SOURCE)
             qos = QoSProfile(depth=parameters.pose_depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-            convert = self._callback(POSE_SOURCE, lambda msg: pose_from_message(msg, parameters.map_id))
+            map_id, base_frame = parameters.map_id, parameters.base_frame
+            convert = self._callback(POSE_SOURCE, lambda msg: pose_from_message(msg, map_id, base_frame))
             self._subscribe(POSE_TYPES[parameters.pose_type], "pose", convert, qos, MutuallyExclusiveCallbackGroup())
+        if parameters.listen_to_tf:
+            self._subscribe_tf()
 
     def close(self) -> None:
         """Stop receiving."""
@@ -104,10 +119,42 @@ class Inputs:
         self._subscribe(CompressedImage if compressed else Image, topic, callback, qos, group)
 
         def keep_info(msg: CameraInfo) -> None:
-            self.camera_info[camera] = msg
+            try:
+                self._grounding.cameras[camera] = camera_model_from_message(msg)
+                self.camera_info[camera] = f"{msg.width}x{msg.height} fx={msg.k[0]:.1f}"
+            except MessageError as error:
+                # Drivers of cameras that nobody calibrated send zeros: no fault, but no positions of objects either.
+                self._grounding.cameras.pop(camera, None)
+                self.camera_info[camera] = f"not usable: {error}"
 
         best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._subscribe(CameraInfo, f"{camera}/camera_info", keep_info, best_effort, group)
+
+    def _subscribe_tf(self) -> None:
+        """Where tf2_msgs is not installed, as beside ROS wheels from PyPI, there is no tf, and diagnostics say so."""
+        try:
+            message_type = _message_type(TF_TYPE)
+        except (ImportError, AttributeError) as error:
+            self.tf = f"not heard: {error}"
+            self._node.get_logger().info(f"/tf is {self.tf}")
+            return
+
+        def keep(msg: Any, *, static: bool) -> None:
+            try:
+                transforms = transforms_from_message(msg)
+            except MessageError as error:
+                self.tf_refused[error.reason] += 1
+                return
+            for transform in transforms:
+                fate = self._grounding.frames.add(transform, static=static)
+                if fate not in ("taken", "transform_passed_over"):
+                    self.tf_refused[fate] += 1
+
+        self.tf = "heard"
+        group = MutuallyExclusiveCallbackGroup()
+        latched = QoSProfile(depth=TF_DEPTH, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._subscribe(message_type, "/tf", partial(keep, static=False), QoSProfile(depth=TF_DEPTH), group)
+        self._subscribe(message_type, "/tf_static", partial(keep, static=True), latched, group)
 
     def _subscribe_microphone(self, microphone: str) -> None:
         self.monitors[microphone] = InputMonitor(microphone)

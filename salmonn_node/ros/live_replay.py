@@ -7,7 +7,7 @@ from pathlib import Path
 
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
-from salmonn_node.replay.topics import IMAGE_TYPES
+from salmonn_node.replay.topics import CAMERA_INFO_TYPE, IMAGE_TYPES, camera_of_info
 from salmonn_node.ros.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer
 
@@ -44,6 +44,8 @@ def wiring(job: Job) -> Wiring:
     compressed = transports == {IMAGE_TYPES[0]}
     remaps = {f"{name}/{'image/compressed' if compressed else 'image'}": t for name, t in chosen.cameras.items()}
     remaps |= {f"{name}/audio": topic for name, topic in chosen.microphones.items()}
+    infos = {camera_of_info(topic): topic for topic, kind in types.items() if kind == CAMERA_INFO_TYPE}
+    infos = {f"{name}/camera_info": topic for name, topic in infos.items() if name in chosen.cameras}
     if chosen.pose:
         remaps["pose"] = chosen.pose
     parameters = {
@@ -63,9 +65,12 @@ def wiring(job: Job) -> Wiring:
         "max_new_tokens": str(MAX_TEXT),
         "max_evidence": "3",
     }
+    parameters["ground_z_m"] = str(float(job.settings.ground_z_m))
+    for camera, mount in job.settings.mounts:
+        parameters[f"{camera}.mount"] = "[" + ",".join(str(float(v)) for v in mount) + "]"
     if Path(job.settings.checkpoint).is_dir():
         parameters["checkpoint"] = str(Path(job.settings.checkpoint).resolve())
-    return Wiring(parameters, remaps, tuple(remaps.values()))
+    return Wiring(parameters, remaps | infos, tuple(remaps.values()))
 
 
 def ask_live(job: Job, rate: float = 1.0) -> dict[str, Answer]:

@@ -148,7 +148,7 @@ class MemoryNode(LifecycleNode):
             return ticket.view is not None
 
         self._questions = QuestionQueue(answer, ready, max_questions=self._settings.max_questions)
-        self._inputs = Inputs(self, self._settings, self._backend.observer)
+        self._inputs = Inputs(self, self._settings, self._backend.observer, self._backend.grounding)
         self._state = "active"
         self._status.forget()
         self._status.publish(self._backend)

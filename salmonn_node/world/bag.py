@@ -11,7 +11,9 @@ from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.messages.base import header_message
 from salmonn_node.messages.poses import pose_to_message
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame, Pose
+from salmonn_node.stream.rigid import mounted
 from salmonn_node.world.camera import camera_matrix
+from salmonn_node.world.mount import BASE_FRAME, CAMERA_MOUNT
 from salmonn_node.world.randomness import generator
 from salmonn_node.world.stream import World
 from salmonn_node.world.trajectory import ODOMETRY_HZ, OdometrySample, Pose2D, odometry
@@ -61,7 +63,8 @@ def write_bag(
     """Render a world into a new bag and return what it let the robot see and hear.
 
     Topics: /front/image/compressed and /front/camera_info at `fps`, /mic/audio (AudioChunk, 16 kHz, 0.1 s each),
-    /odom at 10 Hz (drifts), /pose at 5 Hz (PoseWithCovarianceStamped in the map, as a localiser gives it).
+    /odom at 10 Hz (drifts), /pose at 5 Hz (PoseWithCovarianceStamped in the map, as a localiser gives it), /tf_static
+    (the camera on the robot), once.
 
     Args:
         path: folder of the bag, which must not exist.
@@ -84,6 +87,7 @@ def write_bag(
         world.camera(WIDTH, HEIGHT) as camera,
         BagWriter(path, jpeg_quality=jpeg_quality, pose_topic=POSE_TOPIC) as bag,
     ):
+        bag.transforms(START_NS, [mounted(BASE_FRAME, CAMERA_FRAME, CAMERA_MOUNT)], static=True)
         for k in range(world.seconds):
             base_ns = START_NS + k * SECOND_NS
             moments.append(world.moment(k, camera.regions(float(k))))
