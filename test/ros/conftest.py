@@ -43,6 +43,7 @@ def node(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
         "use_sim_time": "true",
         "cameras": "[camera, jpeg]",
         "jpeg.image_transport": "compressed",
+        "camera.mount": "[0.2, 0.0, 1.0, -1.8, 0.0, -1.5707963]",
         "image_reliability": "reliable",
         "image_depth": "50",
         "audio_type": "salmonn_interfaces/msg/AudioChunk",

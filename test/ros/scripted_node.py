@@ -1,6 +1,7 @@
 """The real node with the tiny network, whose answers to a few texts are scripted, so that tests can make it slow.
 
 "hang": generates until it is told to stop. "deaf 1.5": generates 1.5 s and does not listen. "say a b": three pieces.
+"point 3": the evidence is the token at that place of the newest pictures.
 "after 3": to a yes-or-no question, yes from the third on; "never": no. Everything else is the network's own.
 """
 
@@ -37,7 +38,7 @@ def scripted(parameters: NodeParameters) -> Any:
         **typed: Any,
     ) -> Generation:
         word, _, rest = question.partition(" ")
-        if word not in ("hang", "deaf", "say", "after", "never"):
+        if word not in ("hang", "deaf", "say", "point", "after", "never"):
             limits: Any = {"max_new_tokens": max_new_tokens, "should_stop": should_stop, "on_text": on_text}
             return generate(question, view, **limits, **typed)
         stopped, options = False, None
@@ -57,6 +58,11 @@ def scripted(parameters: NodeParameters) -> Any:
                     on_text(piece)
                 time.sleep(0.1)
         even = torch.full((len(view),), 1.0 / max(1, len(view)))
+        if word == "point":
+            seen = view.visual
+            there = (seen.place == int(rest)) & (seen.stamp_ns == seen.stamp_ns.max())
+            even = torch.cat([there.float(), torch.zeros(len(view) - len(seen))])
+            even /= even.sum()
         return Generation(rest, [], [], even, stopped=stopped, option_logprobs=options)
 
     model.answer = MethodType(answer, model)
