@@ -10,7 +10,7 @@ import torch
 from answering.oracle_network import START, Line, oracle_answerer
 
 from salmonn_node.answering.confidence import Calibration
-from salmonn_node.answering.typed import kind_of
+from salmonn_node.answering.typed import about_observer, kind_of
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, PoseKind, Question
 from salmonn_node.stream.observations import SECOND_NS as S
@@ -150,3 +150,23 @@ def test_special_tokens_in_a_question_stay_text(text: str) -> None:
         assert int((asked.ids == special).sum()) == int((honest.ids == special).sum())
     scores = model.score("which?", [text, "red"], view)
     assert bool(torch.isfinite(scores).all())
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("Where is the red ball?", False),
+        ("Where did the red ball stand when you last saw it?", False),
+        ("At which position was the red ball last?", False),
+        ("Give the last known position of the red ball.", False),
+        ("Where did you see my keys?", False),
+        ("Where were you when you last saw the red ball?", True),
+        ("From which position did you last see the red ball?", True),
+        ("Where did you stand when you last saw the red ball?", True),
+        ("Your own position when you last saw the red ball?", True),
+        ("At which position did you last hear the doorbell?", True),
+        ("where was the robot at noon?", True),
+    ],
+)
+def test_whose_place_a_question_asks_for(text: str, own: bool) -> None:
+    assert about_observer(text) is own

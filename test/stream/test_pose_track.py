@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Pose
@@ -71,3 +73,32 @@ def test_slerp_goes_the_short_way() -> None:
     half = slerp(start, end, 0.5)
     assert abs(half[2]) == pytest.approx(math.sin(0.1))
     assert np.linalg.norm(half) == pytest.approx(1.0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3_000), st.floats(-50, 50), st.booleans()), min_size=2, max_size=30),
+    st.integers(-2_000, 40_000),
+)
+def test_a_pose_is_known_only_near_poses_and_lies_between_them(steps, when) -> None:
+    track, poses, stamp = PoseTrack(max_gap_s=1.0, max_age_s=0.5), [], 0
+    for step_ms, x, other in steps:
+        stamp += step_ms
+        poses.append(pose(stamp / 1000, x, covariance=stamp, map_id="office" if other else "home"))
+        assert track.add(poses[-1]) == "taken"
+    found = track.at(when * 1_000_000)
+    before = [p for p in poses if p.stamp_ns <= when * 1_000_000]
+    after = [p for p in poses if p.stamp_ns >= when * 1_000_000]
+    nearest = min(poses, key=lambda p: abs(p.stamp_ns - when * 1_000_000))
+    within = bool(before and after) and after[0].stamp_ns - before[-1].stamp_ns <= S
+    bridged = within and before[-1].map_id == after[0].map_id
+    assert (found is not None) == (bridged or abs(nearest.stamp_ns - when * 1_000_000) <= S // 2)
+    if found is None:
+        return
+    assert found.stamp_ns == when * 1_000_000
+    ends = (before[-1], after[0]) if bridged else (nearest, nearest)
+    low, high = sorted(p.position[0] for p in ends)
+    if bridged:
+        assert low - 1e-9 <= found.position[0] <= high + 1e-9
+        assert found.map_id == before[-1].map_id
+    # The covariance is that of a pose that was given, and the map is that pose's.
+    assert any((found.covariance == p.covariance).all() and found.map_id == p.map_id for p in poses)
