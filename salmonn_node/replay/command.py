@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--jobs", type=int, default=1, metavar="N", help="bags at once, one process each (%(default)s)")
     add("--ray", default="", metavar="ADDRESS", help="spread the bags over this Ray cluster")
     add("--live", action="store_true", help="replay through a real node and compare its answers with the offline ones")
+    add("--rate", type=float, default=1.0, metavar="X", help="with --live: times as fast as recorded (%(default)s)")
     add("--min-accuracy", type=float, default=None, metavar="SHARE", help="exit with 1 below this accuracy, 0..1")
 
 
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     if args.min_accuracy is not None and not 0 <= args.min_accuracy <= 1:
         return _refuse(console, f"--min-accuracy: expected 0..1, got {args.min_accuracy}")
+    if args.rate <= 0:
+        return _refuse(console, f"--rate: expected a positive number, got {args.rate}")
     try:
         questions, faults = load_questions(args.questions)
         jobs = make_jobs(args, questions)
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     if args.live:
         from salmonn_node.replay.live import run_live
 
-        return run_live(jobs, console)
+        return run_live(jobs, console, args.rate)
     if len({job.settings.arm for job in jobs} - {DEFAULT_ARM}) > 1:
         console.print(Markdown(arms_bytes(args.checkpoint, [job.settings.arm for job in jobs])))
     stop = _StopFlag()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from salmonn_node.replay.bag import Bag
+from salmonn_node.ros.client import Memory
 from salmonn_node.stream.observations import SECOND_NS
 
 CLOCK_HZ = 100.0
@@ -39,7 +42,7 @@ class BagPlayer(Node):
     def __init__(self, bag: Bag, *, topics: Sequence[str] = (), clock: bool = True) -> None:
         super().__init__("salmonn_bag_player")
         self.bag = bag
-        self.sent = 0
+        self.sent: Counter[str] = Counter()
         self.worst_late_s = 0.0
         self._topics: dict[str, Any] = {}
         for topic in bag.topics:
@@ -55,14 +58,21 @@ class BagPlayer(Node):
             self._topics[topic.name] = self.create_publisher(message_type, topic.name, qos)
         self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
 
-    def wait_for_listeners(self, topics: Sequence[str], timeout_s: float) -> list[str]:
-        """Wait until each of `topics` has a subscriber; returns those that have none when the time is over."""
+    def wait_for_listeners(self, topics: Sequence[str], timeout_s: float, meet: str = "") -> list[str]:
+        """Wait until each of `topics` has a subscriber; returns those that have none when the time is over.
+
+        Discovery is not symmetric: a subscriber seen here may not have seen the publisher, and would miss the start.
+        A node named in `meet` is waited for until it replies to a client made after the publishers, and so knows them;
+        others get a moment.
+        """
         deadline = time.monotonic() + timeout_s
         missing = [t for t in topics if t in self._topics]
         while missing and time.monotonic() < deadline:
             missing = [t for t in missing if self._topics[t].get_subscription_count() == 0]
             time.sleep(0.05)
-        # Discovery is not symmetric: a subscriber seen here may not have seen the publisher, and would miss the start.
+        if meet:
+            absent = Memory(self, meet).state(max(0.0, deadline - time.monotonic())) == "absent"
+            return [*missing, meet] if absent else missing
         time.sleep(SETTLE_S)
         return missing
 
@@ -78,7 +88,7 @@ class BagPlayer(Node):
             self._sleep_until(due, began, first_ns, rate)
             self.worst_late_s = max(self.worst_late_s, time.monotonic() - due)
             publisher.publish(data)
-            self.sent += 1
+            self.sent[topic] += 1
         self._tick(stop_ns or self.bag.end_ns)
         for publisher in self._topics.values():
             publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=5.0))
@@ -140,6 +150,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--topics", nargs="*", default=[], help="play these only")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="wait until these have subscribers")
     parser.add_argument("--wait-s", type=float, default=20.0, help="wait so long at most")
+    parser.add_argument("--meet", default="", metavar="NODE", help="wait until this node hears all that is played")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the messages played on each topic as JSON")
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
     return parser
 
@@ -164,13 +176,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         start_ns = bag.start_ns + round(args.start * SECOND_NS)
         stop_ns = start_ns + round(args.duration * SECOND_NS) if args.duration else 0
         try:
-            missing = player.wait_for_listeners(args.wait_for, args.wait_s)
+            missing = player.wait_for_listeners(args.wait_for, args.wait_s, args.meet)
             if missing:
                 print(f"salmonn bag play: nobody listens to {', '.join(missing)}", file=sys.stderr)
                 return 3
             for _ in range(args.loop):
                 player.play(rate=args.rate, start_ns=start_ns, stop_ns=stop_ns)
-            print(f"played {player.sent} messages, at most {1e3 * player.worst_late_s:.0f} ms late", flush=True)
+            if args.report is not None:
+                args.report.write_text(json.dumps(player.sent))
+            print(f"played {player.sent.total()} messages, at most {1e3 * player.worst_late_s:.0f} ms late", flush=True)
         except (KeyboardInterrupt, ExternalShutdownException):
             return 130
         finally:

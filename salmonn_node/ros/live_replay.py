@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
+from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.replay.topics import CAMERA_INFO_TYPE, IMAGE_TYPES, camera_of_info
-from salmonn_node.ros.processes import client, end, own_domain, play, running_node
+from salmonn_node.ros.client import Memory
+from salmonn_node.ros.processes import end, free_domain, play, running_node, spun_node
 from salmonn_node.stream.answers import Answer
 
-STARTUP_S, ANSWER_S, MAX_TEXT = 120.0, 120.0, 48
+STARTUP_S, MAX_TEXT = 120.0, 48
+ANSWER_S = 30.0  # for each question on a slow machine
+STRAGGLERS_S = 10.0  # so long after the last answer a message may still arrive
+MAX_QUESTIONS, MAX_TIMEOUT_S = 1000, 3600.0  # bounds of the node's parameters and of the service's queue
 _POSES = {
     "nav_msgs/msg/Odometry": "odometry",
     "geometry_msgs/msg/PoseStamped": "pose",
@@ -34,9 +46,7 @@ def wiring(job: Job) -> Wiring:
     Raises:
         ValueError: the bag mixes compressed and raw cameras, which one node cannot subscribe to.
     """
-    with BagStream(
-        job.recording, cameras=job.settings.cameras, microphones=job.settings.microphones, pose=job.settings.pose
-    ) as bag:
+    with _stream(job) as bag:
         chosen, types = bag.topics, bag.types
     transports = {types[topic] for topic in chosen.cameras.values()}
     if len(transports) > 1:
@@ -73,28 +83,158 @@ def wiring(job: Job) -> Wiring:
     return Wiring(parameters, remaps | infos, tuple(remaps.values()))
 
 
-def ask_live(job: Job, rate: float = 1.0) -> dict[str, Answer]:
-    """Play a job's bag into a real node and ask its questions, each with `before` at its stamp; answers by id."""
-    own_domain()
+@dataclass(frozen=True)
+class LiveRun:
+    """What a live replay gave.
+
+    Attributes:
+        answers: by question id.
+        lost: topic -> messages that were played and did not arrive.
+        late: source -> observations that came after a view that should have shown them.
+        drops: reason -> observations that the node refused or left out, those of its sampling among them.
+    """
+
+    answers: dict[str, Answer]
+    lost: dict[str, int]
+    late: dict[str, int]
+    drops: dict[str, int]
+
+
+def ask_live(job: Job, rate: float = 1.0) -> LiveRun:
+    """Play a job's bag into a real node and ask its questions over the query service, each with `before` at its stamp.
+
+    All questions are with the node before the first message is played, so that each reads the memory as it was when
+    all that is stamped up to it had been taken in, however fast the bag is played and however slow the machine is.
+
+    Args:
+        job: recording, questions, settings; `ask_ns` must not lie behind the last stamp.
+        rate: times as fast as recorded.
+
+    Raises:
+        ValueError: too many questions for a node, or a bag that takes longer than its longest deadline.
+        RuntimeError: the node does not start, or the bag cannot be played; the logs lie in the job's folder.
+    """
     job.folder.mkdir(parents=True, exist_ok=True)
-    wired = wiring(job)
-    answers: dict[str, Answer] = {}
-    with running_node(job.folder / "node.log", wired.parameters, wired.remaps), client("salmonn_replay") as memory:
+    wired, number = wiring(job), len(job.questions)
+    timeout_s = _span_s(job) / rate + STARTUP_S + ANSWER_S * number
+    if number > MAX_QUESTIONS:
+        raise ValueError(f"{number} questions, a node takes at most {MAX_QUESTIONS} at once")
+    if timeout_s > MAX_TIMEOUT_S:
+        raise ValueError(f"questions would be open for {timeout_s:.0f} s, at most {MAX_TIMEOUT_S:.0f}: play it faster")
+    domain, name = free_domain(), f"salmonn_replay_{os.getpid()}"
+    parameters = wired.parameters | {
+        "max_questions": str(max(1, number)),
+        "max_timeout_s": str(MAX_TIMEOUT_S),
+        "diagnostics_period_s": "0.2",
+    }
+    report = job.folder / "played.json"
+    report.unlink(missing_ok=True)
+    logs = f"see node.log and player.log in {job.folder}"
+    with (
+        running_node(job.folder / "node.log", parameters, {**wired.remaps, "__node": name}, domain) as process,
+        spun_node("salmonn_planner", domain) as node,
+    ):
+        health, memory = _Health(node, name), Memory(node, name)
         memory.startup(STARTUP_S)
-        player = play(job.recording, rate, job.folder / "player.log", wired.topics)
+        answers: dict[str, Answer] = {}
+
+        def ask(record: QuestionRecord) -> None:
+            answers[record.id] = _ask(memory, record, timeout_s)
+
+        for record in sorted(job.questions, key=lambda r: (r.ask_ns, r.id)):
+            threading.Thread(target=ask, args=(record,), name=f"asks {record.id}", daemon=True).start()
+
+        def await_or_raise(condition: Callable[[], bool], seconds: float, what: str) -> None:
+            over = health.wait(lambda: condition() or process.poll() is not None, seconds)
+            if not over or not condition():
+                raise RuntimeError(f"{what}, {logs}")
+
+        def are_with_the_node() -> bool:
+            return health.number("memory", "waiting_looks") + len(answers) >= number
+
+        await_or_raise(are_with_the_node, STARTUP_S, "the questions did not reach the node")
+        player = play(
+            job.recording, rate, job.folder / "player.log", wired.topics, meet=name, report=report, domain=domain
+        )
         try:
-            for record in sorted(job.questions, key=lambda r: (r.ask_ns, r.id)):
-                question = record.question()
-                answers[record.id] = memory.ask(
-                    question.text,
-                    answer_type=question.answer_type,
-                    choices=question.choices,
-                    before_ns=question.before_ns,
-                    timeout_s=ANSWER_S,
-                )
+            await_or_raise(lambda: player.poll() is not None, timeout_s, "the bag was not played to its end")
+            if player.returncode:
+                raise RuntimeError(f"the bag could not be played, {logs}")
+            await_or_raise(lambda: len(answers) == number, timeout_s, "not every question was answered")
         finally:
             end(player)
-    return answers
+        sources = {topic: _source_of(heard) for heard, topic in wired.remaps.items()}
+        played = {topic: n for topic, n in json.loads(report.read_text()).items() if topic in sources}
+
+        def lost() -> dict[str, int]:
+            found = {topic: n - health.number(f"input {sources[topic]}", "received") for topic, n in played.items()}
+            return {topic: n for topic, n in found.items() if n}
+
+        health.wait(lambda: not lost(), STRAGGLERS_S)
+        late = {source: health.number(f"input {source}", "late") for source in sources.values()}
+        return LiveRun(answers, lost(), {s: n for s, n in late.items() if n}, health.drops())
+
+
+def last_stamp(job: Job) -> int:
+    """Newest stamp in a job's recording, ns; what is asked behind it is asked at it."""
+    with _stream(job) as stream:
+        return max((observation.stamp_ns for _, observation in stream), default=0)
+
+
+class _Health:
+    """What a node says on /diagnostics."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self._name = name
+        self._change = threading.Condition()
+        self._values: dict[str, dict[str, str]] = {}
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._hear, 50)
+
+    def _hear(self, message: DiagnosticArray) -> None:
+        with self._change:
+            for status in message.status:
+                self._values[status.name] = {pair.key: pair.value for pair in status.values}
+            self._change.notify_all()
+
+    def number(self, part: str, key: str) -> int:
+        """A counter of a part of the node, 0 before it is heard of."""
+        return int(self._values.get(f"{self._name}: {part}", {}).get(key, 0))
+
+    def drops(self) -> dict[str, int]:
+        """Observations that were not taken in, by reason."""
+        memory = self._values.get(f"{self._name}: memory", {})
+        return {key.partition(".")[2]: int(n) for key, n in memory.items() if key.startswith("dropped.")}
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait for a condition on what is said; whether it came true in time."""
+        with self._change:
+            return self._change.wait_for(condition, timeout_s)
+
+
+def _ask(memory: Memory, record: QuestionRecord, timeout_s: float) -> Answer:
+    question = record.question()
+    return memory.ask(
+        question.text,
+        answer_type=question.answer_type,
+        choices=question.choices,
+        before_ns=question.before_ns,
+        timeout_s=timeout_s,
+    )
+
+
+def _source_of(topic: str) -> str:
+    """Source that a node's topic, before it is remapped, belongs to: "front/image/compressed" is that of front."""
+    return topic.partition("/")[0]
+
+
+def _span_s(job: Job) -> float:
+    with _stream(job) as stream:
+        return stream.duration_s
+
+
+def _stream(job: Job) -> BagStream:
+    settings = job.settings
+    return BagStream(job.recording, cameras=settings.cameras, microphones=settings.microphones, pose=settings.pose)
 
 
 def _list(names: dict[str, str]) -> str:

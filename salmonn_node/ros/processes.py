@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rclpy.node import Node
+
     from salmonn_node.ros.client import Memory
+
+# The first participant of DDS domain d listens for discovery on this UDP port (DDSI-RTPS 2.5, 9.6.2.3).
+DISCOVERY_PORT, PORTS_PER_DOMAIN = 7410, 250
 
 
 def own_domain() -> None:
@@ -21,27 +28,69 @@ def own_domain() -> None:
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
+def free_domain() -> int:
+    """A ROS domain that nobody on this machine uses; raises RuntimeError when there is none among 1 to 100."""
+    for offset in range(100):
+        domain = 1 + (os.getpid() + 37 + offset) % 100
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", DISCOVERY_PORT + PORTS_PER_DOMAIN * domain))
+            except OSError:
+                continue
+            return domain
+    raise RuntimeError("each ROS domain from 1 to 100 is in use on this machine")
+
+
+def _environment(domain: int | None) -> dict[str, str]:
+    """This process' environment, in another domain if one is given; nobody else's graph is touched then."""
+    if domain is None:
+        return dict(os.environ)
+    return {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
 @contextlib.contextmanager
 def running_node(
-    log: Path, parameters: Mapping[str, str], remaps: Mapping[str, str]
+    log: Path, parameters: Mapping[str, str], remaps: Mapping[str, str], domain: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The node's process, as `ros2 run` would start it; ended with SIGINT."""
     options = [item for name, value in parameters.items() for item in ("-p", f"{name}:={value}")]
     options += [item for name, topic in remaps.items() for item in ("-r", f"{name}:={topic}")]
     command = [sys.executable, "-m", "salmonn_node.ros.node", "--ros-args", *options]
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=_environment(domain))
         try:
             yield process
         finally:
             end(process)
 
 
-def play(bag: Path, rate: float, log: Path, topics: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start playing a bag with /clock, once each of `topics` has a subscriber."""
+def play(
+    bag: Path,
+    rate: float,
+    log: Path,
+    topics: Sequence[str],
+    *,
+    meet: str = "",
+    report: Path | None = None,
+    domain: int | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start playing a bag with /clock, once each of `topics` has a subscriber.
+
+    Args:
+        bag: what to play.
+        rate: times as fast as recorded.
+        log: file for what the player prints.
+        topics: wait for subscribers of these.
+        meet: wait until the node of this name hears of all that is played.
+        report: file for the number of messages played on each topic.
+        domain: ROS domain; this process' own when left out.
+    """
     command = [sys.executable, "-m", "salmonn_node.ros.bag_player", str(bag), "--rate", str(rate)]
+    command += ["--meet", meet] if meet else []
+    command += ["--report", str(report)] if report is not None else []
+    command += ["--wait-for", *topics]
     with log.open("wb") as out:
-        return subprocess.Popen([*command, "--wait-for", *topics], stdout=out, stderr=subprocess.STDOUT)
+        return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=_environment(domain))
 
 
 def end(process: subprocess.Popen[bytes], patience_s: float = 15.0) -> None:
@@ -73,3 +122,28 @@ def client(name: str) -> Iterator[Memory]:
         node.destroy_node()
         if ours:
             rclpy.try_shutdown()
+
+
+@contextlib.contextmanager
+def spun_node(name: str, domain: int) -> Iterator[Node]:
+    """A node of our own in a domain, spun by a thread; nothing else in this process that uses rclpy is touched."""
+    import rclpy
+    from rclpy.executors import MultiThreadedExecutor
+
+    from salmonn_node.ros.spinning import spin
+
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=domain)
+    executor = MultiThreadedExecutor(2, context=context)
+    node = rclpy.create_node(name, context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=spin, args=(executor,), name=name, daemon=True)
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown(timeout_sec=5.0)
+        thread.join(5.0)
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)

@@ -128,6 +128,7 @@ def test_clear_and_clock_jump_begin_new_sessions(memory: Memory, seen: int, robo
     assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.EMPTY_MEMORY
     robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "frames") == 1, PATIENCE_S, "the new memory takes the image")
+    refused = robot.count("input camera", "dropped")
     robot.now_ns -= 500_000_000_000
     robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "session") >= session + 2, PATIENCE_S, "a new session after the jump")
@@ -137,3 +138,8 @@ def test_clear_and_clock_jump_begin_new_sessions(memory: Memory, seen: int, robo
     # The image raced with the clock: it may have been refused, one that follows is not.
     robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "frames") >= 1, PATIENCE_S, "the new session takes images")
+
+    def settled() -> bool:
+        return robot.count("memory", "frames") + robot.count("input camera", "dropped") - refused == 2
+
+    robot.wait(settled, PATIENCE_S, "what became of both images is known")
