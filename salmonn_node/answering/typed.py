@@ -34,8 +34,10 @@ _LEADS = (
 )
 # Whose place is meant: "where were you", "where did you stand", "from which position did you see", "your position".
 _OBSERVER = re.compile(
-    r"\b(were|was|are|am|is) (you|we|i|the robot)\b|\bfrom (where|which|what)\b|\b(your|our|my|the robot's)( own)? "
-    r"(position|place|location|pose)\b|\bdid (you|we|i|the robot) (?!.*\b(see|notice|spot|find|leave|put)\b)"
+    r"\b(were|was|are|am|is) (you|we|i|the robot(?=\s*([^\w\s]|$|when|while|then|now|at|last)))\b"
+    r"|\bdid (you|we|i|the robot) (?!.*\b(see|notice|spot|find|leave|put)\b)"
+    r"|\b(your|our|my|the robot's)( own)? (position|place|location|pose)\b"
+    r"|\bfrom (where|which|what)\b"
 )
 
 

@@ -93,8 +93,8 @@ class Diagnostics:
         values: dict[str, Any] = {"tf": inputs.tf}
         if backend.grounding is not None:
             values["frames"] = len(backend.grounding.frames.frames)
-            values |= {f"objects.{reason}": count for reason, count in sorted(backend.grounding.counts.items())}
-        values |= {f"dropped.{reason}": count for reason, count in sorted(inputs.tf_refused.items())}
+            values |= {f"objects.{reason}": count for reason, count in sorted(dict(backend.grounding.counts).items())}
+        values |= {f"dropped.{reason}": count for reason, count in sorted(dict(inputs.tf_refused).items())}
         return self._status("space", OK, "", values)
 
     def _fresh_faults(self, name: str, drops: dict[str, int]) -> list[str]:

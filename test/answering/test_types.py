@@ -166,6 +166,8 @@ def test_special_tokens_in_a_question_stay_text(text: str) -> None:
         ("Your own position when you last saw the red ball?", True),
         ("At which position did you last hear the doorbell?", True),
         ("where was the robot at noon?", True),
+        ("where is the robot?", True),
+        ("where is the robot arm?", False),
     ],
 )
 def test_whose_place_a_question_asks_for(text: str, own: bool) -> None:
