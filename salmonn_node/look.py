@@ -30,3 +30,8 @@ class Look:
     def made(self) -> bool:
         """Whether it is done."""
         return self.done.is_set()
+
+    @property
+    def window(self) -> tuple[int, int, tuple[str, ...]]:
+        """What the view depends on, besides the point of the stream."""
+        return self.after_ns, self.before_ns, self.sources

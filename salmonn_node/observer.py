@@ -264,11 +264,22 @@ class Observer:
             log.exception("a view could not be made")
             look.failure = f"{type(error).__name__}: {error}"
         with self._entry:
-            look.done.set()
-            if look in self._looks:
-                self._looks.remove(look)
-            self._done += 1
+            # Looks at the same window with no observation between them are one view: many may wait for one moment.
+            while (position := self._next()) is not None:
+                twin = self._queue[position]
+                if not isinstance(twin, Look) or twin.window != look.window:
+                    break
+                del self._queue[position]
+                twin.view, twin.failure = look.view, look.failure
+                self._settle(twin)
+            self._settle(look)
             self._entry.notify_all()
+
+    def _settle(self, look: Look) -> None:
+        look.done.set()
+        if look in self._looks:
+            self._looks.remove(look)
+        self._done += 1
 
     def _start_session(self, number: int) -> None:
         if self.on_session is not None:

@@ -16,11 +16,12 @@ from salmonn_node.answering.evidence import evidence_of
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
+from salmonn_node.answering.pace import prompt_rows
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.typed import about_observer, kind_of, options_of, typed
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
-from salmonn_node.stream.answers import Answer, ErrorCode, Outcome, Question
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
 UNTRAINED = "untrained weights"
@@ -120,6 +121,25 @@ class Answerer:
         return self.observer.look(
             question.after_ns, question.before_ns, question.sources, deadline=deadline, cancel=cancel
         )
+
+    def ahead(self, question: Question) -> bool:
+        """Whether it asks about what has not been observed yet; `look` waits for that."""
+        return question.before_ns >= self.observer.newest_ns if question.before_ns else False
+
+    def size(self, question: Question) -> tuple[AnswerType, int]:
+        """Type of its answer and about how many rows its prompt has, for the expectation of its time.
+
+        Quick: it takes no lock and reads no tokens.
+        """
+        memory, clock = self.observer.memory, self.observer.clock
+        kept = sum(
+            min(memory.counters[f"{modality}_tokens"], config.budget)
+            for modality, config in zip(("visual", "audio"), memory.configs, strict=True)
+        )
+        start_ns, newest_ns = clock.start_ns, clock.newest_ns
+        asked_ns = min(question.before_ns or newest_ns, newest_ns) - max(question.after_ns, start_ns)
+        share = min(1.0, max(0.0, asked_ns / (newest_ns - start_ns))) if newest_ns > start_ns else 1.0
+        return kind_of(question), prompt_rows(round(share * kept), "\n".join((question.text, *question.choices)))
 
     def _answer(
         self,

@@ -20,6 +20,7 @@ SETTLE_S = 5.0  # of stream before the first question, so that there is somethin
 TYPES = ("TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE")
 LOST = ("queue_full", "encode_failed", "device_failed")
 PATIENCE_S = 30.0
+LATE, LATE_STEP_S = 10, 0.6  # questions that cannot be answered, and how far their deadlines are apart
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,14 +50,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             values = _listen(node)
             memory = Memory(node)
             memory.startup(180.0)
-            seconds = SETTLE_S + args.deadline + 2.0 * args.rounds * len(TYPES)
+            calls = _Calls(node)
+            seconds = SETTLE_S + args.deadline + LATE * LATE_STEP_S + 2.0 * args.rounds * len(TYPES)
             source = [sys.executable, "-m", "salmonn_node.bench.ingest_source", "--compressed"]
             # They are ended in the middle of their work, and rclpy complains of that.
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with subprocess.Popen([*source, "--seconds", str(seconds)], **quiet) as sensors:
                 try:
                     _wait(SETTLE_S, lambda: int(values.get("frames", 0)) >= SETTLE_S - 1)
-                    burst = _burst(node, args.questions, args.deadline)
+                    burst = _burst(calls, args.questions, args.deadline)
+                    unanswerable = _unanswerable(calls)
                     alone = {name: _alone(memory, name, args.rounds) for name in TYPES}
                     sending = sensors.poll() is None
                     _wait(2.0, lambda: False)  # one more round of diagnostics
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kept = burst["replies"] == args.questions and not burst["answered_late"] and not any(lost.values())
     return {
         "burst": burst,
+        "unanswerable": unanswerable,
         "alone": alone,
         "frames": int(values.get("frames", 0)),
         "ingest_lost": lost,
@@ -85,11 +89,19 @@ def tables(results: dict[str, Any]) -> list[Table]:
     table.add_row("replies, of them after the deadline", f"{burst['replies']}, {burst['late']}")
     table.add_row("answered after the deadline", str(burst["answered_late"]))
     table.add_row("overshoot at worst", f"{burst['overshoot_s']:.3f} s")
+    out = f"{burst['latest_out_s']:.3f} s (of {burst['traced']} calls)" if burst["traced"] else "-"
+    table.add_row("last reply out, from receipt to sending", out)
+    table.add_row("refused BUSY after, p50 / worst", f"{burst['busy_p50_s']:.3f} / {burst['busy_worst_s']:.3f} s")
     table.add_row("codes", ", ".join(f"{code} {count}" for code, count in burst["codes"].items()))
     table.add_row("latency p50 / p99", f"{burst['p50_s']:.3f} / {burst['p99_s']:.3f} s")
     lost = ", ".join(f"{reason} {count}" for reason, count in results["ingest_lost"].items())
     table.add_row(f"observations lost beside {results['frames']} frames", lost)
     table.add_row("promise kept", "yes" if results["promise_kept"] else "no")
+    ahead = results["unanswerable"]
+    codes = ", ".join(f"{code} {count}" for code, count in ahead["codes"].items())
+    table.add_row(f"{ahead['asked']} about the future, deadlines {LATE_STEP_S} s apart", codes)
+    early = f"{1e3 * ahead['early_p50_s']:.1f} / {1e3 * ahead['early_worst_s']:.1f} ms (of {ahead['traced']} calls)"
+    table.add_row("their replies leave before the deadline by, p50 / least", early)
     types = Table(title="one at a time, while sensors send")
     for column in ("type", "asked", "codes", "p50 s", "p99 s", "first text p50 s"):
         types.add_column(column)
@@ -100,21 +112,74 @@ def tables(results: dict[str, Any]) -> list[Table]:
     return [table, types]
 
 
-def _burst(node: Any, count: int, deadline_s: float) -> dict[str, Any]:
-    """All at once over the service; latency is the node's own, from receipt to reply."""
-    from salmonn_interfaces.srv import Query
-    from salmonn_node.messages import answer_from_message
-    from salmonn_node.ros.deferred import MANY_AT_ONCE
+class _Calls:
+    """The query service, with the middleware's own word for when a request came and its reply went."""
 
-    client = node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
-    client.wait_for_service(PATIENCE_S)
+    def __init__(self, node: Any) -> None:
+        from salmonn_interfaces.srv import Query
+        from salmonn_node.ros.deferred import MANY_AT_ONCE
+
+        self._client = node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
+        self._client.wait_for_service(PATIENCE_S)
+        self._events: dict[int, dict[int, float]] = {}
+        topic = "salmonn/query/_service_event"
+        node.create_subscription(Query.Event, topic, self._note, MANY_AT_ONCE)
+        _wait(PATIENCE_S, lambda: node.count_publishers(topic) > 0)
+        _wait(1.0, lambda: False)  # two sides that know of each other need a moment until they hear each other
+
+    def _note(self, event: Any) -> None:
+        at_s = event.info.stamp.sec + 1e-9 * event.info.stamp.nanosec
+        self._events.setdefault(event.info.sequence_number, {})[event.info.event_type] = at_s
+
+    def ask(self, requests: list[Any], deadline_s: float) -> tuple[list[Any], list[float]]:
+        """All at once; the answers, and the seconds from receipt to sending of those that were traced."""
+        from service_msgs.msg import ServiceEventInfo
+
+        from salmonn_node.messages import answer_from_message
+
+        self._events.clear()
+        futures = [self._client.call_async(request) for request in requests]
+        _wait(deadline_s + PATIENCE_S, lambda: all(f.done() for f in futures))
+        _wait(1.0, lambda: sum(len(call) == 2 for call in list(self._events.values())) >= len(requests))
+        received, sent = ServiceEventInfo.REQUEST_RECEIVED, ServiceEventInfo.RESPONSE_SENT
+        calls = [call for _, call in sorted(self._events.items()) if len(call) == 2]
+        answers = [answer_from_message(f.result().answer) for f in futures if f.done()]
+        return answers, [call[sent] - call[received] for call in calls]
+
+
+def _request(deadline_s: float, ahead_s: float = 0.0) -> Any:
+    """A question with this deadline, about a window that ends so far in the future (0: now)."""
+    from salmonn_interfaces.srv import Query
+
     request = Query.Request()
     request.question.text = "what is there?"
     request.question.timeout.sec, request.question.timeout.nanosec = divmod(round(deadline_s * 1e9), 1_000_000_000)
-    futures = [client.call_async(request) for _ in range(count)]
-    _wait(deadline_s + PATIENCE_S, lambda: all(f.done() for f in futures))
-    answers = [answer_from_message(f.result().answer) for f in futures if f.done()]
+    if ahead_s:
+        request.question.before.sec = int(time.time() + ahead_s)
+    return request
+
+
+def _unanswerable(calls: _Calls) -> dict[str, Any]:
+    """Questions about what has not happened yet: each is TIMEOUT, and how long before its deadline that leaves."""
+    deadlines_s = [LATE_STEP_S * (1 + n) for n in range(LATE)]
+    answers, out_s = calls.ask([_request(s, ahead_s=1e6) for s in deadlines_s], deadlines_s[-1])
+    before_s = [deadline - out for deadline, out in zip(deadlines_s, out_s, strict=False)]
+    return {
+        "asked": LATE,
+        "traced": len(out_s),
+        "codes": _codes(answers),
+        "early_p50_s": float(np.quantile(before_s or [0.0], 0.5)),
+        "early_worst_s": min(before_s, default=0.0),
+    }
+
+
+def _burst(calls: _Calls, count: int, deadline_s: float) -> dict[str, Any]:
+    """All at once over the service; latency is the node's own, from receipt to reply."""
+    from salmonn_node.stream.answers import ErrorCode
+
+    answers, out_s = calls.ask([_request(deadline_s) for _ in range(count)], deadline_s)
     latencies = np.array([a.latency_s for a in answers])
+    busy = np.array([a.latency_s for a in answers if a.error_code == ErrorCode.BUSY] or [0.0])
     answered_late = sum(not a.error_code and a.latency_s > deadline_s for a in answers)
     return {
         "asked": count,
@@ -123,6 +188,10 @@ def _burst(node: Any, count: int, deadline_s: float) -> dict[str, Any]:
         "late": int((latencies > deadline_s).sum()),
         "answered_late": answered_late,
         "overshoot_s": float(max(0.0, latencies.max() - deadline_s)),
+        "traced": len(out_s),
+        "latest_out_s": max(out_s, default=0.0),
+        "busy_p50_s": float(np.quantile(busy, 0.5)),
+        "busy_worst_s": float(busy.max()),
         "codes": _codes(answers),
         "p50_s": float(np.quantile(latencies, 0.5)),
         "p99_s": float(np.quantile(latencies, 0.99)),

@@ -22,6 +22,7 @@ class Backend:
         encoders: (backend, reason) of "vision" and "audio".
         grounding: frames, cameras and mounts; the topics fill it (salmonn_node.answering.grounding.Grounding).
         persistence: binds the observer to its store (salmonn_node.persistence.Persistence); None keeps nothing.
+        pace: how long answers take (salmonn_node.answering.pace.Pace); it belongs to the network.
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
     """
@@ -32,6 +33,7 @@ class Backend:
     trained: bool
     encoders: dict[str, tuple[str, str]]
     persistence: Any = None
+    pace: Any = None
     reopen: Callable[[str], Backend] | None = None
     free: Callable[[], None] = lambda: None
     last_snapshot_ns: int = 0
@@ -79,7 +81,10 @@ def build_backend(parameters: NodeParameters, load: Callable[[NodeParameters], A
     model = (load or load_model)(parameters)
     encoders, free = _load_encoders(model, parameters)
     try:
-        return _open(model, encoders, free, parameters, parameters.memory_name)
+        from salmonn_node.answering.pace import Pace, timed_answers
+
+        pace = Pace(timed_answers(model, parameters.max_new_tokens))
+        return _open(model, encoders, free, pace, parameters, parameters.memory_name)
     except BaseException:
         free()
         raise
@@ -99,7 +104,9 @@ def load_model(parameters: NodeParameters) -> Any:
     return load(parameters.checkpoint, device, weights=parameters.weights)
 
 
-def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeParameters, name: str) -> Backend:
+def _open(
+    model: Any, encoders: Any, free: Callable[[], None], pace: Any, parameters: NodeParameters, name: str
+) -> Backend:
     """A memory called `name` with its observer and answerer, restored when persistence is on."""
     from salmonn_node.answering.answerer import Answerer
     from salmonn_node.answering.grounding import Grounding
@@ -152,7 +159,8 @@ def _open(model: Any, encoders: Any, free: Callable[[], None], parameters: NodeP
         model.checkpoint.trained,
         encoders,
         persistence,
-        lambda other: _open(model, encoders, free, parameters, other),
+        pace,
+        lambda other: _open(model, encoders, free, pace, parameters, other),
         free,
         grounding=grounding,
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -20,6 +19,7 @@ from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.messages import RosTypes, answer_from_message, question_to_message
 from salmonn_node.messages.base import duration_message, stamp_ns, time_message
+from salmonn_node.ros.action_client import ThreadedActionClient
 from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
@@ -68,8 +68,8 @@ class Memory:
         self._query = node.create_client(Query, f"{server}/query", qos_profile=MANY_AT_ONCE, callback_group=group)
         self._clear = node.create_client(ClearMemory, f"{server}/clear_memory", callback_group=group)
         self._change_state = node.create_client(ChangeState, f"{server}/change_state", callback_group=group)
-        self._ask = ActionClient(node, Ask, f"{server}/ask", callback_group=group)
-        self._watch = ActionClient(node, Watch, f"{server}/watch", callback_group=group)
+        self._ask = ThreadedActionClient(node, Ask, f"{server}/ask", callback_group=group)
+        self._watch = ThreadedActionClient(node, Watch, f"{server}/watch", callback_group=group)
         # The last of all, see _reach.
         self._get_state = node.create_client(GetState, f"{server}/get_state", callback_group=group)
         self._met = False

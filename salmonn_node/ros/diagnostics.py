@@ -12,6 +12,7 @@ from salmonn_node.ros.backend import Backend
 from salmonn_node.ros.inputs import Inputs
 from salmonn_node.ros.monitor import InputMonitor, InputReport
 from salmonn_node.ros.question_queue import QuestionQueue
+from salmonn_node.stream.answers import AnswerType, Question
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 
@@ -136,6 +137,8 @@ class Diagnostics:
         values |= {f"replied.{outcome}": count for outcome, count in sorted(questions.counts.items())}
         values["latency_p50_s"] = latencies[len(latencies) // 2]
         values["latency_max_s"] = latencies[-1]
+        # Of the whole memory, without a wait: what a planner's deadline should at least leave.
+        values["expected_text_s"] = questions.expected_s(Question("", AnswerType.TEXT))
         if questions.last_error:
             values["last_error"] = questions.last_error
         return self._status("questions", OK, "", values)

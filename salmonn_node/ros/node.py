@@ -147,7 +147,14 @@ class MemoryNode(LifecycleNode):
             ticket.view = answerer.look(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
             return ticket.view is not None
 
-        self._questions = QuestionQueue(answer, ready, max_questions=self._settings.max_questions)
+        self._questions = QuestionQueue(
+            answer,
+            ready,
+            ahead=answerer.ahead,
+            size=answerer.size,
+            pace=self._backend.pace,
+            max_questions=self._settings.max_questions,
+        )
         self._inputs = Inputs(self, self._settings, self._backend.observer, self._backend.grounding)
         self._state = "active"
         self._status.forget()

@@ -231,6 +231,22 @@ def test_a_look_sees_the_same_whichever_source_arrives_first(model: VideoSalmonn
     assert int(one.visual.stamp_ns.max()) <= START + 5 * S // 2
 
 
+def test_looks_at_one_window_at_one_moment_share_a_view(model: VideoSalmonnS) -> None:
+    observer = Observer(model, inline=True)
+    ends = [START + 5 * S // 2] * 3 + [START + 3 * S // 2, START + 5 * S // 2]
+    looks = [observer.begin_look(before_ns=end) for end in ends]
+    for t in range(5):
+        observer.submit(frame(float(t)))
+    assert all(look.made for look in looks)
+    views = [observer.end_look(look) for look in looks]
+    assert views[0] is views[1] is views[2] is views[4]
+    assert views[3] is not views[0]
+    later = observer.begin_look(before_ns=START + 5 * S // 2)
+    observer.submit(frame(5.0))
+    assert observer.end_look(later) is not views[0]
+    assert observer.drain(time.monotonic() + 30)
+
+
 def test_a_view_stays_as_it_was_while_the_stream_goes_on(model: VideoSalmonnS) -> None:
     observer = Observer(model)
     items = list(stream(16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 from salmonn_node.ros.backend import Backend, build_backend, load_model
@@ -18,7 +19,8 @@ def breaking(parameters: NodeParameters) -> Any:
     encode = tower.forward
 
     def forward(*args: Any) -> Any:
-        calls[0] += 1
+        # What configure times is not the stream's: a GPU that fails there fails configure.
+        calls[0] += threading.current_thread().name == "observer"
         if calls[0] > GOOD_PATCHES:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return encode(*args)
