@@ -11,7 +11,9 @@ from rclpy.qos import QoSProfile
 from visualization_msgs.msg import Marker, MarkerArray
 
 from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence, Question
+from salmonn_node.messages.base import field_names, stamp_ns
 from salmonn_node.ros.status import LATCHED
+from salmonn_node.stream.observations import Interval
 
 ANSWERS_SHOWN = 5
 ARROW_M = (0.5, 0.08, 0.08)  # length, width and height of an arrow
@@ -33,6 +35,8 @@ class AnswerTopics:
         self._node = node
         self._lock = threading.Lock()
         self._shown: deque[tuple[str, Answer]] = deque(maxlen=ANSWERS_SHOWN)
+        self._memory_id = ""
+        self._gone: list[Interval] = []  # of that memory
         self._dialogue = node.create_publisher(AnsweredQuestion, "~/answers", QoSProfile(depth=10))
         self._markers = node.create_publisher(MarkerArray, "~/evidence_markers", LATCHED)
 
@@ -43,11 +47,42 @@ class AnswerTopics:
         dialogue = AnsweredQuestion(question=question, answer=answer)
         dialogue.header.stamp = self._node.get_clock().now().to_msg()
         self._dialogue.publish(dialogue)
-        if not any(e.observer_pose_valid for e in answer.evidence):
-            return
         with self._lock:
-            self._shown.appendleft((question.text, answer))
-            self._markers.publish(evidence_markers(list(self._shown)))
+            # What was forgotten while the answer was made is not drawn afterwards.
+            if (left := self._remaining(answer)) is not None:
+                self._shown.appendleft((question.text, left))
+                self._markers.publish(evidence_markers(list(self._shown)))
+
+    def keep(self, memory_id: str, gone: Interval | None = None) -> None:
+        """Take back what is drawn of other memories, and of an interval of this one that was forgotten; any thread."""
+        with self._lock:
+            if memory_id != self._memory_id:
+                self._memory_id, self._gone = memory_id, []
+            if gone is not None:
+                self._gone.append(gone)
+            left = [(text, answer) for text, shown in self._shown if (answer := self._remaining(shown)) is not None]
+            if left == list(self._shown):
+                return
+            self._shown = deque(left, maxlen=ANSWERS_SHOWN)
+            self._markers.publish(evidence_markers(left))
+
+    def _remaining(self, answer: Answer) -> Answer | None:
+        """The answer with the evidence that still exists; None when none of it can be drawn."""
+        if self._memory_id and answer.memory_id != self._memory_id:
+            return None
+        evidence = [e for e in answer.evidence if not any(_touches(e, gone) for gone in self._gone)]
+        if not any(e.observer_pose_valid for e in evidence):
+            return None
+        return answer if len(evidence) == len(answer.evidence) else Answer(**_fields(answer) | {"evidence": evidence})
+
+
+def _touches(evidence: Evidence, gone: Interval) -> bool:
+    start_ns = stamp_ns(evidence.header.stamp)
+    return start_ns <= gone.end_ns and start_ns + stamp_ns(evidence.span) >= gone.start_ns
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in field_names(message)}
 
 
 def evidence_markers(answers: list[tuple[str, Any]]) -> MarkerArray:

@@ -40,6 +40,7 @@ class MemoryServices:
         node: owner of the services.
         backend: gives None unless the node is inactive or active.
         load: goes on with another stored memory; None unless the node is inactive.
+        gone: called with the memory's id once it is another than before, or once an interval of it was forgotten.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class MemoryServices:
         node: LifecycleNode,
         backend: Callable[[], Backend | None],
         load: Callable[[str], Backend | None],
+        gone: Callable[[str, Interval | None], None] = lambda memory_id, interval: None,
     ) -> None:
         self._backend = backend
         self._load = load
+        self._gone = gone
         self._types = RosTypes()
         # One at a time: none of them may see another's half-done work.
         group = MutuallyExclusiveCallbackGroup()
@@ -72,6 +75,7 @@ class MemoryServices:
             backend.observer.restart()
             backend.observer.drain()
         response.memory_id = backend.observer.memory_id
+        self._gone(backend.observer.memory_id, None)
 
     def _on_save(self, request: Any, response: Any) -> None:
         backend, store = self._stored()
@@ -99,7 +103,12 @@ class MemoryServices:
         if start < 0 or end < start:
             raise _RefusedError(INVALID_INTERVAL, f"start ({start} ns) must not lie behind end ({end} ns)")
         backend, _ = self._stored()
-        forgotten = backend.persistence.forget(Interval(start, end))
+        try:
+            forgotten = backend.persistence.forget(Interval(start, end))
+        finally:
+            # Also when the disk did not follow. What is yet to come may have stamps up to `end`, and is not meant.
+            interval = Interval(start, max(start, min(end, backend.observer.newest_ns)))
+            self._gone(backend.observer.memory_id, interval)
         response.tokens_forgotten = forgotten.tokens
         response.evidence_forgotten = forgotten.evidence
         response.weights_reverted = forgotten.weights_reverted

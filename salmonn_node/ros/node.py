@@ -86,11 +86,11 @@ class MemoryNode(LifecycleNode):
         self._bad_parameters = node_parameters.declare(self)
         self._diagnostics = Diagnostics(self)
         self._status = StatusPublisher(self)
-        topics = AnswerTopics(self)
+        self._topics = topics = AnswerTopics(self)
         introspection = self.get_parameter("service_introspection").value
         self._query_server = QueryServer(self, self._desk, topics, introspection)
         self._watch_server = WatchServer(self, self._desk, self._observed, topics)
-        self._memory_services = MemoryServices(self, lambda: self._backend, self._load_memory)
+        self._memory_services = MemoryServices(self, lambda: self._backend, self._load_memory, topics.keep)
         group = MutuallyExclusiveCallbackGroup()
         steady = rclpy.clock.Clock(clock_type=rclpy.clock.ClockType.STEADY_TIME)
         period_s = self.get_parameter("diagnostics_period_s").value
@@ -272,6 +272,7 @@ class MemoryNode(LifecycleNode):
         if backend is None:
             return
         self._status.publish(backend)
+        self._topics.keep(backend.observer.memory_id)  # a new session began, or another memory was loaded
         if self._state == "active" and backend.observer.failure is not None:
             # The way from active into the error state leads through a transition that fails; if somebody else's is
             # under way, it fails the same way.

@@ -67,11 +67,11 @@ def memory(node: NodeProcess, robot: Robot) -> Memory:
 @pytest.fixture
 def seen(robot: Robot, node: NodeProcess) -> int:
     """Three images a second apart, all seen at x = 2 m, whichever two make a temporal patch; gives the last stamp."""
-    frames = robot.count("memory", "frames")
+    frames = robot.steady("memory", "frames")
     for _ in range(3):
         stamp = robot.step()
         robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
         robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
         robot.images.publish(robot.image(stamp))
-    robot.wait(lambda: robot.count("memory", "frames") == frames + 3, PATIENCE_S, "the images are taken")
+    robot.wait(lambda: robot.count("memory", "frames") >= frames + 3, PATIENCE_S, "the images are taken")
     return stamp

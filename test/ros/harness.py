@@ -200,6 +200,18 @@ class Robot:
     def count(self, name: str, key: str) -> int:
         return int(self.value(name, key) or 0)
 
+    def steady(self, name: str, key: str) -> int:
+        """The value once three diagnostics in a row have shown the same: what was on its way has arrived."""
+        values: list[tuple[int, int]] = []
+
+        def same() -> bool:
+            if not values or self.arrays > values[-1][0]:
+                values.append((self.arrays, self.count(name, key)))
+            return len(values) >= 3 and len({value for _, value in values[-3:]}) == 1
+
+        self.wait(same, PATIENCE_S, f"{name}: {key} stays the same")
+        return values[-1][1]
+
     def is_heard(self) -> bool:
         return all(p.get_subscription_count() for p in (self.images, self.jpegs, self.sounds, self.poses, self.clock))
 

@@ -7,13 +7,14 @@ from service_msgs.msg import ServiceEventInfo
 from visualization_msgs.msg import Marker, MarkerArray
 
 from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence
-from salmonn_interfaces.srv import Query
+from salmonn_interfaces.srv import ForgetInterval, Query
+from salmonn_node.messages.base import time_message
 from salmonn_node.ros.answer_topics import evidence_markers
 from salmonn_node.ros.client import Memory
 from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import PATIENCE_S, Robot
+from .harness import PATIENCE_S, SECOND_NS, TYPES, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -38,7 +39,7 @@ def test_dialogue_markers_and_introspection(memory: Memory, seen: int, robot: Ro
     # Latched: who comes after the answer sees it, too.
     arrays: list[MarkerArray] = []
     robot.node.create_subscription(MarkerArray, "salmonn/evidence_markers", arrays.append, LATCHED)
-    robot.wait(lambda: bool(arrays), PATIENCE_S, "the evidence on the map")
+    robot.wait(lambda: bool(arrays) and drawn(arrays) == "say here", PATIENCE_S, "the evidence on the map")
     clear, arrow, label = arrays[-1].markers[:3]
     assert clear.action == Marker.DELETEALL
     assert arrow.type == Marker.ARROW
@@ -46,6 +47,52 @@ def test_dialogue_markers_and_introspection(memory: Memory, seen: int, robot: Ro
     assert arrow.header.stamp.sec == 0
     assert arrow.pose.position.x == pytest.approx(2.0)
     assert label.text.startswith("say here\n")
+
+
+def drawn(arrays: list[MarkerArray]) -> str:
+    """The newest question whose evidence is on the map, empty when nothing is."""
+    labels = [marker.text for marker in arrays[-1].markers if marker.text]
+    return labels[0].split("\n")[0] if labels else ""
+
+
+def forget(robot: Robot, start_ns: int, end_ns: int) -> None:
+    interval = {"start": time_message(TYPES, start_ns), "end": time_message(TYPES, end_ns)}
+    assert robot.call(ForgetInterval, "salmonn/forget_interval", **interval).error_code == 0
+
+
+def test_markers_go_with_the_memory_that_they_are_of(memory: Memory, seen: int, robot: Robot) -> None:
+    arrays: list[MarkerArray] = []
+    robot.node.create_subscription(MarkerArray, "salmonn/evidence_markers", arrays.append, LATCHED)
+
+    def show(text: str) -> None:
+        answer = memory.ask(text, after_ns=seen - SECOND_NS, timeout_s=PATIENCE_S)
+        assert answer.evidence[0].pose is not None, answer
+        robot.wait(lambda: bool(arrays) and drawn(arrays) == text, PATIENCE_S, f"evidence of {text!r} is drawn")
+
+    show("say one")
+    forget(robot, seen + 100 * SECOND_NS, seen + 200 * SECOND_NS)  # of no concern
+    assert drawn(arrays) == "say one"
+    forget(robot, 1, seen)
+    robot.wait(lambda: drawn(arrays) == "", PATIENCE_S, "what was forgotten is not drawn any more")
+    assert [marker.action for marker in arrays[-1].markers] == [Marker.DELETEALL]
+    for _ in range(2):
+        stamp = robot.step()
+        robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
+        robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
+        robot.images.publish(robot.image(stamp))
+    window = {"after_ns": stamp, "before_ns": stamp}
+    robot.wait(
+        lambda: memory.ask("say so", timeout_s=PATIENCE_S, **window).error_code == ErrorCode.NONE,
+        PATIENCE_S,
+        "the images are taken",
+    )
+    show("say two")
+    memory.clear()
+    robot.wait(lambda: drawn(arrays) == "", PATIENCE_S, "nothing of a cleared memory is drawn")
+    late: list[MarkerArray] = []
+    robot.node.create_subscription(MarkerArray, "salmonn/evidence_markers", late.append, LATCHED)
+    robot.wait(lambda: bool(late), PATIENCE_S, "who comes late hears of it")
+    assert drawn(late) == ""
 
 
 def _answer(memory_id: str, map_id: str, poses: int = 1) -> Answer:
