@@ -26,7 +26,7 @@ def test_dialogue_markers_and_introspection(memory: Memory, seen: int, robot: Ro
     robot.node.create_subscription(Query.Event, "salmonn/query/_service_event", events.append, 10)
     robot.wait(lambda: robot.node.count_publishers("salmonn/answers") > 0, PATIENCE_S, "the dialogue is published")
     for _ in range(20):  # a volatile topic's first message may come before its listener is known
-        answer = memory.ask("say here", timeout_s=PATIENCE_S)
+        answer = memory.ask("say here", after_ns=seen - SECOND_NS, timeout_s=PATIENCE_S)
         assert answer.error_code == ErrorCode.NONE, answer
         if said and events:
             break
