@@ -86,12 +86,12 @@ def test_earliest_deadline_first_and_busy(memory: Memory, seen: int, robot: Robo
     robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "nothing is open any more")
     order: list[str] = []
 
-    def ask(name: str, timeout_s: float) -> Answer:
-        answer = memory.ask("deaf 0.5", timeout_s=timeout_s)
+    def ask(name: str, timeout_s: float, text: str = "deaf 0.5") -> Answer:
+        answer = memory.ask(text, timeout_s=timeout_s)
         order.append(name)
         return answer
 
-    first, _ = in_background(lambda: ask("first", 60.0))
+    first, _ = in_background(lambda: ask("first", 60.0, "deaf 3.0"))  # the others come while it is answered
     robot.wait(lambda: robot.count("questions", "open") == 1, PATIENCE_S, "the first is being answered")
     late, _ = in_background(lambda: ask("late", 60.0))
     robot.wait(lambda: robot.count("questions", "open") == 2, PATIENCE_S, "the second waits")
