@@ -184,4 +184,5 @@ def _evidence(
         score=min(1.0, stretch.weight / total),
         pose=pose or index.pose(pose_id),
         thumbnail=kept.thumbnail if kept is not None and pictures else b"",
+        later_pose=index.pose_at(kept.interval.end_ns) if kept is not None and stretch.modality == VISION else None,
     )

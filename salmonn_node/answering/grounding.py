@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 
 from salmonn_node.answering.ground_ray import MAX_RANGE_M, NoGroundPointError, ground_point
 from salmonn_node.stream.answers import Evidence
@@ -72,14 +75,21 @@ class Grounding:
         mount = self._mount(evidence, camera)
         if mount is None:
             raise NoGroundPointError("no_mount")
-        return ground_point(
-            evidence.region,
-            camera,
-            mount,
-            evidence.pose,
-            ground_z_m=self._ground_z_m,
-            max_range_m=self._max_range_m,
-        )
+        plane = {"ground_z_m": self._ground_z_m, "max_range_m": self._max_range_m}
+        point = ground_point(evidence.region, camera, mount, evidence.pose, **plane)
+        later = evidence.later_pose
+        if later is None or (later.frame_id, later.map_id) != (point.frame_id, point.map_id):
+            return point
+        # The tokens are made of two frames, and nobody knows which of them shows the thing where the region is.
+        try:
+            other = ground_point(evidence.region, camera, mount, later, **plane)
+        except NoGroundPointError:
+            raise NoGroundPointError("robot_moved") from None
+        apart = (other.position - point.position)[:2]
+        assert point.covariance is not None
+        covariance = point.covariance.copy()
+        covariance[:2, :2] += np.outer(apart, apart) / 2
+        return replace(point, covariance=covariance)
 
     def _mount(self, evidence: Evidence, camera: CameraModel) -> Pose | None:
         """The camera's optical frame in the frame whose pose the evidence has."""

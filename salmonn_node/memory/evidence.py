@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS poses (
     child_frame_id TEXT NOT NULL, x REAL NOT NULL, y REAL NOT NULL, z REAL NOT NULL,
     orientation BLOB NOT NULL, covariance BLOB);
 CREATE INDEX IF NOT EXISTS poses_by_place ON poses (map_id, frame_id, x);
+CREATE INDEX IF NOT EXISTS poses_by_time ON poses (stamp_ns);
 CREATE TABLE IF NOT EXISTS moments (
     id INTEGER PRIMARY KEY, modality TEXT NOT NULL, token_start INTEGER NOT NULL, token_end INTEGER NOT NULL,
     start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, source TEXT NOT NULL, frame_id TEXT NOT NULL,
@@ -201,18 +202,15 @@ class EvidenceIndex:
             return None
         with self._lock:
             row = self._db.execute("SELECT * FROM poses WHERE id = ?", (int(pose_id),)).fetchone()
-        if row is None:
-            return None
-        covariance = None if row[9] is None else np.frombuffer(row[9], "<f8").reshape(6, 6).copy()
-        return Pose(
-            stamp_ns=row[1],
-            frame_id=row[2],
-            position=np.array(row[5:8], np.float64),
-            orientation=np.frombuffer(row[8], "<f8").copy(),
-            covariance=covariance,
-            map_id=row[3],
-            child_frame_id=row[4],
-        )
+        return None if row is None else _pose(row)
+
+    def pose_at(self, stamp_ns: int) -> Pose | None:
+        """The pose of exactly that stamp, the one stored last if there are several; None when there is none."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT * FROM poses WHERE stamp_ns = ? ORDER BY id DESC LIMIT 1", (int(stamp_ns),)
+            ).fetchone()
+        return None if row is None else _pose(row)
 
     def of_tokens(self, modality: str, indices: Iterable[int]) -> list[Moment | None]:
         """The moment that each original token index belongs to, None where the index no longer keeps it."""
@@ -400,6 +398,19 @@ class EvidenceIndex:
                 self._closed = True
                 self._wipe_wal()
                 self._db.close()
+
+
+def _pose(row: tuple) -> Pose:
+    covariance = None if row[9] is None else np.frombuffer(row[9], "<f8").reshape(6, 6).copy()
+    return Pose(
+        stamp_ns=row[1],
+        frame_id=row[2],
+        position=np.array(row[5:8], np.float64),
+        orientation=np.frombuffer(row[8], "<f8").copy(),
+        covariance=covariance,
+        map_id=row[3],
+        child_frame_id=row[4],
+    )
 
 
 def _moment(row: tuple) -> Moment:

@@ -114,6 +114,8 @@ class Evidence:
         pose: the observer's pose then, None when unknown.
         thumbnail: JPEG bytes, empty unless asked for.
         region: the part of the strongest picture (that of the thumbnail) that it rests on; None for sound.
+        later_pose: the robot's pose at the second of the two frames that the strongest picture's tokens are made of,
+            where it is known. It is not part of messages and files.
     """
 
     interval: Interval
@@ -124,6 +126,7 @@ class Evidence:
     pose: Pose | None = None
     thumbnail: bytes = b""
     region: Region | None = None
+    later_pose: Pose | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

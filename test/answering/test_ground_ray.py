@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salmonn_node.answering.ground_ray import NoGroundPointError, direction, ground_point
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.image_region import region_of
-from salmonn_node.stream.answers import Region
+from salmonn_node.stream.answers import Evidence, Region
 from salmonn_node.stream.camera_model import CameraModel
-from salmonn_node.stream.observations import Pose
+from salmonn_node.stream.observations import Interval, Pose
 from salmonn_node.stream.rigid import from_rpy, mounted, rotation
 from salmonn_node.world.demo import TRUTH
 from salmonn_node.world.mount import BASE_FRAME, CAMERA_MOUNT, GROUND_Z_M, camera_model
@@ -123,6 +124,26 @@ def test_what_has_no_place_on_the_ground_says_why(change: dict, reason: str) -> 
     robot = Pose(1, "map", np.zeros(3), from_rpy(0, 0, 0))
     with pytest.raises(NoGroundPointError, match=reason):
         ground_point(given.pop("region"), given.pop("camera"), MOUNT, robot, **given)
+
+
+def test_a_robot_that_turns_between_the_two_frames_makes_it_uncertain() -> None:
+    grounding = Grounding({"front": CAMERA_MOUNT})
+    grounding.cameras["front"] = CAMERA
+    first = Pose(1, "map", np.zeros(3), from_rpy(0, 0, 0), COVARIANCE, "home")
+    spreads = []
+    for yaw in (0.0, 0.02, 0.5):
+        later = replace(first, stamp_ns=2, orientation=from_rpy(0, 0, yaw))
+        region = Region(300, 250, 40, 60, WIDTH, HEIGHT, 20.0)
+        seen = Evidence(Interval(1, 2), "vision", "front", "", 1.0, first, region=region, later_pose=later)
+        found = grounding.object_pose(seen)
+        assert found is not None
+        spreads.append(math.sqrt(found.covariance[1, 1]))
+    away = found.position[0]
+    assert spreads[0] < spreads[1] < spreads[0] + 0.02 * away
+    assert spreads[2] == pytest.approx(math.hypot(spreads[0], away * math.sin(0.5) / math.sqrt(2)), rel=0.02)
+    tilted = replace(first, orientation=from_rpy(0, -0.6, 0))
+    assert grounding.object_pose(replace(seen, later_pose=tilted)) is None
+    assert grounding.counts == {"object": 3, "robot_moved": 1}
 
 
 def test_a_fisheye_is_undone() -> None:

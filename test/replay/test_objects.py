@@ -93,6 +93,11 @@ def test_things_are_where_the_truth_says(answerer: Answerer) -> None:
         gap = (answer.pose.position - np.array(seen.position))[:2]
         away.append(float(np.linalg.norm(gap)))
         squares.append(float(gap @ np.linalg.solve(answer.pose.covariance[:2, :2], gap)))
+        assert first.later_pose is not None
+        after = TRUE.moments[moment.second + 1].pose
+        assert np.linalg.norm(first.later_pose.position[:2] - (after.x, after.y)) < 0.4
+        turned = abs(math.remainder(after.yaw - moment.pose.yaw, math.tau)) > 0.2
+        assert (math.sqrt(np.linalg.eigvalsh(answer.pose.covariance[:2, :2])[-1]) > 0.5) or not turned
         assert picture_of(first) != first.thumbnail
     print(f"{len(away)} views: median {np.median(away):.2f} m, p90 {np.quantile(away, 0.9):.2f} m")
     print(f"the robot's own poses: median {np.median(robots):.3f} m, largest {np.max(robots):.3f} m")
