@@ -77,7 +77,7 @@ class Inputs:
             self._subscribe_microphone(microphone)
         if parameters.pose_type != "none":
             self.monitors[POSE_SOURCE] = InputMonitor(POSE_SOURCE)
-            qos = QoSProfile(depth=parameters.pose_depth, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+            qos = QoSProfile(depth=parameters.pose_depth, reliability=_reliability(parameters.pose_reliability))
             map_id, base_frame = parameters.map_id, parameters.base_frame
             convert = self._callback(POSE_SOURCE, lambda msg: pose_from_message(msg, map_id, base_frame))
             self._subscribe(POSE_TYPES[parameters.pose_type], "pose", convert, qos, MutuallyExclusiveCallbackGroup())

@@ -69,6 +69,7 @@ def wiring(job: Job) -> Wiring:
         "image_depth": "100",
         "audio_depth": "1000",
         "pose_depth": "1000",
+        "pose_reliability": "reliable",
         "pose_type": _POSES[types[chosen.pose]] if chosen.pose else "none",
         "map_id": job.settings.map_id or '""',
         "frame_rate_hz": str(float(job.settings.frame_rate_hz)),

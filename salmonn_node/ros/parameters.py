@@ -65,6 +65,7 @@ ENTRIES: dict[str, _Entry] = {
         "Message type of topic `pose`.",
         choices=("none", "odometry", "pose", "pose_with_covariance"),
     ),
+    "pose_reliability": _Entry("best_effort", "QoS of poses.", choices=("best_effort", "reliable")),
     "pose_depth": _Entry(50, "QoS history depth of poses.", 1, 1000),
     "map_id": _Entry("", "Name of the map that poses are in; travels with each pose, evidence and answer."),
     "base_frame": _Entry("base_link", "Frame of the robot that `pose` is the pose of."),
