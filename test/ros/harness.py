@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 64, 48
 TYPES = RosTypes()
 # Generous: a machine that is shared may be slow, and a wait ends as soon as what it waits for is there.
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 LOG_LINES = 60
 
 
