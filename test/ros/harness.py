@@ -48,6 +48,7 @@ class NodeProcess:
         name: of the node.
         scripted: whether it is a node of the tests, else the real one.
         script: which of the tests' nodes.
+        domain: ROS domain; this run's when left out.
 
     Attributes:
         started: all of this run whose logs a failing test shows; those that have ended are let go by the next test.
@@ -63,6 +64,7 @@ class NodeProcess:
         name: str = "salmonn",
         scripted: bool = True,
         script: str = "scripted_node.py",
+        domain: int | None = None,
     ) -> None:
         self.log, self.folder, self.name = log, log.parent, name
         command = [sys.executable]
@@ -71,7 +73,8 @@ class NodeProcess:
         for key, value in parameters.items():
             command += ["-p", f"{key}:={value}"]
         with log.open("wb") as out:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=_environment())
+            environment = _environment() | ({} if domain is None else {"ROS_DOMAIN_ID": str(domain)})
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment)
         self.started.append(self)
 
     def tail(self) -> str:
