@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 
 
@@ -22,3 +23,7 @@ def spin(executor: Executor) -> None:
             get_logger("salmonn_executor").debug(f"an entity was destroyed while it was waited for: {error}")
         except ExternalShutdownException:
             return
+        except rclpy_implementation.RCLError:
+            # A context that is shut down while its entities are listed cannot be waited for.
+            if executor.context.ok():
+                raise
