@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from replay.bags import START_NS, only_file, write_bag
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from salmonn_node.replay.bag_stream import BagError, BagStream
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bags import START_NS, only_file, write_bag
 
 
 def observed(path: Path, **arguments) -> tuple[list, BagStream]:

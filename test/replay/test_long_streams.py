@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from replay.bags import START_NS, write_bag
 
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.network import build
@@ -23,9 +24,6 @@ from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRe
 from salmonn_node.replay.runner import ReplayRun
 from salmonn_node.replay.summary import Finished, write_report
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame, Pose
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bags import START_NS, write_bag
 
 HOURS_S = 3 * 3600
 

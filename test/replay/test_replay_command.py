@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from replay.bags import START_NS, only_file, write_bag
 
 from salmonn_node.cli import main
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord, write_questions
 from salmonn_node.stream.observations import SECOND_NS
-
-sys.path.insert(0, str(Path(__file__).parent))
-from bags import START_NS, only_file, write_bag
 
 
 def records(seconds: list[float]) -> list[QuestionRecord]:

@@ -8,14 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from replay.bags import START_NS, write_bag
 
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.live import compare
 from salmonn_node.replay.questions import Expected, QuestionRecord, read_questions
 from salmonn_node.stream.observations import SECOND_NS
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "replay"))
-from bags import START_NS, write_bag
 
 
 @pytest.mark.ros
