@@ -149,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--loop", type=int, default=1, metavar="N", help="play N times; each starts a new session")
     parser.add_argument("--topics", nargs="*", default=[], help="play these only")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="wait until these have subscribers")
-    parser.add_argument("--wait-s", type=float, default=20.0, help="wait so long at most")
+    parser.add_argument("--wait-s", type=float, default=60.0, help="wait so long at most")
     parser.add_argument("--meet", default="", metavar="NODE", help="wait until this node hears all that is played")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the messages played on each topic as JSON")
     parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")

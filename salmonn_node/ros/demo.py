@@ -21,7 +21,7 @@ from salmonn_node.stream.observations import SECOND_NS, Interval
 if TYPE_CHECKING:
     from salmonn_node.ros.client import Memory
 
-STARTUP_S, ANSWER_S, STATUS_S = 120.0, 60.0, 10.0
+STARTUP_S, ANSWER_S, STATUS_S = 120.0, 60.0, 30.0
 SHOWN_STATUS = (
     "memory_id",
     "frames",
@@ -42,6 +42,7 @@ NODE_PARAMETERS = {
     # Played faster than recorded, a pause of a third of a second would overflow the usual depth of 100 chunks.
     "audio_depth": "1000",
     "pose_depth": "1000",
+    "pose_reliability": "reliable",
     "map_id": "demo",
     "persistence": "false",
     "max_new_tokens": "12",
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         with console.status("starting the node (loads the network)"):
             memory.startup(STARTUP_S)
         tell.done("node: a process of its own, configured and activated")
-        player = play(what.bag, args.rate, args.output / "player.log", what.topics)
+        player = play(what.bag, args.rate, args.output / "player.log", what.topics, meet="salmonn")
         asked = []
         try:
             for record, ask_ns in _in_order(what.questions):

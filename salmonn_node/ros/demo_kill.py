@@ -53,7 +53,9 @@ def run_killed(args: argparse.Namespace) -> int:
             args.output / "node_first.log", parameters, {**show.remaps, "__node": "salmonn_first"}
         ) as node:
             Memory(listener.node, "salmonn_first").startup(STARTUP_S)
-            player = play(args.output / "first", args.rate, args.output / "player_first.log", show.topics)
+            player = play(
+                args.output / "first", args.rate, args.output / "player_first.log", show.topics, meet="salmonn_first"
+            )
             before = listener.until(_span(args.output / "first").end_ns - SECOND_NS, "salmonn_first")
             node.kill()
             node.wait()
@@ -69,7 +71,9 @@ def run_killed(args: argparse.Namespace) -> int:
             tell(
                 f"a new node: {restored.frames} frames, {restored.audio_s:.0f} s of sound restored, {lost_s:.1f} s lost"
             )
-            player = play(args.output / "second", args.rate, args.output / "player.log", show.topics)
+            player = play(
+                args.output / "second", args.rate, args.output / "player.log", show.topics, meet="salmonn_again"
+            )
             player.wait()
             tell("second half played")
             middle_ns = span.start_ns + half_s * SECOND_NS

@@ -139,8 +139,8 @@ def test_the_thread_syncs(tmp_path: Path):
             synced.set()
 
     writer = JournalWriter(Watched(), tmp_path / "00000001.log", {}, sync_period_s=0.01)
-    assert synced.wait(10)
+    assert synced.wait(60)
     synced.clear()
     writer.append(observation(0))
-    assert synced.wait(10)
+    assert synced.wait(60)
     writer.close()

@@ -17,6 +17,7 @@ from salmonn_node.stream.observations import SECOND_NS
 
 
 @pytest.mark.ros
+@pytest.mark.timeout(600)
 def test_live_answers_equal_offline_answers(tmp_path):
     from salmonn_node.ros.live_replay import ask_live
 
