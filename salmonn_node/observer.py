@@ -112,11 +112,13 @@ class Observer:
             status = self._sources.setdefault(source, SourceStatus())
             status.received += 1
             status.heard_s = self._heard_s
+            before = self._submitted
             fate = self._admit(observation, source, status)
             if fate != "queued":
                 status.drops[fate] += 1
             self._release_looks(self.passed)
-            self._entry.notify_all()
+            if self._submitted != before:  # a frame that is not sampled wakes nobody
+                self._entry.notify_all()
         if self._inline and fate == "queued":
             self._take_all()
             return self._last_fate

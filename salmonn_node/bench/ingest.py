@@ -38,13 +38,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def tables(results: dict[str, Any]) -> list[Table]:
     """One table: a row for each transport and input."""
     table = Table(title="ingest: sent, received, used, dropped")
-    for column in ("transport", "input", "sent", "received", "used", "dropped by reason", "callback p50 / p99 ms"):
+    times_of = ("callback p50 / p99 ms", "its own work p99 ms")
+    for column in ("transport", "input", "sent", "received", "used", "dropped by reason", *times_of):
         table.add_column(column)
     for transport, figures in results.items():
         for name, one in figures["inputs"].items():
             dropped = ", ".join(f"{reason} {count}" for reason, count in one["dropped"].items()) or "-"
             times = f"{one['callback_p50_ms']:.3f} / {one['callback_p99_ms']:.3f}"
-            table.add_row(transport, name, str(one["sent"]), str(one["received"]), str(one["used"]), dropped, times)
+            counts = (str(one[count]) for count in ("sent", "received", "used"))
+            table.add_row(transport, name, *counts, dropped, times, f"{one['callback_cpu_p99_ms']:.3f}")
     cost = Table(title="cost on this machine")
     for column in ("transport", "CPU share of one core", "encode p50 ms", "sender at most late ms", "target met"):
         cost.add_column(column)
@@ -99,6 +101,7 @@ def _figures(values: dict[str, str], sent: int) -> dict[str, Any]:
         "missing_share": float(values["missing_share"]),
         "callback_p50_ms": float(values["callback_p50_ms"]),
         "callback_p99_ms": float(values["callback_p99_ms"]),
+        "callback_cpu_p99_ms": float(values["callback_cpu_p99_ms"]),
     }
 
 

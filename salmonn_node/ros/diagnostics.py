@@ -78,6 +78,7 @@ class Diagnostics:
             "longest_stamp_gap_s": source.longest_gap_s if source is not None else 0.0,
             "callback_p50_ms": report.callback_ms[0],
             "callback_p99_ms": report.callback_ms[1],
+            "callback_cpu_p99_ms": report.callback_cpu_ms[1],
             "queued": source.queued if source is not None else 0,
             "late": source.late if source is not None else 0,
             "dropped": sum(drops.values()),

@@ -200,7 +200,7 @@ class Inputs:
         clock = self._node.get_clock()
 
         def callback(msg: Any) -> None:
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.thread_time()
             size = len(msg.data) if hasattr(msg, "data") else 0
             monitor.arrived(stamp_ns(msg.header.stamp) if hasattr(msg, "header") else 0, clock.now().nanoseconds, size)
             try:
@@ -214,6 +214,7 @@ class Inputs:
                 self._sink.refuse(source, "unexpected_error")
                 self._node.get_logger().error(f"{source}: {monitor.last_error}", throttle_duration_sec=10.0)
             monitor.callback_s.append(time.perf_counter() - started)
+            monitor.callback_cpu_s.append(time.thread_time() - worked)
 
         return callback
 

@@ -27,7 +27,8 @@ class InputReport:
         delay_s: median of now minus header stamp, ROS time.
         missing_share: 0..1, how many of the messages that the stamps promise did not arrive.
         largest_bytes: largest message.
-        callback_ms: median and 99th percentile.
+        callback_ms: median and 99th percentile on the clock, waits for a core and for locks included.
+        callback_cpu_ms: the same of its thread's own work.
     """
 
     received: int
@@ -37,6 +38,7 @@ class InputReport:
     missing_share: float
     largest_bytes: int
     callback_ms: tuple[float, float]
+    callback_cpu_ms: tuple[float, float] = (0.0, 0.0)
 
     @property
     def looks_like_fast_dds_drops(self) -> bool:
@@ -58,6 +60,7 @@ class InputMonitor:
         self._stamps: deque[int] = deque(maxlen=WINDOW)
         self._delays: deque[float] = deque(maxlen=WINDOW)
         self.callback_s: deque[float] = deque(maxlen=10 * WINDOW)
+        self.callback_cpu_s: deque[float] = deque(maxlen=10 * WINDOW)
 
     def arrived(self, stamp_ns: int, now_ns: int, size_bytes: int) -> None:
         """Note a message with its header stamp and the ROS time, both ns."""
@@ -75,10 +78,10 @@ class InputMonitor:
         """Figures of this moment."""
         with self._lock:
             arrivals, stamps = np.array(self._arrivals), np.array(self._stamps, np.int64)
-            delays, callbacks = np.array(self._delays), np.array(self.callback_s)
+            delays = np.array(self._delays)
+            callback_ms, callback_cpu_ms = _quantiles_ms(self.callback_s), _quantiles_ms(self.callback_cpu_s)
             received, largest = self._received, self._largest_bytes
         silent_s = time.monotonic() - arrivals[-1] if len(arrivals) else float("inf")
-        half, most = np.percentile(callbacks, [50, 99]) if len(callbacks) else (0.0, 0.0)
         rate_hz = 0.0
         if len(arrivals) > 1 and silent_s < 3.0:
             rate_hz = (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-9)
@@ -89,7 +92,8 @@ class InputMonitor:
             float(np.median(delays)) if len(delays) else 0.0,
             self._missing_share(stamps),
             largest,
-            (1e3 * float(half), 1e3 * float(most)),
+            callback_ms,
+            callback_cpu_ms,
         )
 
     def _missing_share(self, stamps: np.ndarray) -> float:
@@ -101,3 +105,9 @@ class InputMonitor:
         period_s = self._expected_s or float(np.percentile(steps_s, 5))
         promised = np.maximum(1, np.round(steps_s / period_s)).sum()
         return float(1.0 - len(steps_s) / promised)
+
+
+def _quantiles_ms(seconds: deque[float]) -> tuple[float, float]:
+    """Median and 99th percentile in ms, zeros of nothing."""
+    half, most = np.percentile(list(seconds), [50, 99]) if seconds else (0.0, 0.0)
+    return 1e3 * float(half), 1e3 * float(most)
