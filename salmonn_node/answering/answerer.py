@@ -192,7 +192,8 @@ class Answerer:
         wanted: dict[str, Any] = {}
         if options := options_of(kind, question):
             wanted["options"] = options
-        if kind in self._grammars:
+        # An evidence head points at the time; without one the network has to write it.
+        if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
         generation = observer.model.answer(
             plain(question.text),
@@ -219,6 +220,8 @@ class Answerer:
             **({"mass": RIVAL_MASS} if ambiguity else {}),
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
+        if self.calibration is not None and generation.text.strip() == self.calibration.unknown != "":
+            outcome = Outcome.NOT_OBSERVED
         if outcome == Outcome.AMBIGUOUS and self.calibration is not None:
             other = rival(kind, evidence, self.calibration) or 1
             evidence = (evidence[0], evidence[other], *evidence[1:other], *evidence[other + 1 :])

@@ -35,6 +35,7 @@ class Calibration(BaseModel):
         temperature: by answer type; a type without one has no confidence.
         weakest_evidence: an answer whose strongest evidence has less than this strength (0..1) is NOT_OBSERVED.
         null_above: so is one for which the evidence head's weight of "nothing" is above this.
+        unknown: what the network writes when it knows no answer; such an answer is NOT_OBSERVED. Empty: nothing is.
         ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
             when it is far apart.
         far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
@@ -49,6 +50,7 @@ class Calibration(BaseModel):
     temperature: dict[TypeName, Annotated[float, Field(gt=0.0)]] = {}
     weakest_evidence: Share | None = None
     null_above: Share | None = None
+    unknown: str = ""
     ambiguous_ratio: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0
     far_m: Annotated[float, Field(ge=0.0)] = 2.0

@@ -85,8 +85,8 @@ def typed(
     """`answer`, which has text and evidence, with the fields of its type filled.
 
     Yes or no, and a choice, are the option that is likelier per token. Count and duration are the value that the
-    network wrote within the grammar. A time is that of the evidence into which the network's own time falls, otherwise
-    that of the strongest; a position that of the object at the strongest evidence that has a pose, and the robot's own
+    network wrote within the grammar. A time is that of the strongest evidence where an evidence head points at it;
+    otherwise that of the evidence into which the network's own time falls, or again the strongest; a position that of the object at the strongest evidence that has a pose, and the robot's own
     there where `object_pose` gives none.
 
     Raises:
@@ -110,6 +110,12 @@ def typed(
         whose = PoseKind.OBSERVER if place is None else PoseKind.OBJECT
         answer = replace(answer, pose=place or first.pose, pose_kind=whose, map_id=first.pose.map_id)
         return Typed(answer, grounded * first.score / evidence[0].score)
+    if kind == AnswerType.TIME and generation.pointer is not None:
+        # The evidence head was trained to point; what a network writes about times trails it.
+        if answer.event is None:
+            return Typed(answer, math.nan)
+        seconds = (answer.event.start_ns - answer.memory_start_ns) / SECOND_NS
+        return Typed(replace(answer, text=f"{answer.text} {seconds:.0f} seconds after the start".strip()), grounded)
     if kind == AnswerType.TEXT:
         words = generation.token_logprobs
         return Typed(answer, math.exp(sum(words) / len(words)) if words else math.nan)

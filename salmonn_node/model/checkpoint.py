@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.checkpoint_names import IGNORED, LORA, adapter_name, network_name, released_name
-from salmonn_node.model.config import CONFIG_FILE
+from salmonn_node.model.config import CONFIG_FILE, SalmonnConfig
 from salmonn_node.model.int8_linear import quantised, replace
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
@@ -83,6 +83,8 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     with torch.device("meta"):
         network = Network(config)
     index = index_of(folder)
+    off = _switched_off(folder.config, config)
+    index.entries = {name: entry for name, entry in index.entries.items() if not name.startswith(off)}
     check(network, index)
     _fill(network, index, folder, torch.device(device), getattr(torch, config.dtype))
     card = folder.path / CARD
@@ -96,6 +98,17 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
         calibration if calibration.is_file() else None,
     )
     return VideoSalmonnS(config, network, tokenizer, info)
+
+
+def _switched_off(stored: SalmonnConfig, wanted: SalmonnConfig) -> tuple[str, ...]:
+    """Prefixes of the parts that a checkpoint has and the caller wants to do without; their tensors stay unread."""
+    parts = (
+        ("ttt.", stored.ttt is not None and wanted.ttt is None),
+        ("recall.", stored.recall and not wanted.recall),
+        ("evidence.", stored.evidence_head and not wanted.evidence_head),
+        ("audio.", stored.audio is not None and wanted.audio is None),
+    )
+    return tuple(prefix for prefix, off in parts if off)
 
 
 def files_of(folder: Path) -> list[Path]:

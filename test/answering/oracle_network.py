@@ -46,9 +46,12 @@ class Line:
     value: str = ""
 
 
-def oracle_network(lines: dict[str, Line]) -> Any:
-    """The tiny network, called trained, whose answers are `lines` by question text."""
-    model: Any = VideoSalmonnS.tiny()
+def oracle_network(lines: dict[str, Line], head: bool = True) -> Any:
+    """The tiny network, called trained, whose answers are `lines` by question text; it points with its evidence head.
+
+    Without a head what it points at is what it attends to, and nobody doubts.
+    """
+    model: Any = VideoSalmonnS.tiny(evidence_head=head)
     model.checkpoint = replace(model.checkpoint, id="oracle", name="oracle (no network)", trained=True)
 
     def answer(
@@ -72,6 +75,8 @@ def oracle_network(lines: dict[str, Line]) -> Any:
         if typed.get("grammar") is not None:
             found |= {"value": line.value, "value_logprob": -0.1}
         uniform = torch.full((len(view),), 1.0 / len(view))
+        if not head:
+            return Generation(line.text, [1], [-0.1], pointer, **found)
         return Generation(line.text, [1], [-0.1], uniform, pointer=pointer, null_weight=line.null, **found)
 
     model.answer = answer
@@ -99,10 +104,11 @@ def oracle_answerer(
     cameras: Sequence[str] = ("front",),
     seconds: int = 60,
     calibration: Calibration | None = None,
+    head: bool = True,
     **settings: Any,
 ) -> Answerer:
     """An answerer over a memory of a robot that drives one metre a second along x, with cameras and a microphone."""
-    observer = Observer(oracle_network(lines), inline=True)
+    observer = Observer(oracle_network(lines, head), inline=True)
     rng = np.random.default_rng(0)
     for t in range(seconds):
         stamp = START + t * S

@@ -32,6 +32,7 @@ LINES = {
         "in the hall", (("front", 10, 0.18), ("front", 30, 0.16), ("front", 50, 0.16)), 0.5
     ),
     "where is one of two?": Line("in the hall", (("front", 10, 0.5), ("front", 50, 0.5)), value="2"),
+    "what is there?": Line("unknown", (("front", 10, 1.0),)),
     "when is one of two?": Line("at ten", (("front", 10, 0.5), ("front", 50, 0.5)), value="10 seconds"),
 }
 
@@ -75,6 +76,14 @@ def test_two_candidates_far_apart_are_ambiguous_and_both_given(strict, kind: Ans
     assert answer.outcome == Outcome.AMBIGUOUS
     assert sorted(round((e.interval.start_ns - START) / S) for e in answer.evidence) == [10, 50]
     assert ask(strict, "where is one of two?", AnswerType.COUNT).outcome == Outcome.ANSWERED
+
+
+def test_the_word_for_not_knowing_is_not_observed_where_a_calibration_names_it(plain, strict) -> None:
+    assert ask(plain, "what is there?").outcome == ask(strict, "what is there?").outcome == Outcome.ANSWERED
+    knows = oracle_answerer(LINES, calibration=STRICT.model_copy(update={"unknown": "unknown"}))
+    answer = ask(knows, "what is there?")
+    assert (answer.outcome, answer.text, answer.evidence) == (Outcome.NOT_OBSERVED, "not observed", ())
+    assert ask(knows, "where is the cup?").outcome == Outcome.ANSWERED
 
 
 def test_an_untrained_head_is_not_believed() -> None:

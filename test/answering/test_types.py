@@ -69,7 +69,15 @@ def test_a_position_is_the_robots_own_at_the_strongest_evidence(answerer) -> Non
     assert where.confidence == pytest.approx(0.8, abs=0.01)
 
 
-def test_a_time_is_that_of_the_evidence_it_names_or_of_the_strongest(answerer) -> None:
+def test_a_time_is_that_of_the_strongest_evidence_where_a_head_points(answerer) -> None:
+    pointed = ask(answerer, "When was the cup there?", AnswerType.TIME)
+    assert (second(pointed), pointed.text) == (30, "late 30 seconds after the start")
+    assert pointed.confidence == pytest.approx(0.4, abs=0.01)
+    assert second(ask(answerer, "When did it ring?")) == 40
+
+
+def test_without_a_head_a_time_is_that_of_the_evidence_it_names_or_of_the_strongest() -> None:
+    answerer = oracle_answerer(LINES, seconds=50, head=False)
     named = ask(answerer, "When was the cup there?", AnswerType.TIME)
     assert (second(named), len(named.evidence)) == (6, 2)
     assert second(ask(answerer, "When did it ring?")) == 40

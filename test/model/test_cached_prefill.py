@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from salmonn_node.memory.stream_memory import StreamMemory
-from salmonn_node.model.checkpoint import load
 from salmonn_node.model.config import MemoryConfig
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, Frame
 
 QUESTION = "where was the red ball?"
@@ -29,7 +29,7 @@ def first_logprob(model, memory) -> torch.Tensor:
 def test_equal_to_exact_while_nothing_is_dropped():
     results = {}
     for prefill in ("exact", "cached"):
-        model = load("tiny", prefill=prefill, cached_chunk=32, recall=False)
+        model = VideoSalmonnS.tiny(prefill=prefill, cached_chunk=32, recall=False)
         memory = observed(model, 48)
         results[prefill] = first_logprob(model, memory)
         if prefill == "cached":
@@ -38,7 +38,7 @@ def test_equal_to_exact_while_nothing_is_dropped():
 
 
 def test_dropped_tokens_leave_the_cache():
-    model = load("tiny", prefill="cached", cached_chunk=32, memory=MemoryConfig(64, 16, 16, 16, "place", "merge"))
+    model = VideoSalmonnS.tiny(prefill="cached", cached_chunk=32, memory=MemoryConfig(64, 16, 16, 16, "place", "merge"))
     memory = observed(model, 120)
     cache = model.prefill_cache(memory)
     assert cache.computed > len(cache.keys)

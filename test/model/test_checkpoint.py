@@ -178,6 +178,21 @@ def test_misfits_are_listed_and_nothing_is_loaded(tmp_path, capsys):
     assert main(["checkpoint", "verify", str(tmp_path)]) == 1
 
 
+def test_parts_can_be_left_out_of_what_is_loaded(tmp_path):
+    save(VideoSalmonnS.tiny(seed=3), tmp_path)
+    parts = {"ttt": None, "recall": False, "evidence_head": False, "audio": None}
+    for name in ("recall", "evidence_head", "audio"):
+        without = load(str(tmp_path), **{name: parts[name]})
+        assert answer(without).token_ids
+    plain = load(str(tmp_path), **parts)
+    assert (plain.network.ttt, plain.network.recall, plain.network.evidence, plain.network.audio) == (None,) * 4
+    kept = {k: v for k, v in VideoSalmonnS.tiny(seed=3).network.state_dict().items() if k.startswith("vision.")}
+    assert all(torch.equal(plain.network.state_dict()[name], tensor) for name, tensor in kept.items())
+    save(VideoSalmonnS.tiny(evidence_head=False), tmp_path / "headless")
+    with pytest.raises(CheckpointError, match="missing: model.evidence"):
+        load(str(tmp_path / "headless"), evidence_head=True)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "not json", "no weights", "no tokenizer", "pickle"])
 def test_damaged_folders_are_refused(tmp_path, damage):
     save(VideoSalmonnS.tiny(), tmp_path)

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from salmonn_node.model.cached_prefill import row_keys
-from salmonn_node.model.checkpoint import load
 from salmonn_node.model.config import MemoryConfig
 from salmonn_node.model.plan import prompt_maximum
 from salmonn_node.model.positions import mrope_positions
 from salmonn_node.model.timeline import RESERVED_POSITIONS
 from salmonn_node.model.tiny import tiny_config
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS
 
 GRID = (4, 6)
@@ -20,7 +20,7 @@ MERGED = (2, 3)
 
 def synthetic(**changes):
     """The tiny network with encoders that give random tokens, so that days pass quickly."""
-    model = load("tiny", ttt=None, recall=False, evidence_head=False, **changes)
+    model = VideoSalmonnS.tiny(ttt=None, recall=False, evidence_head=False, **changes)
     generator = torch.Generator().manual_seed(0)
 
     def see(pixels, grid):

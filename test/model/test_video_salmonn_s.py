@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from salmonn_node.memory.stream_memory import StreamMemory
-from salmonn_node.model.checkpoint import load
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 START_NS = 1_000 * SECOND_NS
@@ -15,7 +15,7 @@ START_NS = 1_000 * SECOND_NS
 
 @pytest.fixture(scope="module")
 def model():
-    return load("tiny")
+    return VideoSalmonnS.tiny()
 
 
 def frames(count: int, seed: int = 0, source: str = "front", size: tuple[int, int] = (96, 160)) -> list[Frame]:
