@@ -86,8 +86,8 @@ def typed(
 
     Yes or no, and a choice, are the option that is likelier per token. Count and duration are the value that the
     network wrote within the grammar. A time is that of the strongest evidence where an evidence head points at it;
-    otherwise that of the evidence into which the network's own time falls, or again the strongest; a position that of the object at the strongest evidence that has a pose, and the robot's own
-    there where `object_pose` gives none.
+    otherwise that of the evidence into which the network's own time falls, or again the strongest. A position is that
+    of the object at the strongest evidence that has a pose, and the robot's own there where `object_pose` gives none.
 
     Raises:
         ValueError: the network did not give what the type needs.

@@ -95,9 +95,10 @@ def first_token(prefill: str, tokens: int) -> dict[str, Any]:
     text = dict(load().config.text) | {"max_position_embeddings": 262_144}
     model = load(memory=size, prefill=prefill, text=text, ttt=None, recall=False, evidence_head=False)
     generator = torch.Generator().manual_seed(0)
+    rows, width = len(model.config.vision["deepstack_visual_indexes"]), model.config.hidden_size
 
     def see(pixels: torch.Tensor, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.randn(1, 40, 128, generator=generator), torch.zeros(3, 1, 40, 128)
+        return torch.randn(1, 40, width, generator=generator), torch.zeros(rows, 1, 40, width)
 
     model.vision_encoder = see
     memory = model.new_memory()

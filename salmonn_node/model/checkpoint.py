@@ -100,6 +100,12 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     return VideoSalmonnS(config, network, tokenizer, info)
 
 
+def bundled_config() -> SalmonnConfig | None:
+    """The configuration of the checkpoint that comes along, None where there is none."""
+    folder = BUNDLED / TINY
+    return read_folder(folder).config if (folder / CONFIG_FILE).is_file() else None
+
+
 def _switched_off(stored: SalmonnConfig, wanted: SalmonnConfig) -> tuple[str, ...]:
     """Prefixes of the parts that a checkpoint has and the caller wants to do without; their tensors stay unread."""
     parts = (

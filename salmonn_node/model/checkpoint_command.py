@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from salmonn_node.model.checkpoint import check, digest, files_of, headers, index_of, load, save
+from salmonn_node.model.checkpoint import BUNDLED, TINY, check, digest, files_of, headers, index_of, load, save
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("inspect", "say what a folder holds, from its headers"),
         ("verify", "check names, shapes, tokenizer, and that every value is finite"),
     ):
-        actions.add_parser(name, help=text).add_argument("folder", type=Path)
+        actions.add_parser(name, help=text).add_argument("folder", type=Path, help="or tiny, the one that comes along")
     convert = actions.add_parser("convert", help="merge the adapter and write our own single folder")
     convert.add_argument("folder", type=Path)
     convert.add_argument("target", type=Path)
@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when the folder is sound, 1 when it is not."""
     try:
-        folder = read_folder(args.folder)
+        own = str(args.folder) == TINY and not args.folder.exists()
+        folder = read_folder(BUNDLED / TINY if own else args.folder)
         if args.action == "inspect":
             return _inspect(folder)
         if args.action == "verify":
@@ -50,7 +51,7 @@ def _files(folder: Folder) -> list[Path]:
 def _inspect(folder: Folder) -> int:
     config = folder.config
     print(f"kind        {folder.kind}")
-    print(f"name        {folder.name}{'' if folder.trained else ' (untrained: answers mean nothing)'}")
+    print(f"name        {folder.name}{' (trained)' if folder.trained else ' (untrained: answers mean nothing)'}")
     print(f"id          {digest(folder)}")
     print(f"text        {config.text['num_hidden_layers']} layers, width {config.hidden_size}, dtype {config.dtype}")
     print(f"vision      {config.vision['depth']} layers, width {config.vision['hidden_size']}")
@@ -65,6 +66,8 @@ def _inspect(folder: Folder) -> int:
             counts[".".join(entry.name.removeprefix("base_model.model.").split(".")[:2])] += size
     for part, count in sorted(counts.items()):
         print(f"  {part:28s} {count:>14,d} parameters")
+    size = sum(file.stat().st_size for file in _files(folder))
+    print(f"  {'in all':28s} {sum(counts.values()):>14,d} parameters, {size / 1e6:,.1f} MB")
     for text in folder.missing:
         print(f"missing     {text}")
     return _fits(folder)

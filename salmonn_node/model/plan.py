@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from salmonn_node.model.checkpoint import TINY, bundled_config
 from salmonn_node.model.checkpoint_config import read_folder
 from salmonn_node.model.config import WEIGHTS, SalmonnConfig
 from salmonn_node.model.frames import resized
@@ -138,7 +139,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the plan: 0 when it fits, 1 when it does not, 2 when it cannot be made."""
     try:
-        config = profile(args.profile) if args.profile in PROFILES else read_folder(Path(args.profile)).config
+        config = bundled_config() if args.profile == TINY else None
+        if config is None:
+            config = profile(args.profile) if args.profile in PROFILES else read_folder(Path(args.profile)).config
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2

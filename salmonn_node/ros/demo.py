@@ -31,6 +31,8 @@ SHOWN_STATUS = (
     "visual_budget",
     "audio_tokens",
     "audio_budget",
+    "checkpoint_id",
+    "checkpoint_trained",
 )
 NODE_PARAMETERS = {
     "use_sim_time": "true",
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the options."""
     parser.add_argument("--bag", choices=("world", "photographs"), default="world", help="which of the two small bags")
     parser.add_argument("--rate", type=float, default=6.0, help="times as fast as recorded")
+    parser.add_argument("--checkpoint", default="tiny", help="the one that comes along, or a folder (%(default)s)")
     parser.add_argument("--kill", action="store_true", help="kill the node half way and ask its successor")
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), help="folder for pictures, answers and logs"
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     span = _span(what.bag)
     tell = _Teller(console, began)
     tell.done(f"bag: {span.duration_s:.0f} s of camera, microphone and pose, played {args.rate:g} times as fast")
-    parameters = {**NODE_PARAMETERS, **what.parameters}
+    parameters = {**NODE_PARAMETERS, **what.parameters, "checkpoint": args.checkpoint}
     with running_node(args.output / "node.log", parameters, what.remaps) as node, client("salmonn_demo") as memory:
         with console.status("starting the node (loads the network)"):
             memory.startup(STARTUP_S)
@@ -107,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         held = _memory_status(span)
         alive = node.poll() is None
     write(args.output, asked, span, held)
-    show(console, asked, span, held)
+    show(console, asked, span, held, args.checkpoint)
     problems = [f"{a.record.text} {a.wrong}" for a in asked if a.wrong]
     problems += [] if held else ["the node did not say what its memory holds"]
     problems += [] if alive else ["the node ended early, see node.log"]

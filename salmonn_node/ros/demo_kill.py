@@ -14,8 +14,10 @@ from rich.table import Table
 from salmonn_interfaces.msg import MemoryStatus
 from salmonn_node.messages import stamp_ns
 from salmonn_node.replay.bag_command import run as bag_command
+from salmonn_node.replay.scores import judge
 from salmonn_node.ros.client import Memory
 from salmonn_node.ros.demo import ANSWER_S, NODE_PARAMETERS, STARTUP_S, _prepare, _span
+from salmonn_node.ros.demo_sheet import expected, say_checkpoint
 from salmonn_node.ros.processes import end, own_domain, play, running_node
 from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import AnswerType, ErrorCode, Outcome
@@ -44,7 +46,8 @@ def run_killed(args: argparse.Namespace) -> int:
                                  all_topics=False)  # fmt: skip
         if bag_command(cut):
             return 1
-    parameters = {**NODE_PARAMETERS, **show.parameters, "persistence": "true", "snapshot_period_s": "5.0",
+    parameters = {**NODE_PARAMETERS, **show.parameters, "checkpoint": args.checkpoint,
+                  "persistence": "true", "snapshot_period_s": "5.0",
                   "memory_directory": str((args.output / "memories").absolute())}  # fmt: skip
     rclpy.init()
     try:
@@ -77,8 +80,8 @@ def run_killed(args: argparse.Namespace) -> int:
             player.wait()
             tell("second half played")
             middle_ns = span.start_ns + half_s * SECOND_NS
-            problems, answered = [], 0
-            table = Table("question about the first half", "answer", "evidence, s of the bag")
+            problems, answered, right = [], 0, 0
+            table = Table("question about the first half", "expected", "answer", "evidence, s of the bag")
             for record in show.questions:
                 if not record.evidence or max(e.end_ns for e in record.evidence) >= middle_ns:
                     continue
@@ -96,7 +99,11 @@ def run_killed(args: argparse.Namespace) -> int:
                     problems.append(f"{record.text} evidence outside the first half")
                 answered += answer.outcome == Outcome.ANSWERED and bool(spans)
                 where = ", ".join(f"{(a - span.start_ns) / 1e9:.0f}-{(b - span.start_ns) / 1e9:.0f}" for a, b in spans)
-                table.add_row(record.text, answer.text or answer.outcome.name, where or "-")
+                found = judge(record, answer)
+                right += found.correct
+                mark = "[green]right[/green]" if found.correct else "[red]wrong[/red]"
+                said = f"{answer.text or answer.outcome.name}, {mark}"
+                table.add_row(record.text, expected(record, span), said, where or "-")
             console.print(table)
     finally:
         rclpy.try_shutdown()
@@ -106,8 +113,8 @@ def run_killed(args: argparse.Namespace) -> int:
         problems.append("no question about the first half was answered with evidence")
     for problem in problems:
         console.print(f"[red]✗ {problem}[/red]")
-    if not restored.checkpoint_trained:
-        console.print("untrained weights: the answers mean nothing, their evidence is what was really remembered")
+    say_checkpoint(console, args.checkpoint, restored.checkpoint_id, restored.checkpoint_trained)
+    console.print(f"{right} of {table.row_count} right", highlight=False)
     console.print(f"{table.row_count} questions about what the killed node saw, in {time.monotonic() - began:.0f} s")
     return 1 if problems else 0
 

@@ -11,18 +11,19 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from salmonn_node.replay.evidence_picture import picture_of
 from salmonn_node.replay.questions import QuestionRecord
-from salmonn_node.replay.scores import judge
+from salmonn_node.replay.scores import Judgement, judge
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 SHOWN_EVIDENCE = 2
 SHOWN_TEXT = 60
-UNTRAINED = "untrained weights"
+TINY = "tiny"
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,27 @@ class Asked:
     wrong: str
 
     @property
-    def right(self) -> bool:
-        """Whether the answer is the expected one."""
-        return judge(self.record, self.answer).correct
+    def judgement(self) -> Judgement:
+        """The answer against what is expected."""
+        return judge(self.record, self.answer)
 
 
-def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, Any]) -> None:
-    """Print the table and what to think of it."""
+def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, Any], checkpoint: str) -> None:
+    """Print the table and what to think of it; `checkpoint` is the node's parameter."""
     table = Table(box=box.ROUNDED, show_lines=True)
-    for name, ratio in (("question", 5), ("answer", 5), ("expected", 3), ("evidence", 6)):
+    for name, ratio in (("question", 5), ("expected", 3), ("answer", 4), ("evidence", 5)):
         table.add_column(name, ratio=ratio, overflow="fold")
     table.add_column("latency", justify="right", no_wrap=True)
-    for item in asked:
-        evidence = [_evidence(e, span) for e in item.answer.evidence[:SHOWN_EVIDENCE]]
-        mark = Text("✓ ", style="green") if item.right else Text("✗ ", style="red")
+    judgements = [item.judgement for item in asked]
+    for item, judged in zip(asked, judgements, strict=True):
+        shown = [_evidence(e, span) for e in item.answer.evidence[:SHOWN_EVIDENCE]]
+        if judged.evidence_hit is not None:
+            shown.insert(0, _mark(judged.evidence_hit))
         table.add_row(
             Text(item.record.text).append(f"\n{_asked_at(item, span)}", style="dim"),
-            _answer(item, span),
-            mark.append(_expected(item.record, span), style="not bold default"),
-            Text("\n").join(evidence),
+            expected(item.record, span),
+            _mark(judged.correct).append("\n").append(_answer(item, span)),
+            Text("\n").join(shown),
             f"{item.answer.latency_s:.2f} s",
         )
     console.print(table)
@@ -71,17 +74,35 @@ def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, A
         console.print(
             f"The memory took in {held['frames']} frames, {held['audio_s']:.0f} s of sound and {held['poses']} poses; "
             f"it holds {held['visual_tokens']} of at most {held['visual_budget']} visual and {held['audio_tokens']} of "
-            f"{held['audio_budget']} audio tokens. Left out: {drops}."
+            f"{held['audio_budget']} audio tokens, and a few that wait. Left out: {drops}."
         )
-    right = sum(item.right for item in asked)
-    if any(UNTRAINED in item.answer.text for item in asked):
-        console.print(
-            f"[bold yellow]{UNTRAINED.capitalize()}:[/bold yellow] the network has not learned anything yet, what it "
-            f"says means nothing, and {right} of {len(asked)} right is luck. "
-            "Stamps, intervals, poses, pictures and latencies are real."
+        say_checkpoint(console, checkpoint, held["checkpoint_id"], held["checkpoint_trained"])
+    console.print(f"[bold]{total(judgements)}[/bold]", highlight=False)
+
+
+def total(judgements: list[Judgement]) -> str:
+    """How many answers are right, and for how many answerable questions some evidence is."""
+    answerable = [j for j in judgements if j.record.answerable]
+    right, found = sum(j.correct for j in judgements), sum(bool(j.evidence_hit) for j in answerable)
+    return f"{right} of {len(judgements)} right, evidence right in {found} of {len(answerable)} answerable"
+
+
+def say_checkpoint(console: Console, name: str, checkpoint_id: str, trained: bool) -> None:
+    """Which weights answered, and what may be expected of them."""
+    if not trained:
+        meaning = (
+            "[bold yellow]untrained weights[/bold yellow]: the network has not learned anything, what it says means "
+            "nothing, and what is right is luck. Stamps, intervals, poses, pictures and latencies are real."
         )
+    elif name == TINY:
+        meaning = "trained on the synthetic world alone: it knows its flats, things and sounds, and nothing else."
     else:
-        console.print(f"[bold]{right} of {len(asked)} right.[/bold]")
+        meaning = "trained."
+    console.print(f"Checkpoint {escape(name)} ({checkpoint_id}): {meaning}", highlight=False)
+
+
+def _mark(right: bool) -> Text:
+    return Text("✓ right", style="green") if right else Text("✗ wrong", style="red")
 
 
 def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]) -> None:
@@ -89,7 +110,7 @@ def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]
     entries = []
     for number, item in enumerate(asked, 1):
         stem = re.sub(r"[^a-z0-9]+", "_", item.record.text.lower()).strip("_")
-        pictures = []
+        pictures, judged = [], item.judgement
         for rank, evidence in enumerate(item.answer.evidence, 1):
             if evidence.thumbnail:
                 pictures.append(f"{number:02}_{stem}_{rank}.jpg")
@@ -98,7 +119,8 @@ def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]
             {
                 "question": item.record.model_dump(exclude_defaults=True),
                 "asked_while_playing": item.playing,
-                "right": item.right,
+                "right": judged.correct,
+                "evidence_right": judged.evidence_hit,
                 "answer": dataclasses.asdict(item.answer),
                 "pictures": pictures,
             }
@@ -123,8 +145,6 @@ def _answer(item: Asked, span: Interval) -> Text:
     if answer.error_code != ErrorCode.NONE:
         return Text(f"{answer.error_code.name}: {answer.error_msg}", style="red")
     words = answer.text if len(answer.text) <= SHOWN_TEXT else answer.text[: SHOWN_TEXT - 1] + "…"
-    if answer.outcome != Outcome.ANSWERED:
-        return Text(answer.outcome.name.lower().replace("_", " "), style="bold").append(f"\n{words}", style="not bold")
     value = {
         AnswerType.BINARY: lambda: "yes" if answer.binary else "no",
         AnswerType.CHOICE: lambda: item.record.choices[answer.choice_index] if answer.choice_index >= 0 else "none",
@@ -135,23 +155,31 @@ def _answer(item: Asked, span: Interval) -> Text:
         ),
         AnswerType.TIME: lambda: _seconds(answer.event, span) if answer.event else "unknown time",
     }.get(answer.answer_type)
-    return Text(words) if value is None else Text(value(), style="bold").append(f"\n{words}", style="not bold dim")
+    if answer.outcome != Outcome.ANSWERED:
+        said = answer.outcome.name.lower().replace("_", " ")
+    elif value is None:
+        return Text(words, style="bold")
+    else:
+        said = value()
+    shown = Text(said, style="bold")
+    return shown if words == said else shown.append(f"\n{words}", style="not bold dim")
 
 
-def _expected(record: QuestionRecord, span: Interval) -> str:
-    expected = record.expected
+def expected(record: QuestionRecord, span: Interval) -> str:
+    """What a right answer says, in words."""
+    truth = record.expected
     if not record.answerable:
         return "not observed"
-    if expected.position_m is not None:
-        return f"{record.pose_kind.name.lower()} at {_xy(expected.position_m)} m"
-    if record.answer_type == "TIME" and expected.event_start_ns is not None:
-        end_ns = expected.event_end_ns if expected.event_end_ns is not None else expected.event_start_ns
-        return _seconds(Interval(expected.event_start_ns, end_ns), span)
-    if expected.duration_s is not None:
-        return f"for {expected.duration_s:.1f} s"
-    if expected.count is not None:
-        return str(expected.count)
-    return expected.text
+    if truth.position_m is not None:
+        return f"{record.pose_kind.name.lower()} at {_xy(truth.position_m)} m"
+    if record.answer_type == "TIME" and truth.event_start_ns is not None:
+        end_ns = truth.event_end_ns if truth.event_end_ns is not None else truth.event_start_ns
+        return _seconds(Interval(truth.event_start_ns, end_ns), span)
+    if truth.duration_s is not None:
+        return f"for {truth.duration_s:.1f} s"
+    if truth.count is not None:
+        return str(truth.count)
+    return truth.text
 
 
 def _evidence(evidence: Evidence, span: Interval) -> Text:

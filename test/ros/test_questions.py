@@ -27,7 +27,8 @@ def test_answer_has_evidence_and_pose(memory: Memory, seen: int, robot: Robot) -
     after = seen - 1_000_000_000
     answer = memory.ask("say here", answer_type=AnswerType.POSITION, after_ns=after, timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NONE, answer
-    assert "untrained weights" in answer.text
+    assert robot.status is not None
+    assert ("untrained weights" in answer.text) == (not robot.status.checkpoint_trained)
     assert answer.evidence[0].source == "camera"
     interval = answer.evidence[0].interval
     # A temporal patch spans two images, and bears the stamp and the pose of the first.

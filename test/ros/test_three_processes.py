@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from salmonn_node.model.checkpoint import save
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+
 ROOT = Path(__file__).parents[2]
 SECOND_NS = 1_000_000_000
 
@@ -20,10 +23,14 @@ def test_a_bag_is_played_and_asked_about(tmp_path: Path) -> None:
     out = tmp_path / "out"
     domain = str(1 + (os.getpid() + 50) % 100)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ROS_DOMAIN_ID": domain}
-    command = [sys.executable, "-m", "salmonn_node.cli", "demo", "--bag", "photographs", "--output", str(out)]
+    command = [sys.executable, "-m", "salmonn_node.cli", "demo", "--bag", "photographs"]
+    # Untrained weights always answer, and always point at something.
+    save(VideoSalmonnS.tiny(), tmp_path / "blank")
+    command += ["--checkpoint", str(tmp_path / "blank"), "--output", str(out)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=460, check=False)
     logs = "".join(p.read_text(errors="replace") for p in out.glob("*.log"))
     assert done.returncode == 0, done.stdout + done.stderr + logs
+    assert "untrained weights" in " ".join(done.stdout.split())
     result = json.loads((out / "answers.json").read_text())
     start_ns, end_ns = result["bag_start_ns"], result["bag_end_ns"]
     assert len(result["asked"]) == 4
@@ -46,6 +53,7 @@ def test_a_bag_is_played_and_asked_about(tmp_path: Path) -> None:
     assert pictures
     assert all((out / name).read_bytes()[:2] == b"\xff\xd8" for name in pictures)
     memory = result["memory"]
+    assert not memory["checkpoint_trained"]
     assert memory["frames"] == 20
     assert memory["poses"] == 400
     assert memory["audio_s"] == pytest.approx(20.0, abs=0.2)
