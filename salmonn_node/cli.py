@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("salmonn_node.ros.demo", "run the node on the demo bag and ask it questions"),
     "doctor": ("salmonn_node.engines.doctor", "say what this machine can build and run"),
     "engines": ("salmonn_node.engines.command", "export, build, verify and list encoder engines"),
-    "eval": ("salmonn_node.replay.eval_command", "score memories on synthetic worlds"),
+    "eval": ("salmonn_node.training.eval_command", "score memories on synthetic worlds"),
     "golden": ("salmonn_node.bench.golden", "check the mathematics against golden vectors"),
     "memory": ("salmonn_node.memory.command", "list, verify, export and clean stored memories"),
     "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),

@@ -1,0 +1,80 @@
+"""An observer of banked tokens: the memory, evidence and answers of the node, without pictures to be encoded again.
+
+Named for what it is: it stands where the node's observer stands, and everything behind it is real.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from salmonn_node.answering.answerer import Answerer
+from salmonn_node.answering.confidence import Calibration
+from salmonn_node.answering.grounding import Grounding
+from salmonn_node.memory.evidence import EvidenceIndex
+from salmonn_node.model.scene_view import SceneView
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.stream.observations import SECOND_NS, Pose
+from salmonn_node.stream.rigid import from_rpy
+from salmonn_node.stream.session import SessionClock
+from salmonn_node.training.memories import CAMERA, MICROPHONE, observe
+from salmonn_node.training.streams import Tokens
+from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M, camera_model
+from salmonn_node.world.truth import START_NS
+
+PICTURE = (640, 360)
+
+
+class BankedObserver:
+    """Takes banked streams in, one after another, as the node takes a camera and a microphone in.
+
+    Args:
+        model: the network; its encoders are not used.
+
+    Attributes:
+        memory, evidence, clock, memory_id, source_names: as those of `Observer`.
+    """
+
+    def __init__(self, model: VideoSalmonnS) -> None:
+        self.model = model
+        self.memory = model.new_memory()
+        self.evidence = EvidenceIndex(":memory:")
+        self.clock = SessionClock()
+        self.clock.start_ns = self.clock.newest_ns = START_NS
+        self.memory_id = "banked"
+        self.source_names = (CAMERA, MICROPHONE)
+        self.seconds = 0
+
+    def take(self, tokens: Tokens) -> None:
+        """Let a stream flow in after what was there before."""
+        ids = [self.evidence.add_pose(self._pose(tokens, s)) for s in range(tokens.truth.seconds)]
+        for moments in observe(self.model, self.memory, tokens, self.seconds):
+            for moment in moments:
+                second = (moment.interval.start_ns - START_NS) // SECOND_NS - self.seconds
+                self.evidence.add(replace(moment, pose_id=ids[min(int(second), len(ids) - 1)]))
+        self.seconds += tokens.truth.seconds
+        self.clock.newest_ns = START_NS + self.seconds * SECOND_NS
+
+    def _pose(self, tokens: Tokens, second: int) -> Pose:
+        pose = tokens.truth.moments[second].pose
+        stamp = START_NS + (self.seconds + second) * SECOND_NS
+        return Pose(stamp, "map", np.array([pose.x, pose.y, 0.0]), from_rpy(0.0, 0.0, pose.yaw))
+
+    def look(self, after_ns: int = 0, before_ns: int = 0, sources: tuple[str, ...] = (), **_: object) -> SceneView:
+        """The view; everything has been observed."""
+        return self.model.view(self.memory, after_ns, before_ns, sources)
+
+    def newest_moment(self, source: str, stamp_ns: int) -> None:
+        """Nothing waits for its partner."""
+
+    def picture_size(self, source: str) -> tuple[int, int]:
+        """Of the pictures from which the tokens were made, as a camera would send them."""
+        return PICTURE
+
+
+def answerer(observer: BankedObserver, calibration: Calibration | None = None) -> Answerer:
+    """The node's answerer, with the camera and mount of the world's robot."""
+    grounding = Grounding({CAMERA: CAMERA_MOUNT}, ground_z_m=GROUND_Z_M)
+    grounding.cameras[CAMERA] = camera_model(*PICTURE)
+    return Answerer(observer, max_new_tokens=16, grounding=grounding, calibration=calibration)  # type: ignore[arg-type]

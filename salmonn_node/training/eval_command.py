@@ -1,0 +1,175 @@
+"""`salmonn eval tiny`: arms of the memory on worlds never trained on, by length of stream and age of evidence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from salmonn_node.model.checkpoint import load
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.replay.arms import bytes_table, configure, parse_arms
+from salmonn_node.replay.scores import Judgement, accuracy, bootstrap
+from salmonn_node.training import bank
+from salmonn_node.training.evaluate import answered, records, table
+from salmonn_node.training.streams import Bank, Pieces, Tokens
+
+DEFAULT = "default"
+ARMS = "default,recent,fifo,uniform,merge,paper"
+AGES_S = (0, 120, 600, 1800, 3600, 7200, 10**9)
+SEED = 600_000
+
+
+@dataclass(frozen=True)
+class Set:
+    """Streams to score on.
+
+    Attributes:
+        name: of the set.
+        seconds: of each stream; 0: a world of `bank.LONG` whole.
+        streams: how many.
+        questions: asked at the end of each.
+        dense: which worlds.
+    """
+
+    name: str
+    seconds: int
+    streams: int
+    questions: int
+    dense: bool | None = None
+
+
+SETS = (
+    Set("within", 44, 60, 14),
+    Set("sparse-4x", 512, 10, 60, False),
+    Set("sparse-16x", 2048, 5, 120, False),
+    Set("sparse-100x", 0, 3, 300, False),
+    Set("dense-1x", 128, 20, 40, True),
+    Set("dense-4x", 512, 10, 60, True),
+    Set("dense-16x", 2048, 5, 120, True),
+    Set("dense-100x", 0, 3, 300, True),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `salmonn eval`."""
+    parser.add_argument("checkpoint", help="tiny, or a folder")
+    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of the rendered worlds")
+    parser.add_argument("--arms", default=ARMS, help="arms of the memory, see docs/world.md")
+    parser.add_argument(
+        "--sets", default="", help="names of sets, all when left out: " + ", ".join(s.name for s in SETS)
+    )
+    parser.add_argument("--results", type=Path, help="JSON lines, one an arm and set; what is there is not run again")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score and print a table."""
+    import torch
+
+    torch.set_num_threads(1)
+    console = Console(soft_wrap=True)
+    wanted = [s for s in SETS if not args.sets or s.name in args.sets.split(",")]
+    arms = [a.strip() for a in args.arms.split(",")]
+    done = _read(args.results)
+    console.print(bytes_table(load(args.checkpoint).config, [a for n in arms if n != DEFAULT for a in parse_arms(n)]))
+    rows = []
+    encoder = load(args.checkpoint).network
+    for chosen in wanted:
+        streams: list[Tokens] | None = None
+        for arm in arms:
+            row = done.get((chosen.name, arm))
+            if row is None:
+                streams = streams or list(streams_of(chosen, args.work, encoder))
+                row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen)}
+                if args.results is not None:
+                    with args.results.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+            rows.append(row)
+            console.print(_line(row), highlight=False)
+    console.print(_table(rows))
+    return 0
+
+
+def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
+    """The checkpoint with its memory kept as an arm says, at the same bytes."""
+    model = load(checkpoint)
+    if arm == DEFAULT:
+        return model
+    made, was = configure(model.config, parse_arms(arm)[0]), model.config
+    changes = {f.name: getattr(made, f.name) for f in fields(made) if getattr(made, f.name) != getattr(was, f.name)}
+    return load(checkpoint, **changes)
+
+
+def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
+    """The streams of a set; worlds must have been rendered (`salmonn train tiny --stage render`)."""
+    if not chosen.seconds:
+        worlds = bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
+        yield from Bank(folder, worlds, network).streams[: chosen.streams]  # type: ignore[arg-type]
+        return
+    held = Bank(folder, bank.HELD_OUT, network)  # type: ignore[arg-type]
+    pieces = Pieces([s.truth for s in held.streams], held.dense)
+    rng = np.random.default_rng(SEED)
+    for _ in range(chosen.streams):
+        yield held.stream(pieces.several(chosen.seconds, min(chosen.seconds, 240), rng, chosen.dense))
+
+
+def score(model: VideoSalmonnS, streams: list[Tokens], chosen: Set) -> dict[str, object]:
+    """Figures of one arm on one set."""
+    started = time.monotonic()
+    found: list[Judgement] = []
+    for number, tokens in enumerate(streams):
+        asked = records(tokens, chosen.questions, SEED + number, f"{chosen.name}-{number}")
+        found += [a.judged() for a in answered(model, tokens, asked)]
+    answerable = [j for j in found if j.record.answerable]
+    low, high = bootstrap(answerable, accuracy, samples=300)
+    ages = {}
+    for first, last in zip(AGES_S, AGES_S[1:], strict=False):
+        inside = [j for j in answerable if (age := j.record.evidence_age_s) is not None and first <= age < last]
+        if inside:
+            ages[str(first)] = [len(inside), round(accuracy(inside), 3)]
+    kinds = {
+        kind: [len(mine), round(accuracy(mine), 3)]
+        for kind in sorted({j.record.kind for j in answerable})
+        if (mine := [j for j in answerable if j.record.kind == kind])
+    }
+    figures = {name: round(value, 4) for name, value in table(found).items()}
+    return {
+        **figures, "low": round(low, 4), "high": round(high, 4), "ages": ages, "kinds": kinds,
+        "settings": asdict(chosen), "s": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+
+
+def _read(path: Path | None) -> dict[tuple[str, str], dict[str, object]]:
+    if path is None or not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["set"], row["arm"]): row for row in rows}
+
+
+def _line(row: dict[str, object]) -> str:
+    return f"{row['set']} {row['arm']}: " + ", ".join(
+        f"{name} {row[name]}" for name in ("n", "answerable", "abstention_f1", "hit", "kept", "answerable_kept", "s")
+    )
+
+
+def _table(rows: list[dict[str, object]]) -> Table:
+    shown = Table(title="answerable accuracy with its 95 % interval")
+    arms = list(dict.fromkeys(str(r["arm"]) for r in rows))
+    shown.add_column("set")
+    for arm in arms:
+        shown.add_column(arm)
+    for name in dict.fromkeys(str(r["set"]) for r in rows):
+        cells = {str(r["arm"]): r for r in rows if r["set"] == name}
+        shown.add_row(name, *(_cell(cells.get(arm)) for arm in arms))
+    return shown
+
+
+def _cell(row: dict[str, object] | None) -> str:
+    return "" if row is None else f"{row['answerable']:.2f} ({row['low']:.2f} to {row['high']:.2f})"

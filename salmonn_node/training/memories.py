@@ -1,0 +1,65 @@
+"""Banked tokens through the real way in: what a memory of the node holds after minutes or hours, quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory.evidence import Moment
+from salmonn_node.memory.stream_memory import StreamMemory
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.training.sizes import GRID
+from salmonn_node.training.streams import CUT_S, Tokens
+from salmonn_node.world.truth import START_NS
+
+CAMERA, MICROPHONE = "camera", "microphone"
+PIXEL_GRID = (2 * GRID[0], 2 * GRID[1])
+
+
+@dataclass
+class Looked:
+    """Stands for the two encoders of a model: a patch's or window's number comes in, its banked tokens go out."""
+
+    tokens: Tokens
+
+    def vision(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """(1, 1, 1) number -> (1, T, D), (K, 1, T, D)."""
+        number = int(pixels.flatten()[0])
+        return self.tokens.z[number][None], self.tokens.deepstack[:, number][:, None]
+
+    def audio(self, mel: Tensor) -> Tensor:
+        """(1, 1, 1) number -> (1, window, D)."""
+        number = int(mel.flatten()[0])
+        return self.tokens.audio[None, number * 2 * CUT_S : (number + 1) * 2 * CUT_S]
+
+
+def observe(model: VideoSalmonnS, memory: StreamMemory, tokens: Tokens, start_s: int = 0) -> Iterable[list[Moment]]:
+    """Let a stream flow into a memory; yields the moments of each CUT_S seconds.
+
+    Args:
+        model: whose encoders are replaced by the bank while this runs.
+        memory: of the model.
+        tokens: the stream.
+        start_s: second of the memory's clock at which it begins.
+    """
+    looked = Looked(tokens)
+    was = model.vision_encoder, model.audio_encoder
+    model.vision_encoder, model.audio_encoder = looked.vision, looked.audio
+    try:
+        for second in range(0, tokens.truth.seconds, CUT_S):
+            moments = []
+            at = START_NS + (start_s + second) * SECOND_NS
+            for patch in range(second // 2, min((second + CUT_S) // 2, len(tokens.z))):
+                stamp = START_NS + (start_s + 2 * patch) * SECOND_NS
+                pixels = torch.tensor([[float(patch)]])
+                moments.append(
+                    model.observe_patch(memory, pixels, PIXEL_GRID, (stamp, stamp + SECOND_NS), CAMERA, patch)
+                )
+            moments += model.observe_window(memory, torch.tensor([[float(second // CUT_S)]]), at, MICROPHONE)
+            yield moments
+    finally:
+        model.vision_encoder, model.audio_encoder = was

@@ -1,0 +1,82 @@
+"""Which streams are composed and what is asked of them, drawn from the truths before any token exists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from salmonn_node.training.lessons import Asked, draw, whole_stamps
+from salmonn_node.training.streams import Piece, Pieces
+from salmonn_node.world.truth import Truth, compose
+
+# (seconds, share of the plans): mixed from the start, as a network that has seen one length knows no other.
+LENGTHS = ((8, 0.15), (12, 0.2), (24, 0.25), (44, 0.25), (60, 0.15))
+# Long enough for several updates of the fast weights, and no longer than the visual budget.
+RECALL_LENGTHS = ((64, 0.4), (96, 0.3), (124, 0.3))
+QUESTIONS = 16
+MANY_PIECES = 0.25  # share of the plans whose stream is composed of two or three
+
+
+@dataclass(frozen=True)
+class LessonPlan:
+    """Pieces of banked streams, one after another, and the questions at their end."""
+
+    pieces: tuple[Piece, ...]
+    asked: tuple[Asked, ...]
+
+    @property
+    def seconds(self) -> int:
+        """Length of the stream."""
+        return sum(stop - start for _, start, stop in self.pieces)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps({"pieces": self.pieces, "asked": [asdict(a) for a in self.asked]})
+
+    @classmethod
+    def from_json(cls, line: str) -> LessonPlan:
+        """The inverse of `to_json`."""
+        values = json.loads(line)
+        asked = tuple(Asked(**{**a, "evidence": tuple(a["evidence"])}) for a in values["asked"])
+        return cls(tuple((int(n), int(a), int(b)) for n, a, b in values["pieces"]), asked)
+
+
+def plan(
+    number: int,
+    truths: Sequence[Truth],
+    pieces: Pieces,
+    questions: int = QUESTIONS,
+    seed: int = 0,
+    lengths_s: Sequence[tuple[int, float]] = LENGTHS,
+) -> LessonPlan:
+    """Plan number `number`; a seed from 100 000 on brings wordings that training never shows."""
+    rng = np.random.default_rng([seed, number])
+    lengths, shares = zip(*lengths_s, strict=True)
+    seconds = int(rng.choice(lengths, p=shares))
+    several = rng.random() < MANY_PIECES and seconds >= 24
+    chosen = pieces.several(seconds, seconds // int(rng.integers(2, 4)) if several else seconds, rng)
+    truth = compose([truths[n].piece(a, b) for n, a, b in chosen])
+    asked = draw(truth, questions, int(rng.integers(90_000)) + (seed if seed >= 100_000 else 0),
+                 whole_stamps(truth.seconds))  # fmt: skip
+    return LessonPlan(tuple(chosen), tuple(asked))
+
+
+def write_plans(path: Path, plans: Iterator[LessonPlan]) -> None:
+    """One line a plan, as they come; a plan without a question is left out."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    with partial.open("w") as file:
+        for made in plans:
+            if made.asked:
+                file.write(made.to_json() + "\n")
+    partial.replace(path)
+
+
+def read_plans(path: Path) -> list[LessonPlan]:
+    """All plans of a file."""
+    with path.open() as file:
+        return [LessonPlan.from_json(line) for line in file]

@@ -1,0 +1,207 @@
+"""Stage 4: the fast weights learn to hold facts, and the question to ask them, with no other way to the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from salmonn_node.memory.fast_state import TTTState
+from salmonn_node.memory.fast_weights import TTTLayer
+from salmonn_node.model.network import Network
+from salmonn_node.model.tokenizer import FileTokenizer
+from salmonn_node.training.language import planned
+from salmonn_node.training.lessons import Lesson
+from salmonn_node.training.loop import Figures, Plan
+from salmonn_node.training.packing import hidden_states, pack
+from salmonn_node.training.plans import LessonPlan
+from salmonn_node.training.sizes import MINI_BATCH
+from salmonn_node.training.streams import Bank
+
+PLAN = Plan("recall", steps=1500, rate=2e-3, warmup=50)
+# Kinds whose answer a token alone holds; times and places of the robot need the token memory.
+KINDS = ("colour", "room", "existence", "where_object", "change")
+STATE = ("W1", "b1", "W2", "b2", "damping", "lag_rows")
+STREAMS = 6
+CARRY = 0.7  # share of the steps that go on from the weights of the step before, detached
+
+
+def modules(network: Network) -> nn.ModuleDict:
+    """What this stage trains; the language model stays as it is."""
+    assert network.ttt is not None
+    assert network.recall is not None
+    return nn.ModuleDict({"ttt": network.ttt, "recall": network.recall})
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Streams of equal length and their questions.
+
+    Attributes:
+        tokens: (B, L, D), whole mini-batches.
+        lessons: with a memory that holds nothing but the stream's last patch.
+    """
+
+    tokens: Tensor
+    lessons: list[Lesson]
+
+
+def emptied(lesson: Lesson, patches: int = 1) -> Lesson:
+    """The same questions to a memory of which only the last patches are left: what was earlier must be recalled."""
+    view = lesson.view
+    assert view.visual is not None
+    keep = view.visual.patch >= int(view.visual.patch.max()) - patches + 1
+    numbers = keep.nonzero()[:, 0]
+    prefix = lesson.prefix
+    left = (prefix.memory < 0) | torch.isin(prefix.memory, numbers)
+    blocks = torch.isin(prefix.block, prefix.block[torch.isin(prefix.memory, numbers)]) | (prefix.block < 0)
+    rows = left & blocks
+    return replace(
+        lesson,
+        prefix=replace(
+            prefix, ids=prefix.ids[rows], positions=prefix.positions[:, rows], memory=prefix.memory[rows],
+            block=prefix.block[rows],
+        ),
+    )  # fmt: skip
+
+
+def segment(
+    plans: Sequence[LessonPlan], step: int, bank: Bank, network: Network, tokenizer: FileTokenizer, seed: int
+) -> Segment:
+    """The streams of a step, of about the same length, cut to whole mini-batches from their end."""
+    rng = np.random.default_rng([seed, 4, step])
+    middle = int(rng.integers(len(plans)))
+    chosen = [plans[int(np.clip(middle + rng.integers(-40, 41), 0, len(plans) - 1))] for _ in range(STREAMS)]
+    streams = [bank.stream(plan.pieces).z.flatten(0, 1) for plan in chosen]
+    length = max(MINI_BATCH, min(len(s) for s in streams) // MINI_BATCH * MINI_BATCH)
+    rows = [torch.cat([s[: max(0, length - len(s))], s])[-length:] for s in streams]
+    lessons = []
+    for plan in chosen:
+        asked = tuple(a for a in plan.asked if a.kind in KINDS)
+        if asked:
+            lessons.append(emptied(planned(replace(plan, asked=asked), bank, network, tokenizer)))
+        else:
+            lessons.append(emptied(planned(plan, bank, network, tokenizer)))
+    return Segment(torch.stack(rows), lessons)
+
+
+def carried(layer: TTTLayer, state: TTTState | None, batch: int) -> TTTState:
+    """A state to learn from: fresh, or the weights of an earlier one, detached."""
+    fresh = layer.init_state(batch, differentiable=True)
+    if state is None:
+        return fresh
+    for name in STATE:
+        setattr(fresh, name, getattr(state, name).detach().clone())
+    fresh.rows, fresh.updates = state.rows, state.updates
+    return fresh
+
+
+def streamed(layer: TTTLayer, tokens: Tensor, state: TTTState) -> TTTState:
+    """Let (B, L, D) tokens flow in; gradients flow if the state is differentiable."""
+    places = torch.zeros(*tokens.shape[:2], 3, dtype=torch.int64)
+    layer.observe(tokens, places, state)
+    return state
+
+
+def one_of(state: TTTState, number: int) -> TTTState:
+    """The state of one of the streams."""
+    parts = {name: getattr(state, name)[number : number + 1] for name in STATE}
+    return replace(state, **parts, chunks=[])
+
+
+def loss_of(network: Network, batch: Segment, state: TTTState) -> tuple[Tensor, Figures]:
+    """Cross-entropy of the answers, read from the fast weights."""
+    packed = pack(batch.lessons)
+    with torch.no_grad():
+        hidden = hidden_states(network, packed)
+    losses, right, plain = [], [], []
+    assert network.evidence is not None
+    assert network.recall is not None
+    assert network.ttt is not None
+    for b, asked in enumerate(packed.questions):
+        mine = one_of(state, b)
+        memory = hidden[b, packed.memory_rows[b]]
+        for q in asked:
+            states = hidden[b, q.first - 1 : q.first - 1 + len(q.targets)]
+            with torch.no_grad():
+                context = network.evidence(states, memory, packed.frames[b]).context
+                plain.append(float((network.language.logits(states + context).argmax(-1) == q.targets).all()))
+            added = network.recall(hidden[b, q.start + 1 : q.first], network.ttt, mine)
+            logits = network.language.logits(states + context + added)
+            losses.append(functional.cross_entropy(logits, q.targets))
+            right.append(float((logits.argmax(-1) == q.targets).all()))
+    loss = torch.stack(losses).mean()
+    return loss, {"right": float(np.mean(right)), "without": float(np.mean(plain))}
+
+
+def path(folder: Path) -> Path:
+    """Where the stage's state lies."""
+    return folder / f"{PLAN.name}.pt"
+
+
+def freeze_all_but(network: Network) -> None:
+    """Let this stage's modules alone learn; the gate of the token path stays shut."""
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    for parameter in modules(network).parameters():
+        parameter.requires_grad_(True)
+    assert network.ttt is not None
+    network.ttt.gating_alpha.requires_grad_(False)
+
+
+class Trainer:
+    """Batches and losses of this stage, with the fast weights carried from step to step.
+
+    Args:
+        network: whose fast weights and read-out learn.
+        plans, unseen: to train and to score on, in order of length.
+        bank, held: their streams.
+        tokenizer: of the network.
+        seed: of the draws.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        plans: Sequence[LessonPlan],
+        unseen: Sequence[LessonPlan],
+        bank: Bank,
+        held: Bank,
+        tokenizer: FileTokenizer,
+        seed: int,
+    ) -> None:
+        self.network, self.plans, self.unseen = network, plans, unseen
+        self.bank, self.held, self.tokenizer, self.seed = bank, held, tokenizer, seed
+        self._last: TTTState | None = None
+
+    def batch(self, step: int) -> tuple[int, Segment]:
+        """Streams of a step."""
+        return step, segment(self.plans, step, self.bank, self.network, self.tokenizer, self.seed)
+
+    def loss(self, batch: object) -> tuple[Tensor, Figures]:
+        """Loss of a step; most steps go on from the weights of the one before."""
+        assert isinstance(batch, tuple)
+        step, streams = batch
+        assert self.network.ttt is not None
+        carry = np.random.default_rng([self.seed, 9, step]).random() < CARRY
+        state = carried(self.network.ttt, self._last if carry else None, len(streams.tokens))
+        streamed(self.network.ttt, streams.tokens, state)
+        self._last = state
+        return loss_of(self.network, streams, state)
+
+    def held_out(self, segments: int = 12) -> Figures:
+        """Shares of right answers on worlds not trained on, with the read-out and without."""
+        assert self.network.ttt is not None
+        found: dict[str, list[float]] = {}
+        for number in range(segments):
+            streams = segment(self.unseen, number, self.held, self.network, self.tokenizer, 77)
+            state = self.network.ttt.init_state(len(streams.tokens))
+            streamed(self.network.ttt, streams.tokens, state)
+            for name, value in loss_of(self.network, streams, state)[1].items():
+                found.setdefault(name, []).append(value)
+        return {name: float(np.mean(values)) for name, values in found.items()}

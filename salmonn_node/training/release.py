@@ -1,0 +1,40 @@
+"""The trained network as a checkpoint: weights, tokenizer, configuration, calibration and model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from salmonn_node.model.checkpoint import CALIBRATION, load, save
+from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
+from salmonn_node.training import bank
+from salmonn_node.training.calibrate import Calibrated, calibrate
+from salmonn_node.training.stages import Work
+
+ABOUT = {"name": "tiny", "trained": True}
+
+
+def assembled(work: Work) -> VideoSalmonnS:
+    """The network of all stages."""
+    network = work.network("encoders", "memory", "recall").eval()
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    return VideoSalmonnS(work.config, network, work.tokenizer, CheckpointInfo("training", "tiny", trained=True))
+
+
+def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:
+    """Write the checkpoint, then calibrate what was written; the calibration names the weights it was made with."""
+    torch.set_num_threads(1)
+    save(assembled(work), folder, card, ABOUT)
+    (folder / CALIBRATION).unlink(missing_ok=True)
+    made = calibrate(load(str(folder)), work.bank(bank.CALIBRATE))
+    (folder / CALIBRATION).write_text(made.calibration.model_dump_json(indent=1) + "\n")
+    (work.states / "calibrated.txt").write_text(_told(made))
+    return folder
+
+
+def _told(made: Calibrated) -> str:
+    risk = ", ".join(f"{risk:.3f} at {share:.2f}" for share, risk in made.risk)
+    table = ", ".join(f"{null}: {accuracy:.3f}" for null, accuracy in made.table.items())
+    return f"ECE {made.ece:.3f}\nrisk at coverage {risk}\naccuracy by null_above {table}\n"

@@ -1,0 +1,47 @@
+"""Sizes of the network that is trained here; docs/tiny.md says why they are what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from salmonn_node.model.config import FrameConfig, MemoryConfig, SalmonnConfig
+from salmonn_node.model.tiny import tiny_config
+from salmonn_node.model.tokenizer import FileTokenizer, byte_tokenizer
+from salmonn_node.world.layout import ROOMS
+from salmonn_node.world.objects import COLOURS, PERSON, SHAPES
+from salmonn_node.world.phrasings import TEMPLATES
+from salmonn_node.world.sounds import SOUNDS, SPOKEN
+
+VOCABULARY = 768
+# A frame becomes 128 x 64 pixels whether it comes as 128 x 72 or as 640 x 360: 2 x 4 tokens a temporal patch.
+FRAME_PX = 10_240
+GRID = (2, 4)
+MINI_BATCH = 64
+
+
+def network_config(**changes: object) -> SalmonnConfig:
+    """The configuration that is trained and shipped."""
+    config = tiny_config()
+    assert config.audio is not None
+    assert config.ttt is not None
+    head_dim = config.hidden_size // int(config.ttt["num_heads"])
+    return config.replace(
+        vision={**config.vision, "deepstack_visual_indexes": [1]},
+        text={**config.text, "vocab_size": VOCABULARY, "max_position_embeddings": 16_384},
+        audio=replace(config.audio, window_s=4),
+        # With this base_lr the learned rate of a token is the share of a Gauss-Newton step that is taken.
+        ttt={**config.ttt, "mini_batch": MINI_BATCH, "base_lr": float(head_dim * MINI_BATCH), "rotary": False},
+        frames=FrameConfig(max_pixels=FRAME_PX, min_pixels=1_024),
+        memory=MemoryConfig(512, 128, 128, 32, "place", "merge"),
+        max_time_marks=16,
+    ).replace(**changes)
+
+
+def tokenizer() -> FileTokenizer:
+    """A byte-level tokenizer whose merges come from the world's words: most of them are one token."""
+    words = [*ROOMS, *COLOURS, *SHAPES, PERSON, *SPOKEN.values(), *(s + "s" for s in SHAPES)]
+    texts = [t for templates in TEMPLATES.values() for t in templates[:-1]]
+    texts += [f" {w}" for w in words] * 8 + words * 4 + [s.title for s in SOUNDS.values()] * 4
+    texts += ["yes no", "seconds", " seconds", "unknown", "open shut", "person in", "crosses", "knocks beeps barks"] * 8
+    texts += ["user\n", "assistant\n", "<", " seconds>", ".0", ".5"] * 40
+    return byte_tokenizer(texts, VOCABULARY)

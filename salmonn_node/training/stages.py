@@ -1,0 +1,248 @@
+"""The stages in order; each leaves its files in the work folder, and one that is there already is not made again."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from salmonn_node.model.network import Network
+from salmonn_node.model.sound import MelFrontEnd
+from salmonn_node.training import audio, bank, language, loop, memory, plans, recall, scaling, vision
+from salmonn_node.training.language import Batches
+from salmonn_node.training.lessons import Lesson
+from salmonn_node.training.loop import Figures
+from salmonn_node.training.sizes import network_config, tokenizer
+from salmonn_node.training.streams import Bank, Pieces, encode
+from salmonn_node.world.shards import Shard
+from salmonn_node.world.truth import Truth
+
+SEED = 1
+LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
+MEMORY_LESSONS, LONG_LESSONS, LONG_REPEATED = 1_000, 36, 3
+HELD_OUT_SEED = 700_000
+GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
+Lines = Iterator[Figures]
+
+
+class GateError(RuntimeError):
+    """A stage fell short of what the next one needs."""
+
+
+class Work:
+    """A training run's folder.
+
+    Args:
+        folder: for everything: shards, tokens, plans, states.
+        seed: of the weights.
+    """
+
+    def __init__(self, folder: Path, seed: int = SEED) -> None:
+        self.folder, self.states, self.seed = folder, folder / "work", seed
+        self.config, self.tokenizer = network_config(), tokenizer()
+        self.states.mkdir(parents=True, exist_ok=True)
+
+    def network(self, *stages: str) -> Network:
+        """A network with the results of these stages."""
+        network = Network(self.config)
+        network.initialise(self.seed)
+        assert network.ttt is not None
+        assert network.recall is not None
+        with torch.no_grad():
+            # The gate of the token path is shut: at this size fast weights in the tokens gained nothing.
+            network.ttt.gating_alpha.zero_()
+            network.recall.gate.fill_(0.5)
+        for stage in stages:
+            if stage == "encoders":
+                state = torch.load(self.states / "encoders.pt", weights_only=True)
+                network.vision.load_state_dict(state["vision"])
+                assert network.audio is not None
+                network.audio.load_state_dict(state["audio"])
+                continue
+            state = torch.load(self.states / f"{stage}.pt", weights_only=True)["modules"]
+            MODULES[stage](network).load_state_dict(state)
+        return network
+
+    def shards(self, worlds: bank.WorldSet, limit: int = 0) -> list[Shard]:
+        """Rendered worlds of a set."""
+        return list(itertools.islice(bank.shards(self.folder, worlds), limit or None))
+
+    def bank(self, worlds: bank.WorldSet, limit: int = 0) -> Bank:
+        """Encoded worlds of a set."""
+        return Bank(self.folder, worlds, limit=limit)
+
+    def truths(self, worlds: bank.WorldSet) -> tuple[list[Truth], Pieces]:
+        """Truths of a set, and what draws pieces of them."""
+        truths = [s.truth for s in bank.shards(self.folder, worlds)]
+        return truths, Pieces(truths, [dense for _, dense in worlds.worlds()])
+
+
+MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
+    "vision": vision.modules,
+    "audio": audio.modules,
+    "language": language.modules,
+    "recall": recall.modules,
+    "memory": memory.modules,
+}
+
+
+def render(work: Work) -> Lines:
+    """38 400 training frames, and worlds to calibrate and score on; needs OpenGL."""
+    for worlds in (bank.TRAIN, bank.CALIBRATE, bank.HELD_OUT):
+        yield {f"{worlds.name}_shards": float(bank.render(work.folder, worlds))}
+
+
+def see(work: Work) -> Lines:
+    """Vision heads; Gate A on shapes of held-out flats, colour-shape pairs never shown among them."""
+    data = vision.patch_set(bank.shards(work.folder, bank.TRAIN))
+    held = vision.patch_set(work.shards(bank.HELD_OUT, 8))
+    parts = vision.modules(work.network())
+
+    def batches(step: int) -> vision.PatchBatch:
+        rng = np.random.default_rng([vision.PLAN.seed, step])
+        return vision.batch_of(data, rng.integers(0, len(data), vision.BATCH), rng)
+
+    def held_out() -> Figures:
+        return vision.scores(parts, held, 1600)
+
+    yield from _gated(
+        loop.run(vision.PLAN, parts, batches, lambda b: vision.loss_of(parts, b), work.states, held_out, 250), "shape"
+    )
+
+
+def hear(work: Work) -> Lines:
+    """Audio heads; Gate A on sounds of held-out worlds."""
+    assert work.config.audio is not None
+    front_end, window_s = MelFrontEnd(work.config.audio), work.config.audio.window_s
+    rendered = audio.shard_sounds(work.shards(bank.TRAIN, 20))
+    worlds = itertools.chain(audio.noisy_worlds(audio.EXTRA_FIRST, audio.EXTRA_COUNT), rendered)
+    data = audio.sound_set(worlds, front_end)
+    held = audio.sound_set(audio.noisy_worlds(audio.HELD_OUT_FIRST, audio.HELD_OUT_COUNT), front_end)
+    parts = audio.modules(work.network())
+    yield from _gated(
+        loop.run(
+            audio.PLAN, parts, lambda step: audio.batch_of(data, window_s, np.random.default_rng([7, step])),
+            lambda b: audio.loss_of(parts, b), work.states, lambda: audio.scores(parts, held, window_s), 250,
+        ),
+        "sounds",
+    )  # fmt: skip
+
+
+def _gated(lines: Lines, name: str) -> Lines:
+    reached = None
+    for line in lines:
+        reached = line.get(f"held_out_{name}", reached)
+        yield line
+    if reached is not None and reached < GATES[name]:
+        raise GateError(f"{name} is {reached:.3f} on held-out worlds, {GATES[name]} is needed")
+
+
+def encoded(work: Work) -> Lines:
+    """All worlds encoded once, with the encoders' outputs brought to the size of word embeddings."""
+    network = work.network("vision", "audio").eval()
+    if not (work.states / "encoders.pt").exists():
+        factors = scaling.scale_outputs(network, [encode(network, s) for s in work.shards(bank.TRAIN, 2)])
+        assert network.audio is not None
+        state = {"vision": network.vision.state_dict(), "audio": network.audio.state_dict()}
+        torch.save(state, work.states / "encoders.pt")
+        yield factors
+    network = work.network("encoders").eval()
+    for worlds in (bank.HELD_OUT, bank.CALIBRATE, bank.TRAIN):
+        yield {f"{worlds.name}_streams": float(len(Bank(work.folder, worlds, network).streams))}
+
+
+def planned(work: Work) -> Lines:
+    """Which streams are composed and what is asked of them."""
+    for worlds, name, first, count, seed, questions, lengths in (
+        (bank.TRAIN, "train", 0, LESSON_PLANS, 0, 16, plans.LENGTHS),
+        (bank.HELD_OUT, "held_out", 0, HELD_OUT_PLANS, HELD_OUT_SEED, 12, plans.LENGTHS),
+        (bank.TRAIN, "recall", 50_000, RECALL_PLANS, 0, 24, plans.RECALL_LENGTHS),
+        (bank.HELD_OUT, "recall_held", 0, 150, HELD_OUT_SEED, 24, plans.RECALL_LENGTHS),
+    ):
+        path = work.folder / "plans" / f"{name}.jsonl"
+        if not path.exists():
+            truths, pieces = work.truths(worlds)
+            numbers = range(first, first + count)
+            plans.write_plans(path, (plans.plan(i, truths, pieces, questions, seed, lengths) for i in numbers))
+        yield {f"{name}_plans": float(count)}
+
+
+def speak(work: Work) -> Lines:
+    """Language model and evidence head, on streams that fit the memory whole."""
+    network = work.network("encoders")
+    read = plans.read_plans(work.folder / "plans/train.jsonl")
+    batches = Batches(read, work.bank(bank.TRAIN), network, work.tokenizer)
+    held = held_out_lessons(work, network)
+    network.train()
+    yield from loop.run(
+        language.PLAN, language.modules(network), batches, lambda b: language.loss_of(network, b), work.states,
+        lambda: language.summary(language.by_kind(network, held)), 200,
+    )  # fmt: skip
+
+
+def held_out_lessons(work: Work, network: Network, count: int = 80) -> list[Lesson]:
+    """Whole short streams of worlds not trained on."""
+    held = work.bank(bank.HELD_OUT)
+    read = plans.read_plans(work.folder / "plans/held_out.jsonl")[:count]
+    return [language.planned(p, held, network, work.tokenizer) for p in read]
+
+
+def remember(work: Work) -> Lines:
+    """The language model reads what memories keep of long streams; Gate B: evidence on held-out worlds."""
+    train = work.bank(bank.TRAIN)
+    path = work.folder / "plans" / "memory.pt"
+    if not path.exists():
+        pieces = Pieces([s.truth for s in train.streams], train.dense)
+        stored = [memory.make(i, train, pieces, work.config, work.tokenizer) for i in range(MEMORY_LESSONS)]
+        numbers = range(MEMORY_LESSONS, MEMORY_LESSONS + LONG_LESSONS)
+        stored += LONG_REPEATED * [
+            memory.make(i, train, pieces, work.config, work.tokenizer, span_s=memory.LONG_SPAN_S) for i in numbers
+        ]
+        memory.write(path, stored)
+        yield {"memory_lessons": float(len(stored))}
+    network = work.network("encoders", "language")
+    short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
+    stored = memory.read(path)
+    batches = memory.MixedBatches(
+        short, stored, lambda s, rng: memory.restored(s, train, work.tokenizer, work.config, rng)
+    )
+    held = held_out_lessons(work, network)
+    network.train()
+    yield from _gated(
+        loop.run(
+            memory.PLAN, memory.modules(network), batches, lambda b: language.loss_of(network, b), work.states,
+            lambda: language.summary(language.by_kind(network, held)), 400,
+        ),
+        "answerable_hit",
+    )  # fmt: skip
+
+
+def hold(work: Work) -> Lines:
+    """The fast weights and the question to them; everything else stays as it is."""
+    network = work.network("encoders", "memory")
+    recall.freeze_all_but(network)
+    train, held = work.bank(bank.TRAIN), work.bank(bank.HELD_OUT)
+    read = sorted(plans.read_plans(work.folder / "plans/recall.jsonl"), key=lambda p: p.seconds)
+    unseen = sorted(plans.read_plans(work.folder / "plans/recall_held.jsonl"), key=lambda p: p.seconds)
+    trainer = recall.Trainer(network, read, unseen, train, held, work.tokenizer, work.seed)
+    network.eval()
+    yield from loop.run(
+        replace(recall.PLAN, seed=work.seed), recall.modules(network), trainer.batch, trainer.loss, work.states,
+        trainer.held_out, 250,
+    )  # fmt: skip
+
+
+STAGES: dict[str, Callable[[Work], Lines]] = {
+    "render": render,
+    "vision": see,
+    "audio": hear,
+    "encode": encoded,
+    "plan": planned,
+    "language": speak,
+    "memory": remember,
+    "recall": hold,
+}

@@ -1,0 +1,147 @@
+"""Banked streams: tokens of rendered worlds, encoded once, from which streams of any length are composed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from salmonn_node.model.network import Network
+from salmonn_node.model.sound import MelFrontEnd
+from salmonn_node.training import audio, vision
+from salmonn_node.training.bank import WorldSet, shard_path
+from salmonn_node.world.shards import Shard, read_shard
+from salmonn_node.world.truth import Truth, compose
+
+# Pieces begin and end where a whole audio window does.
+CUT_S = 4
+# (number of the stream, first second, second after the last)
+Piece = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Tokens of a stream or of a piece of it.
+
+    Attributes:
+        z: (P, T, D) visual tokens of each temporal patch.
+        deepstack: (K, P, T, D).
+        audio: (2 * S, D) tokens, two a second.
+        truth: what the seconds showed and let hear; S seconds, two a patch.
+    """
+
+    z: Tensor
+    deepstack: Tensor
+    audio: Tensor
+    truth: Truth
+
+    def piece(self, start_s: int, stop_s: int) -> Tokens:
+        """Seconds [start_s, stop_s), both even."""
+        low, high = start_s // 2, stop_s // 2
+        return Tokens(
+            self.z[low:high],
+            self.deepstack[:, low:high],
+            self.audio[2 * start_s : 2 * stop_s],
+            self.truth.piece(start_s, stop_s),
+        )
+
+
+def joined(pieces: Sequence[Tokens]) -> Tokens:
+    """Pieces one after another as one stream."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return Tokens(
+        torch.cat([p.z for p in pieces]),
+        torch.cat([p.deepstack for p in pieces], dim=1),
+        torch.cat([p.audio for p in pieces]),
+        compose([p.truth for p in pieces]),
+    )
+
+
+def encode(network: Network, shard: Shard) -> Tokens:
+    """A shard's tokens, as the node would make them."""
+    assert network.config.audio is not None
+    z, deepstack = vision.features(network, shard)
+    heard = audio.features(
+        network, shard.audio.reshape(-1).astype(np.float32) / 32767.0, MelFrontEnd(network.config.audio)
+    )
+    return Tokens(z, deepstack, heard, shard.truth)
+
+
+class Bank:
+    """Encoded streams of a set of worlds, and their pieces.
+
+    Args:
+        folder: of all training data; encoded streams lie in `tokens/SET/`.
+        worlds: which.
+        network: encodes what is missing; without one, missing streams are an error.
+        limit: at most so many streams.
+    """
+
+    def __init__(self, folder: Path, worlds: WorldSet, network: Network | None = None, limit: int = 0) -> None:
+        self.streams: list[Tokens] = []
+        self.dense: list[bool] = []
+        for seed, dense in list(worlds.worlds())[: limit or None]:
+            path = folder / "tokens" / worlds.name / f"{seed}.safetensors"
+            shard = read_shard(shard_path(folder, worlds, seed))
+            if not path.exists():
+                if network is None:
+                    raise FileNotFoundError(f"{path}: world {seed} has not been encoded")
+                made = encode(network, shard)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_file({"z": made.z, "deepstack": made.deepstack, "audio": made.audio}, str(path))
+            with safe_open(str(path), framework="pt") as file:
+                z, deepstack, heard = (file.get_tensor(name) for name in ("z", "deepstack", "audio"))
+            self.streams.append(Tokens(z, deepstack, heard, shard.truth))
+            self.dense.append(dense)
+
+    def stream(self, pieces: Sequence[Piece]) -> Tokens:
+        """Pieces one after another."""
+        return joined([self.streams[number].piece(start, stop) for number, start, stop in pieces])
+
+
+class Pieces:
+    """Draws pieces of streams by their truths alone.
+
+    Args:
+        truths: of the streams, in the order of the bank.
+        dense: which of them are dense.
+    """
+
+    def __init__(self, truths: Sequence[Truth], dense: Sequence[bool]) -> None:
+        self._cuts = [quiet_seconds(truth) for truth in truths]
+        self._dense = list(dense)
+
+    def piece(self, seconds: int, rng: np.random.Generator, dense: bool | None = None) -> Piece:
+        """About that many seconds of a random stream; no sound crosses the ends."""
+        chosen = [i for i, d in enumerate(self._dense) if dense is None or d == dense]
+        for _ in range(100):
+            number = chosen[int(rng.integers(len(chosen)))]
+            cuts = self._cuts[number]
+            start = cuts[int(rng.integers(len(cuts)))]
+            stops = cuts[(cuts >= start + seconds) & (cuts <= start + seconds + 8)]
+            if len(stops):
+                return number, int(start), int(stops[0])
+        raise ValueError(f"seconds={seconds}: no stream has such a piece")
+
+    def several(self, seconds: int, piece_s: int, rng: np.random.Generator, dense: bool | None = None) -> list[Piece]:
+        """Pieces of about `piece_s` that are at least that long together."""
+        found: list[Piece] = []
+        while (total := sum(stop - start for _, start, stop in found)) < seconds:
+            found.append(self.piece(min(piece_s, max(CUT_S, seconds - total)), rng, dense))
+        return found
+
+
+def quiet_seconds(truth: Truth) -> np.ndarray:
+    """Multiples of CUT_S that no sound crosses, the ends included."""
+    cuts = np.arange(0, truth.seconds + 1, CUT_S)
+    busy = np.zeros(len(cuts), bool)
+    for sound in truth.sounds:
+        busy |= (sound.start_s < cuts) & (cuts < sound.end_s)
+    return cuts[~busy]

@@ -1,0 +1,266 @@
+"""Stage 1: the vision tower learns what each of its tokens shows, from boxes that the world knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from salmonn_node.model.frames import MEAN, STD, fitted
+from salmonn_node.model.network import Network
+from salmonn_node.training.batched_vision import encode_patches
+from salmonn_node.training.loop import Figures, Plan
+from salmonn_node.training.sizes import GRID
+from salmonn_node.world.layout import ROOMS
+from salmonn_node.world.objects import COLOURS, PERSON, SHAPES
+from salmonn_node.world.shards import Shard
+from salmonn_node.world.truth import Moment
+
+SIZE_PX = (64, 128)
+NONE, IGNORE = 0, -100
+COLOUR = {name: i + 1 for i, name in enumerate(COLOURS)}
+SHAPE = {name: i + 1 for i, name in enumerate((*SHAPES, PERSON))}
+ROOM = {name: i for i, name in enumerate(ROOMS)}
+MOST_THINGS = 8
+COVERED = 0.12  # share of a token's square from which a thing is said to be there
+SHIFT_PX = (6, 10)  # rows, columns
+SWAPPED = 0.4
+OTHER_ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+PLAN = Plan("vision", steps=3000, rate=2e-3, warmup=100)
+BATCH = 80
+
+
+@dataclass
+class PatchSet:
+    """Temporal patches of many streams with what they show.
+
+    Attributes:
+        frames: (P, 2, 64, 128, 3) uint8.
+        boxes: (P, M, 4) float32 x0, y0, x1, y1 as shares of the picture, mean of the two frames; zeros where unused.
+        colours, shapes: (P, M) int64, 0 where unused.
+        clear: (P, M) bool.
+        rooms, doors, lit: (P,) int64; door 0 not in view, 1 shut, 2 open.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    boxes: npt.NDArray[np.float32]
+    colours: npt.NDArray[np.int64]
+    shapes: npt.NDArray[np.int64]
+    clear: npt.NDArray[np.bool_]
+    rooms: npt.NDArray[np.int64]
+    doors: npt.NDArray[np.int64]
+    lit: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+def patch_set(shards: Iterable[Shard]) -> PatchSet:
+    """All temporal patches of some streams."""
+    rows: list[list[object]] = [[] for _ in range(8)]
+    for shard in shards:
+        small = np.stack([fitted(frame, SIZE_PX) for frame in shard.frames])
+        for k in range(0, len(small) - 1, 2):
+            for column, value in zip(rows, (small[k : k + 2], *_labels(shard.truth.moments[k : k + 2])), strict=True):
+                column.append(value)
+    return PatchSet(*(np.stack(column) for column in rows))  # type: ignore[arg-type]
+
+
+def _labels(moments: tuple[Moment, ...]) -> tuple[object, ...]:
+    boxes, clear = np.zeros((MOST_THINGS, 4), np.float32), np.zeros(MOST_THINGS, bool)
+    colours, shapes = np.zeros(MOST_THINGS, np.int64), np.zeros(MOST_THINGS, np.int64)
+    views = {}
+    for moment in moments:
+        for seen in moment.seen:
+            views.setdefault((seen.thing, seen.spot), []).append(seen)
+    ordered = sorted(views.values(), key=lambda v: -max(s.share for s in v))[:MOST_THINGS]
+    for i, view in enumerate(ordered):
+        boxes[i] = np.mean([s.box for s in view], axis=0)
+        colours[i], shapes[i] = COLOUR[view[0].thing.colour], SHAPE[view[0].thing.shape]
+        clear[i] = len(view) == 2 and all(s.clear for s in view)
+    states = [bool(look.state) for m in moments for look in m.looked if look.kind == "door"]
+    door = IGNORE if len(set(states)) > 1 else (2 if states[0] else 1) if states else 0
+    first = moments[0]
+    room = ROOM[first.room] if first.room in ROOM and first.lit else IGNORE
+    return boxes, colours, shapes, clear, np.int64(room), np.int64(door), np.int64(first.lit)
+
+
+@dataclass
+class PatchBatch:
+    """Pixels (B, h * w, P); labels: colours, shapes (B, T); rooms, doors, lit (B,); `best` (B, M) token of things."""
+
+    pixels: Tensor
+    colours: Tensor
+    shapes: Tensor
+    rooms: Tensor
+    doors: Tensor
+    lit: Tensor
+    best: Tensor
+
+
+def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generator | None) -> PatchBatch:
+    """Patches as the tower takes them; with `rng` mirrored, shifted, brightened and noisy."""
+    frames, boxes = data.frames[rows], data.boxes[rows].copy()
+    if rng is not None:
+        frames = frames.copy()
+        mirrored = rng.random(len(rows)) < 0.5
+        frames[mirrored] = frames[mirrored][:, :, :, ::-1]
+        boxes[mirrored] = boxes[mirrored][:, :, [2, 1, 0, 3]]
+        boxes[mirrored, :, 0] = 1 - boxes[mirrored, :, 0]
+        boxes[mirrored, :, 2] = 1 - boxes[mirrored, :, 2]
+        for i, (dy, dx) in enumerate(rng.integers([-s for s in SHIFT_PX], [s + 1 for s in SHIFT_PX], (len(rows), 2))):
+            y = np.clip(np.arange(SIZE_PX[0]) - dy, 0, SIZE_PX[0] - 1)
+            x = np.clip(np.arange(SIZE_PX[1]) - dx, 0, SIZE_PX[1] - 1)
+            frames[i] = frames[i][:, y][:, :, x]
+            boxes[i] += np.array([dx / SIZE_PX[1], dy / SIZE_PX[0]] * 2, np.float32)
+    pixels = (torch.from_numpy(np.ascontiguousarray(frames)).float() / 255 - MEAN) / STD
+    if rng is not None:
+        pixels = pixels * torch.from_numpy(rng.normal(1.0, 0.1, (len(rows), 1, 1, 1, 1)).astype(np.float32))
+        # One field of noise, rolled anew for each patch: drawing it for all costs more than the tower's first layer.
+        noise = torch.from_numpy(rng.standard_normal(pixels[0].numel(), np.float32)).view(pixels[0].shape)
+        for patch, shift in zip(pixels, rng.integers(0, SIZE_PX[1], len(rows)).tolist(), strict=True):
+            patch.add_(noise.roll(shift, 2), alpha=0.03)
+    swapped = None
+    if rng is not None:
+        # Colour channels change places: a shape is to be known in colours in which training never shows it.
+        swapped = torch.from_numpy(rng.random(len(rows)) < SWAPPED)
+        for i in swapped.nonzero()[:, 0].tolist():
+            pixels[i] = pixels[i][..., OTHER_ORDERS[int(rng.integers(len(OTHER_ORDERS)))]]
+    pixels = pixels.permute(0, 1, 4, 2, 3)  # (B, 2, 3, H, W)
+    flat = _patchified(pixels)
+    colours, shapes, best = _token_labels(boxes, data.colours[rows], data.shapes[rows], data.clear[rows])
+    rest = [torch.from_numpy(column[rows].copy()) for column in (data.rooms, data.doors, data.lit)]
+    if swapped is not None:
+        colours[swapped[:, None] & (colours != NONE)] = IGNORE
+        rest[0][swapped] = IGNORE
+    return PatchBatch(flat, colours, shapes, *rest, best)
+
+
+def _patchified(pixels: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
+    """(B, 2, 3, H, W) -> (B, h * w, P): `frames.patchify` for many."""
+    batch, frames, channels, height, width = pixels.shape
+    h, w = height // patch, width // patch
+    rows = pixels.reshape(batch, frames, channels, h // merge, merge, patch, w // merge, merge, patch)
+    return rows.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(batch, h * w, -1)
+
+
+def _token_labels(
+    boxes: npt.NDArray[np.float32],
+    colours: npt.NDArray[np.int64],
+    shapes: npt.NDArray[np.int64],
+    clear: npt.NDArray[np.bool_],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour and shape of what covers most of each token's square, IGNORE where it is not plain; each thing's token."""
+    high, wide = GRID
+    x = np.clip(np.minimum(boxes[..., None, 2], (np.arange(wide) + 1) / wide), 0, 1)
+    x = np.clip(x - np.maximum(boxes[..., None, 0], np.arange(wide) / wide), 0, None)  # (B, M, w)
+    y = np.minimum(boxes[..., None, 3], (np.arange(high) + 1) / high)
+    y = np.clip(y - np.maximum(boxes[..., None, 1], np.arange(high) / high), 0, None)  # (B, M, h)
+    cover = (y[..., :, None] * x[..., None, :]).reshape(*boxes.shape[:2], -1) * (high * wide)  # (B, M, T)
+    cover[colours == 0] = 0
+    best = cover.argmax(-1)
+    best[(colours == 0) | ~clear | (cover.max(-1) <= 0)] = -1
+    # The token that holds most of a thing says so, however small it is.
+    b, m = (best >= 0).nonzero()
+    cover[b, m, best[b, m]] += 1.0
+    owner = cover.argmax(1)  # (B, T)
+    amount = np.take_along_axis(cover, owner[:, None], 1)[:, 0]
+    out = []
+    for values in (colours, shapes):
+        label = np.take_along_axis(values, owner, 1)
+        label = np.where(np.take_along_axis(clear, owner, 1), label, IGNORE)
+        label = np.where(amount >= COVERED, label, np.where(amount > 0.01, IGNORE, NONE))
+        out.append(torch.from_numpy(label))
+    taken = np.take_along_axis(owner, np.maximum(best, 0), 1) == np.arange(boxes.shape[1])
+    return out[0], out[1], torch.from_numpy(np.where(taken, best, -1))
+
+
+class VisionHeads(nn.Module):
+    """What is asked of the tokens while the tower learns; not part of the network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.colour = nn.Linear(width, len(COLOURS) + 1)
+        self.shape = nn.Linear(width, len(SHAPE) + 1)
+        self.room = nn.Linear(width, len(ROOMS))
+        self.door = nn.Linear(width, 3)
+        self.lit = nn.Linear(width, 2)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, D) -> colour, shape (B, T, n), room, door, lit (B, n)."""
+        tokens = self.norm(tokens)
+        pooled = tokens.mean(1)
+        return self.colour(tokens), self.shape(tokens), self.room(pooled), self.door(pooled), self.lit(pooled)
+
+
+def modules(network: Network) -> nn.ModuleDict:
+    """What this stage trains: the tower, and heads on its tokens and on its deepstack rows."""
+    width = network.config.hidden_size
+    return nn.ModuleDict({"vision": network.vision, "heads": VisionHeads(width), "deep": VisionHeads(width)})
+
+
+def loss_of(parts: nn.ModuleDict, batch: PatchBatch) -> tuple[Tensor, Figures]:
+    """Cross-entropies of all heads; tokens without a thing count less, as most are."""
+    tokens, deepstack = encode_patches(parts["vision"], batch.pixels, (2 * GRID[0], 2 * GRID[1]))
+    total, figures = tokens.new_zeros(()), Figures()
+    for name, head, rows, weight in (("", "heads", tokens, 1.0), ("deep_", "deep", deepstack[0], 0.3)):
+        colour, shape, room, door, lit = parts[head](rows)
+        small = torch.ones(colour.shape[-1])
+        small[NONE] = 0.3
+        parts_of = {
+            "colour": functional.cross_entropy(colour.flatten(0, 1), batch.colours.flatten(), small),
+            "shape": functional.cross_entropy(
+                shape.flatten(0, 1), batch.shapes.flatten(), torch.cat([small[:1], torch.ones(shape.shape[-1] - 1)])
+            ),
+            "room": 0.3 * functional.cross_entropy(room, batch.rooms),
+            "door": 0.3 * functional.cross_entropy(door, batch.doors),
+            "lit": 0.1 * functional.cross_entropy(lit, batch.lit),
+        }
+        total = total + weight * sum(parts_of.values())
+        if not name:
+            figures |= {key: float(value.detach()) for key, value in parts_of.items()}
+    return total, figures
+
+
+def scores(parts: nn.ModuleDict, data: PatchSet, most: int = 3000) -> Figures:
+    """Shares of right answers on patches not trained on: per thing in plain view, and per patch."""
+    rows = np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64)
+    right: dict[str, list[float]] = {}
+    for start in range(0, len(rows), 200):
+        batch = batch_of(data, rows[start : start + 200], None)
+        tokens, _ = encode_patches(parts["vision"], batch.pixels, (2 * GRID[0], 2 * GRID[1]))
+        colour, shape, room, door, lit = parts["heads"](tokens)
+        patch, thing = (batch.best >= 0).nonzero(as_tuple=True)
+        token = batch.best[patch, thing]
+        for name, logits, labels in (("colour", colour, batch.colours), ("shape", shape, batch.shapes)):
+            guess = logits[patch, token, 1:].argmax(-1) + 1
+            right.setdefault(name, []).extend((guess == labels[patch, token]).float().tolist())
+            empty = labels == NONE
+            right.setdefault(f"{name}_none", []).extend((logits.argmax(-1)[empty] == NONE).float().tolist())
+        for name, logits, labels in (("room", room, batch.rooms), ("door", door, batch.doors), ("lit", lit, batch.lit)):
+            known = labels != IGNORE
+            right.setdefault(name, []).extend((logits.argmax(-1) == labels)[known].float().tolist())
+    return {name: float(np.mean(values)) for name, values in right.items()} | {"things": float(len(right["shape"]))}
+
+
+def features(network: Network, shard: Shard) -> tuple[Tensor, Tensor]:
+    """Tokens (P, T, D) and deepstack rows (K, P, T, D) of a stream, as the node would make them."""
+    data = patch_set([shard])
+    with torch.no_grad():
+        made = [
+            encode_patches(network.vision, batch_of(data, rows, None).pixels, (2 * GRID[0], 2 * GRID[1]))
+            for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 120))
+        ]
+    return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made], dim=1)
+
+
+def path(folder: Path) -> Path:
+    """Where the stage's state lies."""
+    return folder / f"{PLAN.name}.pt"
