@@ -38,6 +38,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.bench.answers",),
         "questions at once with short deadlines while sensors send: overshoot, p50 and p99 by type",
     ),
+    "abstain": (
+        ("salmonn_node.bench.abstain",),
+        "photographs and strange voices, then questions of the synthetic world: abstains or invents",
+    ),
     "model": (("salmonn_node.bench.model",), "the network as a stream: ingest, first token, ten questions, 8B floors"),
 }
 

@@ -21,7 +21,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class _Espeak:
-    """The library keeps one global state, so there is one of these, and only `_bank` uses it."""
+    """The library keeps one global state, so there is one of these."""
 
     def __init__(self) -> None:
         try:
@@ -55,13 +55,18 @@ class _Espeak:
 
 
 @functools.cache
+def _engine() -> _Espeak:
+    return _Espeak()
+
+
+@functools.cache
 def _bank() -> dict[tuple[str, str], np.ndarray]:
     """Every word in every voice, spoken once in a fixed order.
 
     espeak-ng carries a state from word to word that no restart clears, so how a word sounds depends on all that
     was said before it. Saying everything at once, first thing in a process, makes it the same each time.
     """
-    engine = _Espeak()
+    engine = _engine()
     bank = {}
     for voice in VOICES:
         for text in SPOKEN.values():
@@ -89,3 +94,16 @@ def say(text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         raise ValueError(f"there is no {text!r} in voice {voice!r}")
     wave = _bank()[text, voice]
     return wave.copy() if speed == 1.0 else soxr.resample(wave, SAMPLE_RATE_HZ * speed, SAMPLE_RATE_HZ)
+
+
+def say_anything(text: str, voice: str) -> np.ndarray:
+    """(n,) float64 in -1..1 at 16 kHz of any words in any voice of espeak-ng; not for the world.
+
+    How a word of the world sounds depends on what was said before it, so not in a process that also renders the world.
+
+    Raises:
+        ImportError: the `world` extra is not installed.
+        RuntimeError: espeak-ng has no such voice.
+    """
+    engine = _engine()
+    return soxr.resample(engine.say(text, voice) / 32768.0, engine.rate_hz, SAMPLE_RATE_HZ)
