@@ -143,7 +143,8 @@ class Timeline:
         """Fix the position of blocks whose sound is complete, or `patience_ns` older than the newest block."""
         while len(self.open) > 1:
             after = self.open[1].start_ns
-            complete = self.sound_until_ns is None or after <= self.sound_until_ns
+            # Before the first sound nothing is complete: it may only be late, and positions must not depend on that.
+            complete = self.sound_until_ns is not None and after <= self.sound_until_ns
             if not complete and self.open[-1].start_ns - after <= patience_ns:
                 return
             block = self.open.pop(0)
