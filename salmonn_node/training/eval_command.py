@@ -18,6 +18,7 @@ from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.arms import bytes_table, configure, parse_arms
 from salmonn_node.replay.scores import Judgement, accuracy, bootstrap
 from salmonn_node.training import bank
+from salmonn_node.training.eval_plot import write_plot
 from salmonn_node.training.evaluate import answered, records, table
 from salmonn_node.training.streams import Bank, Pieces, Tokens
 
@@ -48,13 +49,13 @@ class Set:
 
 SETS = (
     Set("within", 44, 60, 14),
-    Set("sparse-4x", 512, 10, 60, False),
-    Set("sparse-16x", 2048, 5, 120, False),
-    Set("sparse-100x", 0, 3, 300, False),
-    Set("dense-1x", 128, 20, 40, True),
-    Set("dense-4x", 512, 10, 60, True),
-    Set("dense-16x", 2048, 5, 120, True),
-    Set("dense-100x", 0, 3, 300, True),
+    Set("sparse-4x", 512, 5, 60, False),
+    Set("sparse-16x", 2048, 3, 100, False),
+    Set("sparse-100x", 0, 3, 150, False),
+    Set("dense-1x", 128, 8, 40, True),
+    Set("dense-4x", 512, 5, 60, True),
+    Set("dense-16x", 2048, 3, 100, True),
+    Set("dense-100x", 0, 1, 150, True),
 )
 
 
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sets", default="", help="names of sets, all when left out: " + ", ".join(s.name for s in SETS)
     )
+    parser.add_argument("--plot", type=Path, help="write accuracy against stream length here, as SVG")
     parser.add_argument("--results", type=Path, help="JSON lines, one an arm and set; what is there is not run again")
 
 
@@ -94,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
             rows.append(row)
             console.print(_line(row), highlight=False)
     console.print(_table(rows))
+    if args.plot is not None:
+        write_plot(args.plot, rows)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +70,12 @@ class Batches:
 
 
 def loss_of(
-    network: Network, packed: Packed, *, recall: Recall | None = None, noise: float = NOISE
+    network: Network,
+    packed: Packed,
+    *,
+    recall: Recall | None = None,
+    noise: float = NOISE,
+    weights: Mapping[str, float] | None = None,
 ) -> tuple[Tensor, Figures]:
     """Cross-entropy of the answers (mean over questions) and of the pointer at the answer's start.
 
@@ -80,6 +85,7 @@ def loss_of(
         recall: what the read-out adds to the hidden states of a question: (lesson, (q, D) hidden states of its rows)
             -> (D,).
         noise: on memory tokens.
+        weights: of the answers of some kinds, where they can be answered; 1 for the others.
     """
     hidden = hidden_states(network, packed, noise if network.training else 0.0)
     answers: list[Tensor] = []
@@ -105,7 +111,7 @@ def loss_of(
         place = torch.zeros(int(packed.memory_numbers[b].max()) + 1, dtype=torch.int64)
         place[packed.memory_numbers[b]] = torch.arange(len(packed.memory_numbers[b]))
         for q, loss, guess, start in zip(asked, losses, guesses, starts.tolist(), strict=True):
-            weight = WEIGHTS.get(q.asked.kind, 1.0) if q.asked.answerable and len(q.evidence) else 1.0
+            weight = (weights or {}).get(q.asked.kind, 1.0) if q.asked.answerable and len(q.evidence) else 1.0
             answers.append(weight * loss.mean())
             mass = pointing.weights[start, place[q.evidence]].sum() if len(q.evidence) else pointing.null[start]
             points.append(-torch.log(mass.clamp_min(1e-6)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from salmonn_node.model.checkpoint import CALIBRATION, load, save
+from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.training import bank
 from salmonn_node.training.calibrate import Calibrated, calibrate
@@ -16,11 +17,14 @@ ABOUT = {"name": "tiny", "trained": True}
 
 
 def assembled(work: Work) -> VideoSalmonnS:
-    """The network of all stages."""
-    network = work.network("encoders", "memory", "recall").eval()
+    """The network that ships: without the recall read-out, which gained nothing; nothing reads its fast weights."""
+    trained = work.network("encoders", "reader").eval()
+    config = work.config.replace(recall=False)
+    network = Network(config)
+    network.load_state_dict({k: v for k, v in trained.state_dict().items() if not k.startswith("recall.")})
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    return VideoSalmonnS(work.config, network, work.tokenizer, CheckpointInfo("training", "tiny", trained=True))
+    return VideoSalmonnS(config, network, work.tokenizer, CheckpointInfo("training", "tiny", trained=True))
 
 
 def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:

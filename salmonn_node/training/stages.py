@@ -16,6 +16,7 @@ from salmonn_node.training import audio, bank, language, loop, memory, plans, re
 from salmonn_node.training.language import Batches
 from salmonn_node.training.lessons import Lesson
 from salmonn_node.training.loop import Figures
+from salmonn_node.training.packing import Packed
 from salmonn_node.training.sizes import network_config, tokenizer
 from salmonn_node.training.streams import Bank, Pieces, encode
 from salmonn_node.world.shards import Shard
@@ -23,7 +24,7 @@ from salmonn_node.world.truth import Truth
 
 SEED = 1
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
-MEMORY_LESSONS, LONG_LESSONS, LONG_REPEATED = 1_000, 36, 3
+MEMORY_LESSONS, LONG_LESSONS, LONG_REPEATED = 600, 36, 3
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
 Lines = Iterator[Figures]
@@ -87,6 +88,8 @@ MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
     "language": language.modules,
     "recall": recall.modules,
     "memory": memory.modules,
+    "further": memory.modules,
+    "reader": memory.modules,
 }
 
 
@@ -193,37 +196,51 @@ def held_out_lessons(work: Work, network: Network, count: int = 80) -> list[Less
 
 def remember(work: Work) -> Lines:
     """The language model reads what memories keep of long streams; Gate B: evidence on held-out worlds."""
+    yield from _reading(work, memory.PLAN, "language", "memory", range(MEMORY_LESSONS))
+
+
+def read_on(work: Work) -> Lines:
+    """More of it, with streams of hours and heavier kinds; what ships is the mean of before and after."""
+    numbers = range(MEMORY_LESSONS, MEMORY_LESSONS + LONG_LESSONS)
+    yield from _reading(work, memory.FURTHER, "memory", "long", numbers)
+    states = [torch.load(work.states / f"{n}.pt", weights_only=True)["modules"] for n in ("memory", "further")]
+    mean = {name: (states[0][name] + states[1][name]) / 2 for name in states[0]}
+    torch.save({"modules": mean}, work.states / "reader.pt")
+
+
+def _reading(work: Work, plan: loop.Plan, start: str, lessons: str, numbers: range) -> Lines:
     train = work.bank(bank.TRAIN)
-    path = work.folder / "plans" / "memory.pt"
+    path = work.folder / "plans" / f"{lessons}.pt"
+    further = plan is memory.FURTHER
     if not path.exists():
         pieces = Pieces([s.truth for s in train.streams], train.dense)
-        stored = [memory.make(i, train, pieces, work.config, work.tokenizer) for i in range(MEMORY_LESSONS)]
-        numbers = range(MEMORY_LESSONS, MEMORY_LESSONS + LONG_LESSONS)
-        stored += LONG_REPEATED * [
-            memory.make(i, train, pieces, work.config, work.tokenizer, span_s=memory.LONG_SPAN_S) for i in numbers
-        ]
-        memory.write(path, stored)
-        yield {"memory_lessons": float(len(stored))}
-    network = work.network("encoders", "language")
-    short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
+        span = memory.LONG_SPAN_S if further else memory.SPAN_S
+        memory.write(path, [memory.make(i, train, pieces, work.config, work.tokenizer, 0, span) for i in numbers])
     stored = memory.read(path)
+    if further:
+        stored = LONG_REPEATED * stored + memory.read(work.folder / "plans" / "memory.pt")
+    network = work.network("encoders", start)
+    short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
     batches = memory.MixedBatches(
         short, stored, lambda s, rng: memory.restored(s, train, work.tokenizer, work.config, rng)
     )
     held = held_out_lessons(work, network)
+    weights = language.WEIGHTS if further else None
+
+    def loss_of(batch: Packed) -> tuple[torch.Tensor, Figures]:
+        return language.loss_of(network, batch, weights=weights)
+
+    def held_out() -> Figures:
+        return language.summary(language.by_kind(network, held))
+
     network.train()
-    yield from _gated(
-        loop.run(
-            memory.PLAN, memory.modules(network), batches, lambda b: language.loss_of(network, b), work.states,
-            lambda: language.summary(language.by_kind(network, held)), 400,
-        ),
-        "answerable_hit",
-    )  # fmt: skip
+    lines = loop.run(plan, memory.modules(network), batches, loss_of, work.states, held_out, 400)
+    yield from _gated(lines, "answerable_hit")
 
 
 def hold(work: Work) -> Lines:
     """The fast weights and the question to them; everything else stays as it is."""
-    network = work.network("encoders", "memory")
+    network = work.network("encoders", "reader")
     recall.freeze_all_but(network)
     train, held = work.bank(bank.TRAIN), work.bank(bank.HELD_OUT)
     read = sorted(plans.read_plans(work.folder / "plans/recall.jsonl"), key=lambda p: p.seconds)
@@ -244,5 +261,6 @@ STAGES: dict[str, Callable[[Work], Lines]] = {
     "plan": planned,
     "language": speak,
     "memory": remember,
+    "further": read_on,
     "recall": hold,
 }
