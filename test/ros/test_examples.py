@@ -26,7 +26,7 @@ pytestmark = pytest.mark.ros
 
 
 def test_behaviour_asks_and_leaves_the_answer_on_the_blackboard(memory: Memory, seen: int, robot: Robot) -> None:
-    tree = AskMemory("ask", memory, "say here", answer_type=AnswerType.POSITION, timeout_s=PATIENCE_S)
+    tree = AskMemory("ask", memory, "point 3", answer_type=AnswerType.POSITION, timeout_s=PATIENCE_S)
     assert _tick(tree) == Status.SUCCESS, tree.feedback_message
     board = py_trees.blackboard.Client(name="test")
     board.register_key(key="answer", access=py_trees.common.Access.READ)
@@ -60,7 +60,7 @@ def test_schema_follows_the_interface() -> None:
 
 
 def test_assistant_asks_over_mcp(memory: Memory, seen: int) -> None:
-    call = {"name": "ask_memory", "arguments": {"text": "say here", "answer_type": "POSITION", "timeout": 30}}
+    call = {"name": "ask_memory", "arguments": {"text": "point 3", "answer_type": "POSITION", "timeout": 30}}
     requests = [
         {"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-03-26", "capabilities": {}}},
         {"method": "notifications/initialized"},
