@@ -22,7 +22,8 @@ from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
 
 FOLDER = BUNDLED / TINY
 MOST_PARAMETERS, MOST_BYTES = 4_000_000, 16_000_000
-LEAST_RIGHT, LEAST_EVIDENCE = 9, 8  # of 12 questions, of 10 answerable ones
+# Of 12 questions, of 10 answerable ones. 9 and 9 were seen; another processor may round one the other way.
+LEAST_RIGHT, LEAST_EVIDENCE = 8, 8
 START_NS = 1_000 * SECOND_NS
 
 
