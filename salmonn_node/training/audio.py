@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -197,8 +196,3 @@ def features(network: Network, samples: npt.NDArray[np.float32], front_end: MelF
     with torch.no_grad():
         made = [network.audio(front_end(samples[i : i + window])[None])[0] for i in range(0, len(samples), window)]
     return torch.cat(made)
-
-
-def path(folder: Path) -> Path:
-    """Where the stage's state lies."""
-    return folder / f"{PLAN.name}.pt"

@@ -12,7 +12,7 @@ from salmonn_node.answering.confidence import Calibration
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.questions import QuestionRecord
-from salmonn_node.replay.scores import Judgement, judge
+from salmonn_node.replay.scores import Judgement, abstention, judge
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
 from salmonn_node.training.banked_observer import BankedObserver, answerer
 from salmonn_node.training.lessons import evidence_rows, stamps_of
@@ -90,9 +90,6 @@ def answered(
 def table(judgements: Sequence[Judgement]) -> dict[str, float]:
     """The figures that the numbers of the checkpoint are given in."""
     answerable = [j for j in judgements if j.record.answerable]
-    should = [j for j in judgements if not j.record.answerable]
-    said = [j for j in judgements if j.abstained]
-    both = sum(not j.record.answerable for j in said)
     kept = [j for j in answerable if j.kept]
 
     def share(values: Sequence[bool | None]) -> float:
@@ -101,7 +98,7 @@ def table(judgements: Sequence[Judgement]) -> dict[str, float]:
     return {
         "n": float(len(judgements)),
         "answerable": share([j.correct for j in answerable]),
-        "abstention_f1": 2 * both / (len(said) + len(should)) if said or should else math.nan,
+        "abstention_f1": abstention(judgements)["f1"],
         "hit": share([j.evidence_hit for j in answerable]),
         "kept": share([j.kept for j in answerable]),
         "answerable_kept": share([j.correct for j in kept]),

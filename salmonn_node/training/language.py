@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ PLAN = Plan("language", steps=1300, rate=3e-3, warmup=100)
 ROWS = 5_000  # rows of a batch, padding included
 NOISE = 0.1
 POINTER = 1.0
+Source = TypeVar("Source")
 # Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
 WEIGHTS = {"seen_when_heard": 4.0, "what_was_said": 3.0, "how_long": 2.0, "count": 2.0, "order": 2.0, "colour": 1.5}
-Recall = Callable[[int, Tensor], Tensor]
 
 
 def modules(network: Network) -> nn.ModuleDict:
@@ -57,23 +57,29 @@ class Batches:
     def __call__(self, step: int) -> Packed:
         """The batch of a step."""
         rng = np.random.default_rng([PLAN.seed, 3, step])
-        middle = int(rng.integers(len(self.plans)))
-        lessons: list[Lesson] = []
-        longest = 0
-        while True:
-            near = int(np.clip(middle + rng.integers(-60, 61), 0, len(self.plans) - 1))
-            made = self.make(self.plans[near], rng)
-            longest = max(longest, made.rows)
-            if lessons and longest * (len(lessons) + 1) > self.rows:
-                return pack(lessons)
-            lessons.append(made)
+        return filled(self.plans, lambda plan: self.make(plan, rng), 60, rng, self.rows)
+
+
+def filled(
+    sources: Sequence[Source], make: Callable[[Source], Lesson], reach: int, rng: np.random.Generator, rows: int
+) -> Packed:
+    """A batch of at most `rows` rows, padding included, of sources up to `reach` places from a random one."""
+    middle = int(rng.integers(len(sources)))
+    lessons: list[Lesson] = []
+    longest = 0
+    while True:
+        near = int(np.clip(middle + rng.integers(-reach, reach + 1), 0, len(sources) - 1))
+        made = make(sources[near])
+        longest = max(longest, made.rows)
+        if lessons and longest * (len(lessons) + 1) > rows:
+            return pack(lessons)
+        lessons.append(made)
 
 
 def loss_of(
     network: Network,
     packed: Packed,
     *,
-    recall: Recall | None = None,
     noise: float = NOISE,
     weights: Mapping[str, float] | None = None,
 ) -> tuple[Tensor, Figures]:
@@ -82,8 +88,6 @@ def loss_of(
     Args:
         network: in training.
         packed: the batch.
-        recall: what the read-out adds to the hidden states of a question: (lesson, (q, D) hidden states of its rows)
-            -> (D,).
         noise: on memory tokens.
         weights: of the answers of some kinds, where they can be answered; 1 for the others.
     """
@@ -96,20 +100,14 @@ def loss_of(
         states = [hidden[b, q.first - 1 : q.first - 1 + len(q.targets)] for q in asked]
         sizes = [len(s) for s in states]
         stacked = torch.cat(states)
-        added = torch.zeros_like(stacked)
         assert network.evidence is not None
         pointing = network.evidence(stacked, hidden[b, packed.memory_rows[b]], packed.frames[b])
-        added = added + pointing.context
-        if recall is not None:
-            parts = [recall(b, hidden[b, q.start + 1 : q.first]) for q in asked]
-            added = added + torch.cat([p[None].expand(n, -1) for p, n in zip(parts, sizes, strict=True)])
-        logits = network.language.logits(stacked + added)
+        logits = network.language.logits(stacked + pointing.context)
         targets = torch.cat([q.targets for q in asked])
         losses = functional.cross_entropy(logits, targets, reduction="none").split(sizes)
         guesses = (logits.argmax(-1) == targets).split(sizes)
         starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
-        place = torch.zeros(int(packed.memory_numbers[b].max()) + 1, dtype=torch.int64)
-        place[packed.memory_numbers[b]] = torch.arange(len(packed.memory_numbers[b]))
+        place = _places(packed.memory_numbers[b])
         for q, loss, guess, start in zip(asked, losses, guesses, starts.tolist(), strict=True):
             weight = (weights or {}).get(q.asked.kind, 1.0) if q.asked.answerable and len(q.evidence) else 1.0
             answers.append(weight * loss.mean())
@@ -122,9 +120,7 @@ def loss_of(
     return answer + POINTER * point, figures | {"right": float(np.mean(right)), "hit": float(np.mean(hits))}
 
 
-def by_kind(
-    network: Network, lessons: Sequence[Lesson], recall: Recall | None = None
-) -> dict[str, tuple[float, float, int]]:
+def by_kind(network: Network, lessons: Sequence[Lesson]) -> dict[str, tuple[float, float, int]]:
     """For each kind (answerable, and "kind/not"): share of whole answers right, pointer mass above half, and how many.
 
     Answers are judged token by token given the right ones before, which is what greedy decoding sees when right.
@@ -135,7 +131,7 @@ def by_kind(
     for made in lessons:
         packed = pack([made])
         with torch.no_grad():
-            rows = judged(network, packed, recall)
+            rows = judged(network, packed)
         for asked, right, hit in rows:
             found.setdefault(asked.kind + ("" if asked.answerable else "/not"), []).append((right, hit))
     network.train(was)
@@ -156,27 +152,25 @@ def summary(kinds: dict[str, tuple[float, float, int]]) -> Figures:
     return found
 
 
-def judged(network: Network, packed: Packed, recall: Recall | None = None) -> list[tuple[object, float, float]]:
+def judged(network: Network, packed: Packed) -> list[tuple[object, float, float]]:
     """(question, 1 when every token of its answer is the likeliest, 1 when the pointer's mass is on its evidence)."""
     hidden = hidden_states(network, packed)
     out = []
     assert network.evidence is not None
     for b, asked in enumerate(packed.questions):
-        place = torch.zeros(int(packed.memory_numbers[b].max()) + 1, dtype=torch.int64)
-        place[packed.memory_numbers[b]] = torch.arange(len(packed.memory_numbers[b]))
+        place = _places(packed.memory_numbers[b])
         memory = hidden[b, packed.memory_rows[b]]
         for q in asked:
             states = hidden[b, q.first - 1 : q.first - 1 + len(q.targets)]
             pointing = network.evidence(states, memory, packed.frames[b])
-            added = pointing.context
-            if recall is not None:
-                added = added + recall(b, hidden[b, q.start + 1 : q.first])
-            logits = network.language.logits(states + added)
+            logits = network.language.logits(states + pointing.context)
             mass = pointing.weights[0, place[q.evidence]].sum() if len(q.evidence) else pointing.null[0]
             out.append((q.asked, float((logits.argmax(-1) == q.targets).all()), float(mass > 0.5)))
     return out
 
 
-def path(folder: Path) -> Path:
-    """Where the stage's state lies."""
-    return folder / f"{PLAN.name}.pt"
+def _places(numbers: Tensor) -> Tensor:
+    """Where in a prompt's order the memory token of each number in the view stands."""
+    place = torch.zeros(int(numbers.max()) + 1, dtype=torch.int64)
+    place[numbers] = torch.arange(len(numbers))
+    return place

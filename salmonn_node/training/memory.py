@@ -1,4 +1,4 @@
-"""Stage 5: the language model learns to read what a memory of fixed size has kept of minutes of stream."""
+"""Stage 4: the language model learns to read what a memory of fixed size has kept of minutes of stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt
@@ -18,17 +18,17 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
-from salmonn_node.training.language import Batches
-from salmonn_node.training.lessons import UNKNOWN, Asked, Lesson, draw, lesson, put, stamps_of
+from salmonn_node.training.language import Batches, filled
+from salmonn_node.training.lessons import PATCH_TOKENS, UNKNOWN, Asked, Lesson, draw, lesson, put, stamps_of
 from salmonn_node.training.loop import Plan
 from salmonn_node.training.memories import observe
-from salmonn_node.training.packing import Packed, pack
+from salmonn_node.training.packing import Packed
 from salmonn_node.training.streams import Bank, Pieces
 from salmonn_node.training.wording import reworded
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
 # With streams of hours and heavier kinds it learns its own worlds better and others worse; the mean of both does best.
-FURTHER = Plan("further", steps=1_250, rate=2e-3, warmup=30, seed=1)
+FURTHER = Plan("further", steps=1_250, rate=2e-3, warmup=30)
 SPAN_S = (48, 1_200)
 LONG_SPAN_S = (1_800, 10_800)  # a few streams of hours, for the positions that only they reach
 PIECE_S = 120
@@ -93,8 +93,8 @@ def make(
     prefix = made.prefix
     assert view.visual is not None
     assert view.audio is not None
-    base = np.cumsum([0, *((b - a) // 2 * 8 for _, a, b in chosen)])
-    offset = np.array([n * 10**6 + a // 2 * 8 for n, a, _ in chosen])
+    base = np.cumsum([0, *((b - a) // 2 * PATCH_TOKENS for _, a, b in chosen)])
+    offset = np.array([n * 10**6 + a // 2 * PATCH_TOKENS for n, a, _ in chosen])
     index = view.visual.index.numpy()
     part = np.searchsorted(base, index, side="right") - 1
     tensors = {
@@ -164,26 +164,11 @@ class MixedBatches:
         rng = np.random.default_rng([PLAN.seed, 6, step])
         if rng.random() >= SHARE:
             return self.short(10**6 + step)
-        middle = int(rng.integers(len(self.stored)))
-        lessons: list[Lesson] = []
-        longest = 0
-        while True:
-            near = int(np.clip(middle + rng.integers(-25, 26), 0, len(self.stored) - 1))
-            made = self.bring_back(self.stored[near], rng)
-            longest = max(longest, made.rows)
-            if lessons and longest * (len(lessons) + 1) > self.rows:
-                return pack(lessons)
-            lessons.append(made)
+        return filled(self.stored, lambda s: self.bring_back(s, rng), 25, rng, self.rows)
 
 
 def _rows(stored: StoredLesson) -> int:
     return len(stored.tensors["ids"])
-
-
-def modules(network: Network) -> nn.ModuleDict:
-    """What this stage trains."""
-    assert network.evidence is not None
-    return nn.ModuleDict({"language": network.language, "evidence": network.evidence})
 
 
 def write(path: Path, stored: Sequence[StoredLesson]) -> None:
@@ -206,8 +191,3 @@ def read(path: Path) -> list[StoredLesson]:
         StoredLesson(**{**v, "asked": tuple(Asked(**a) for a in v["asked"]), "pieces": tuple(map(tuple, v["pieces"]))})
         for v in torch.load(path, weights_only=True)
     ]
-
-
-def path(folder: Path) -> Path:
-    """Where the stage's state lies."""
-    return folder / f"{PLAN.name}.pt"

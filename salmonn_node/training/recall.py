@@ -1,10 +1,9 @@
-"""Stage 4: the fast weights learn to hold facts, and the question to ask them, with no other way to the answer."""
+"""Stage 5: the fast weights learn to hold facts, and the question to ask them, with no other way to the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -83,10 +82,8 @@ def segment(
     lessons = []
     for plan in chosen:
         asked = tuple(a for a in plan.asked if a.kind in KINDS)
-        if asked:
-            lessons.append(emptied(planned(replace(plan, asked=asked), bank, network, tokenizer)))
-        else:
-            lessons.append(emptied(planned(plan, bank, network, tokenizer)))
+        wanted = replace(plan, asked=asked or plan.asked)
+        lessons.append(emptied(planned(wanted, bank, network, tokenizer)))
     return Segment(torch.stack(rows), lessons)
 
 
@@ -137,11 +134,6 @@ def loss_of(network: Network, batch: Segment, state: TTTState) -> tuple[Tensor, 
             right.append(float((logits.argmax(-1) == q.targets).all()))
     loss = torch.stack(losses).mean()
     return loss, {"right": float(np.mean(right)), "without": float(np.mean(plain))}
-
-
-def path(folder: Path) -> Path:
-    """Where the stage's state lies."""
-    return folder / f"{PLAN.name}.pt"
 
 
 def freeze_all_but(network: Network) -> None:

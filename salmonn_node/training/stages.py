@@ -87,9 +87,9 @@ MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
     "audio": audio.modules,
     "language": language.modules,
     "recall": recall.modules,
-    "memory": memory.modules,
-    "further": memory.modules,
-    "reader": memory.modules,
+    "memory": language.modules,
+    "further": language.modules,
+    "reader": language.modules,
 }
 
 
@@ -234,7 +234,7 @@ def _reading(work: Work, plan: loop.Plan, start: str, lessons: str, numbers: ran
         return language.summary(language.by_kind(network, held))
 
     network.train()
-    lines = loop.run(plan, memory.modules(network), batches, loss_of, work.states, held_out, 400)
+    lines = loop.run(plan, language.modules(network), batches, loss_of, work.states, held_out, 400)
     yield from _gated(lines, "answerable_hit")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -259,8 +258,3 @@ def features(network: Network, shard: Shard) -> tuple[Tensor, Tensor]:
             for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 120))
         ]
     return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made], dim=1)
-
-
-def path(folder: Path) -> Path:
-    """Where the stage's state lies."""
-    return folder / f"{PLAN.name}.pt"
