@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections import Counter, deque
@@ -193,6 +195,7 @@ class Observer:
     _last_fate = TAKEN
 
     def _work(self) -> None:
+        _be_patient()
         while True:
             with self._entry:
                 while self._next() is None and not self._stopping:
@@ -477,3 +480,14 @@ class Observer:
             self._entry.notify_all()
         if self._worker is not None:
             self._worker.join()
+
+
+def _be_patient() -> None:
+    """Let this thread, when it is woken, not take the core of whoever woke it: a callback that is nearly done.
+
+    Only Linux knows this, and a process that was given another policy keeps it. Threads that this one starts, as
+    OpenMP's, inherit it. Its share of the core stays the same, so nobody waits longer for a lock that it holds.
+    """
+    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(OSError):  # a container may forbid it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import signal
 import sys
 import threading
@@ -15,7 +16,6 @@ import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import ClockChange, JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
@@ -35,10 +35,21 @@ from salmonn_node.ros.watch_server import WatchServer
 from salmonn_node.stream.answers import Answer, Question
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-# Inputs, services, timers and transitions each need a thread now and then; none of them works for long.
+# Services, timers and transitions each need a thread now and then; messages are taken in by the thread that spins.
 EXECUTOR_THREADS = 4
 STATUS_PERIOD_S = 1.0
 SWITCH_INTERVAL_S = 0.0005
+
+
+def _settle_heap() -> None:
+    """Collect garbage now, and let no later collection walk through what is there: the network and the libraries.
+
+    A full collection stops all threads, a quarter of a second on two slow cores; meanwhile more images of a 30 Hz
+    camera arrive than the history keeps.
+    """
+    gc.unfreeze()  # what an earlier memory left behind
+    gc.collect()
+    gc.freeze()
 
 
 Transition = Callable[["MemoryNode", LifecycleState], TransitionCallbackReturn]
@@ -131,6 +142,7 @@ class MemoryNode(LifecycleNode):
         assert self._backend is not None
         assert self._settings is not None
         result = super().on_activate(state)
+        _settle_heap()
         answerer = self._backend.answerer
 
         def answer(ticket: Ticket) -> Answer:
@@ -215,6 +227,7 @@ class MemoryNode(LifecycleNode):
         if backend is not None:
             backend.close()
             backend.free()
+            gc.unfreeze()
 
     def _load_memory(self, name: str) -> Backend | None:
         """Go on with another stored memory; None unless inactive. Raises what reopening raises, nothing changed."""
@@ -289,7 +302,7 @@ def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Ba
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    executor = MultiThreadedExecutor(EXECUTOR_THREADS)
+    executor = spinning.MessagesFirstExecutor(EXECUTOR_THREADS)
     node = MemoryNode(build=build)
     executor.add_node(node)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -339,3 +340,17 @@ def test_a_source_that_is_still_heard_is_waited_for(model: VideoSalmonnS) -> Non
     heard = observer.end_look(look).audio
     assert int(heard.stamp_ns.max()) >= START + 3 * S // 2
     observer.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not shown here: Linux alone has this policy")
+def test_the_worker_does_not_push_its_waker_off_a_core(model: VideoSalmonnS) -> None:
+    policies: list[int] = []
+    before = os.sched_getscheduler(0)
+    observer = Observer(model, record=lambda _: policies.append(os.sched_getscheduler(0)))
+    try:
+        observer.submit(frame(0.0))
+        assert observer.drain(time.monotonic() + 60.0)
+    finally:
+        observer.close()
+    assert policies == [os.SCHED_BATCH if before == os.SCHED_OTHER else before]
+    assert os.sched_getscheduler(0) == before, "whoever submits is left as it was"

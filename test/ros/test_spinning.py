@@ -1,4 +1,4 @@
-"""An executor goes on when something it waits for is destroyed."""
+"""An executor goes on when something it waits for is destroyed; messages wait for no other callback."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import threading
 from typing import Any
 
 import pytest
+from lifecycle_msgs.srv import ChangeState
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.waitable import NumberOfEntities, Waitable
+from sensor_msgs.msg import CameraInfo
 
-from salmonn_node.ros.spinning import spin
+from salmonn_node.ros.spinning import MessagesFirstExecutor, spin
 
 from .harness import PATIENCE_S, Robot
 
@@ -57,3 +59,77 @@ def test_spinning_survives_a_destroyed_entity_and_ends_at_shutdown(robot: Robot)
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     node.destroy_node()
+
+
+def test_messages_are_taken_by_the_spinning_thread_while_a_service_works(robot: Robot) -> None:
+    import rclpy
+
+    node = rclpy.create_node("worker")
+    asked, heard = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def hear(_: CameraInfo) -> None:
+        threads.append(threading.current_thread())
+        heard.set()
+
+    def work(_: ChangeState.Request, response: ChangeState.Response) -> ChangeState.Response:
+        threads.append(threading.current_thread())
+        asked.set()
+        response.success = heard.wait(PATIENCE_S)
+        return response
+
+    group = ReentrantCallbackGroup()
+    node.create_subscription(CameraInfo, "~/info", hear, 1, callback_group=group)
+    node.create_service(ChangeState, "~/work", work, callback_group=group)
+    executor = MessagesFirstExecutor(1)
+    executor.add_node(node)
+    thread = threading.Thread(target=spin, args=(executor,), daemon=True)
+    thread.start()
+    client = robot.node.create_client(ChangeState, "worker/work")
+    publisher = robot.node.create_publisher(CameraInfo, "worker/info", 1)
+    try:
+        assert client.wait_for_service(PATIENCE_S)
+        reply = client.call_async(ChangeState.Request())
+        assert asked.wait(PATIENCE_S)
+        robot.wait(publisher.get_subscription_count, PATIENCE_S, "the subscription is found")
+        publisher.publish(CameraInfo())
+        robot.wait(reply.done, 2 * PATIENCE_S, "the service replies")
+        assert reply.result().success, "the message came while the service was at work"
+        assert threads[0] is not thread
+        assert threads[1] is thread
+    finally:
+        robot.node.destroy_client(client)
+        robot.node.destroy_publisher(publisher)
+        executor.shutdown()
+        thread.join(PATIENCE_S)
+        node.destroy_node()
+    assert not thread.is_alive()
+
+
+def test_what_a_callback_raises_ends_the_spinning() -> None:
+    import rclpy
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("broken", context=context)
+    raised: list[BaseException] = []
+
+    def fail() -> None:
+        raise ZeroDivisionError("on purpose")
+
+    def spin_it() -> None:
+        try:
+            spin(executor)
+        except ZeroDivisionError as error:
+            raised.append(error)
+
+    node.create_timer(0.01, fail)
+    executor = MessagesFirstExecutor(1, context=context)
+    executor.add_node(node)
+    thread = threading.Thread(target=spin_it, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert raised
+    executor.shutdown()
+    node.destroy_node()
+    rclpy.try_shutdown(context=context)
