@@ -91,8 +91,12 @@ def test_messages_are_taken_by_the_spinning_thread_while_a_service_works(robot: 
         assert client.wait_for_service(PATIENCE_S)
         reply = client.call_async(ChangeState.Request())
         assert asked.wait(PATIENCE_S)
-        robot.wait(publisher.get_subscription_count, PATIENCE_S, "the subscription is found")
-        publisher.publish(CameraInfo())
+
+        def publish() -> bool:
+            publisher.publish(CameraInfo())  # the first ones may come before the subscription knows the publisher
+            return heard.is_set()
+
+        robot.wait(publish, PATIENCE_S, "a message is heard")
         robot.wait(reply.done, 2 * PATIENCE_S, "the service replies")
         assert reply.result().success, "the message came while the service was at work"
         assert threads[0] is not thread
