@@ -112,9 +112,10 @@ def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
 
 
 def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
-    """The streams of a set; worlds must have been rendered (`salmonn train tiny --stage render`)."""
+    """The streams of a set; worlds that are missing are rendered, which needs OpenGL."""
+    worlds = bank.HELD_OUT if chosen.seconds else bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
+    bank.render(folder, worlds)
     if not chosen.seconds:
-        worlds = bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
         yield from Bank(folder, worlds, network).streams[: chosen.streams]  # type: ignore[arg-type]
         return
     held = Bank(folder, bank.HELD_OUT, network)  # type: ignore[arg-type]

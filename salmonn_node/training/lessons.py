@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -220,16 +220,38 @@ def put(view: SceneView, prefix: Prompt, asked: Sequence[Asked], tokenizer: File
     return Lesson(view, prefix, tails, answers, tuple(asked))
 
 
-def draw(truth: Truth, count: int, seed: int, stamps: Stamps) -> list[Asked]:
-    """Questions at the end of a stream, answerable ones first: at most a third is not, yes-or-no ones aside.
+def thinned(made: Lesson, share: float, tokenizer: FileTokenizer, rng: np.random.Generator) -> Lesson:
+    """The lesson with that share of its memory tokens gone, of those that show an answer a quarter of it.
+
+    So that a stream of a minute looks as a memory does after hours. What lost its last evidence is "unknown".
+    """
+    prefix, view = made.prefix, made.view
+    wanted = np.zeros(sum(len(batch) for batch in (view.visual, view.audio) if batch is not None), bool)
+    wanted[[row for asked in made.asked for row in asked.evidence]] = True
+    gone = rng.random(len(wanted)) < np.where(wanted, share / 4, share)
+    rows = (prefix.memory < 0) | ~torch.from_numpy(gone)[prefix.memory]
+    left = Prompt(
+        prefix.ids[rows], prefix.positions[:, rows], prefix.memory[rows], prefix.block[rows], int(rows.sum()),
+        int(rows.sum()), prefix.next_position, prefix.visual_tokens,
+    )  # fmt: skip
+    asked = []
+    for a in made.asked:
+        evidence = tuple(row for row in a.evidence if not gone[row])
+        asked.append(replace(a, evidence=evidence, answer=UNKNOWN if a.evidence and not evidence else a.answer))
+    return put(view, left, asked, tokenizer)
+
+
+def draw(truth: Truth, count: int, seed: int, stamps: Stamps, now: int | None = None) -> list[Asked]:
+    """Questions at one moment of a stream, answerable ones first: at most a third is not, yes-or-no ones aside.
 
     Args:
         truth: of the stream.
         count: at most so many.
         seed: of the draw; from 100 000 on half of the wordings are those that training never shows.
         stamps: of the view's tokens.
+        now: second of the stream; its end when not given.
     """
-    records = ask(truth, seed, count + count // 2, times=[truth.seconds])
+    records = ask(truth, seed, count + count // 2, times=[truth.seconds if now is None else now])
     plain = [r for r in records if r.answerable or r.answer_type == "BINARY"]
     rest = [r for r in records if not (r.answerable or r.answer_type == "BINARY")]
     chosen = [*plain[: count - count // 4], *rest][:count]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,23 @@ from salmonn_node.training.lessons import PATCH_TOKENS, UNKNOWN, Asked, Lesson, 
 from salmonn_node.training.loop import Plan
 from salmonn_node.training.memories import observe
 from salmonn_node.training.packing import Packed
-from salmonn_node.training.streams import Bank, Pieces
+from salmonn_node.training.streams import CUT_S, Bank, Pieces, quiet_seconds
 from salmonn_node.training.wording import reworded
+from salmonn_node.world.truth import Truth
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
-# With streams of hours and heavier kinds it learns its own worlds better and others worse; the mean of both does best.
-FURTHER = Plan("further", steps=1_250, rate=2e-3, warmup=30)
+FURTHER = Plan("further", steps=5_000, rate=2e-3, warmup=100)
 SPAN_S = (48, 1_200)
-LONG_SPAN_S = (1_800, 10_800)  # a few streams of hours, for the positions that only they reach
-PIECE_S = 120
+LONG_SPAN_S = (600, 12_800)
+PIECES_S = (40, 120, 240)
+FLATS = (1, 2, 4, 1_000)
+GROWTH = 1.6
 QUESTIONS = 16
 # (visual tokens, audio tokens, share): smaller budgets stand for longer streams.
 BUDGETS = ((512, 128, 0.6), (256, 96, 0.2), (128, 64, 0.2))
 SHARE = 0.6  # of the steps that read such memories; the others go on with whole short streams
+THINNED = 0.5  # of the lessons of the last stage lose tokens at random, up to THINNEST of them
+THINNEST = 0.6
 ROWS = 5_500
 
 
@@ -65,49 +69,69 @@ class StoredLesson:
     pieces: tuple[tuple[int, int, int], ...]
 
 
-def make(
+def lessons_of(
     number: int,
     bank: Bank,
     pieces: Pieces,
     config: SalmonnConfig,
     tokenizer: FileTokenizer,
-    seed: int = 0,
     span_s: tuple[int, int] = SPAN_S,
-) -> StoredLesson:
-    """Lesson `number`: a stream flows through a real memory, and questions are asked at its end."""
-    rng = np.random.default_rng([seed, 5, number])
+) -> Iterator[StoredLesson]:
+    """Lessons of stream `number`: it flows through a real memory, and at ever longer intervals questions are asked.
+
+    Args:
+        number: of the stream; everything about it is drawn from this.
+        bank: of the streams it is composed of.
+        pieces: draws them.
+        config: of the network; the memory's budgets are drawn.
+        tokenizer: of the prompts.
+        span_s: shortest and longest stream, seconds; questions are asked from the shortest on.
+    """
+    rng = np.random.default_rng([0, 5, number])
     seconds = int(np.exp(rng.uniform(*np.log(span_s))))
-    shares = [share for *_, share in BUDGETS]
-    visual, audio, _ = BUDGETS[int(rng.choice(len(BUDGETS), p=shares))]
-    chosen = pieces.several(seconds, PIECE_S, rng)
+    visual, audio, _ = BUDGETS[int(rng.choice(len(BUDGETS), p=[share for *_, share in BUDGETS]))]
+    # One flat for hours as a robot has it, or many: what is asked twice of one flat is then not all that is known.
+    few = pieces.among(int(rng.choice(FLATS)), rng)
+    chosen = few.several(seconds, int(rng.choice(PIECES_S)), rng)
     tokens = bank.stream(chosen)
     small = budgeted(config, visual, audio)
     info = CheckpointInfo("training", "tiny", trained=False)
     model = VideoSalmonnS(small, Network(small), tokenizer, info)  # neither encoders nor language model are used here
     memory = model.new_memory()
-    for _ in observe(model, memory, tokens):
-        pass
-    view = model.view(memory)
-    asked = draw(tokens.truth, QUESTIONS, int(rng.integers(90_000)) + (seed if seed >= 100_000 else 0), stamps_of(view))
-    made = lesson(view, asked, config, tokenizer)
-    prefix = made.prefix
-    assert view.visual is not None
-    assert view.audio is not None
     base = np.cumsum([0, *((b - a) // 2 * PATCH_TOKENS for _, a, b in chosen)])
     offset = np.array([n * 10**6 + a // 2 * PATCH_TOKENS for n, a, _ in chosen])
-    index = view.visual.index.numpy()
-    part = np.searchsorted(base, index, side="right") - 1
-    tensors = {
-        "ids": prefix.ids.int(),
-        "positions": prefix.positions.int(),
-        "memory": prefix.memory.int(),
-        "block": prefix.block.int(),
-        "visual": torch.from_numpy(offset[part] + index - base[part]),
-        "audio": view.audio.z,
-    }
-    return StoredLesson(
-        tensors, prefix.visual_tokens, prefix.next_position, tuple(asked), tokens.truth.seconds, tuple(chosen)
-    )
+    moments = asking_moments(tokens.truth, span_s[0], rng)
+    for step, _ in enumerate(observe(model, memory, tokens), 1):
+        if step * CUT_S not in moments:
+            continue
+        view = model.view(memory)
+        now = step * CUT_S
+        asked = draw(tokens.truth, QUESTIONS, int(rng.integers(90_000)), stamps_of(view), now)
+        prefix = lesson(view, asked, config, tokenizer).prefix
+        assert view.visual is not None
+        assert view.audio is not None
+        index = view.visual.index.numpy()
+        part = np.searchsorted(base, index, side="right") - 1
+        tensors = {
+            "ids": prefix.ids.int(),
+            "positions": prefix.positions.int(),
+            "memory": prefix.memory.int(),
+            "block": prefix.block.int(),
+            "visual": torch.from_numpy(offset[part] + index - base[part]),
+            "audio": view.audio.z.clone(),
+        }
+        yield StoredLesson(tensors, prefix.visual_tokens, prefix.next_position, tuple(asked), now, tuple(chosen))
+
+
+def asking_moments(truth: Truth, first_s: int, rng: np.random.Generator) -> set[int]:
+    """Seconds at which no sound is cut, each about GROWTH times the one before; the end is the last."""
+    quiet = quiet_seconds(truth)
+    found = {truth.seconds}
+    at = first_s * rng.uniform(1.0, GROWTH)
+    while at < truth.seconds / 1.2:
+        found.add(int(quiet[np.searchsorted(quiet, at)]))
+        at *= GROWTH
+    return found
 
 
 def restored(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from salmonn_node.training.lessons import Asked, draw, whole_stamps
+from salmonn_node.training.lessons import PATCH_TOKENS, Asked, draw, whole_stamps
+from salmonn_node.training.sizes import GRID
 from salmonn_node.training.streams import Piece, Pieces
 from salmonn_node.world.truth import Truth, compose
 
@@ -32,6 +33,16 @@ class LessonPlan:
     def seconds(self) -> int:
         """Length of the stream."""
         return sum(stop - start for _, start, stop in self.pieces)
+
+    def mirrored(self, worlds: int) -> LessonPlan:
+        """The same of the streams in a mirror, which come after the `worlds` others in the bank."""
+        visual = self.seconds // 2 * PATCH_TOKENS
+
+        def moved(row: int) -> int:
+            return row if row >= visual else row + GRID[1] - 1 - 2 * (row % GRID[1])
+
+        asked = tuple(replace(a, evidence=tuple(sorted(map(moved, a.evidence)))) for a in self.asked)
+        return LessonPlan(tuple((n + worlds, a, b) for n, a, b in self.pieces), asked)
 
     def to_json(self) -> str:
         """One line."""

@@ -18,7 +18,7 @@ ABOUT = {"name": "tiny", "trained": True}
 
 def assembled(work: Work) -> VideoSalmonnS:
     """The network that ships: without the recall read-out, which gained nothing; nothing reads its fast weights."""
-    trained = work.network("encoders", "reader").eval()
+    trained = work.network("encoders", "further").eval()
     config = work.config.replace(recall=False)
     network = Network(config)
     network.load_state_dict({k: v for k, v in trained.state_dict().items() if not k.startswith("recall.")})

@@ -14,17 +14,17 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.training import audio, bank, language, loop, memory, plans, recall, scaling, vision
 from salmonn_node.training.language import Batches
-from salmonn_node.training.lessons import Lesson
+from salmonn_node.training.lessons import Lesson, thinned
 from salmonn_node.training.loop import Figures
 from salmonn_node.training.packing import Packed
 from salmonn_node.training.sizes import network_config, tokenizer
 from salmonn_node.training.streams import Bank, Pieces, encode
-from salmonn_node.world.shards import Shard
+from salmonn_node.world.shards import Shard, read_truth
 from salmonn_node.world.truth import Truth
 
 SEED = 1
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
-MEMORY_LESSONS, LONG_LESSONS, LONG_REPEATED = 600, 36, 3
+MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 240, 8
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
 Lines = Iterator[Figures]
@@ -72,13 +72,22 @@ class Work:
         """Rendered worlds of a set."""
         return list(itertools.islice(bank.shards(self.folder, worlds), limit or None))
 
-    def bank(self, worlds: bank.WorldSet, limit: int = 0) -> Bank:
-        """Encoded worlds of a set."""
-        return Bank(self.folder, worlds, limit=limit)
+    def bank(self, worlds: bank.WorldSet, limit: int = 0, twice: bool = False) -> Bank:
+        """Encoded worlds of a set; `twice`: and in a mirror."""
+        return Bank(self.folder, worlds, limit=limit, twice=twice)
+
+    def stored(self, name: str, source: Bank, numbers: range, span_s: tuple[int, int]) -> list[memory.StoredLesson]:
+        """Lessons of these streams, made once."""
+        path = self.folder / "plans" / f"{name}.pt"
+        if not path.exists():
+            pieces = Pieces([s.truth for s in source.streams], source.dense)
+            made = (memory.lessons_of(i, source, pieces, self.config, self.tokenizer, span_s) for i in numbers)
+            memory.write(path, list(itertools.chain.from_iterable(made)))
+        return memory.read(path)
 
     def truths(self, worlds: bank.WorldSet) -> tuple[list[Truth], Pieces]:
         """Truths of a set, and what draws pieces of them."""
-        truths = [s.truth for s in bank.shards(self.folder, worlds)]
+        truths = [read_truth(bank.shard_path(self.folder, worlds, seed)) for seed, _ in worlds.worlds()]
         return truths, Pieces(truths, [dense for _, dense in worlds.worlds()])
 
 
@@ -89,7 +98,6 @@ MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
     "recall": recall.modules,
     "memory": language.modules,
     "further": language.modules,
-    "reader": language.modules,
 }
 
 
@@ -155,7 +163,8 @@ def encoded(work: Work) -> Lines:
         yield factors
     network = work.network("encoders").eval()
     for worlds in (bank.HELD_OUT, bank.CALIBRATE, bank.TRAIN):
-        yield {f"{worlds.name}_streams": float(len(Bank(work.folder, worlds, network).streams))}
+        found = Bank(work.folder, worlds, network, twice=worlds is bank.TRAIN)
+        yield {f"{worlds.name}_streams": float(len(found.streams))}
 
 
 def planned(work: Work) -> Lines:
@@ -194,53 +203,70 @@ def held_out_lessons(work: Work, network: Network, count: int = 80) -> list[Less
     return [language.planned(p, held, network, work.tokenizer) for p in read]
 
 
+def held_out_memories(work: Work) -> list[Lesson]:
+    """What memories keep of minutes and hours of worlds not trained on."""
+    held = work.bank(bank.HELD_OUT)
+    numbers = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_STREAMS)
+    stored = work.stored("held_out_memories", held, numbers, memory.LONG_SPAN_S)
+    return [memory.restored(s, held, work.tokenizer, work.config) for s in stored]
+
+
 def remember(work: Work) -> Lines:
-    """The language model reads what memories keep of long streams; Gate B: evidence on held-out worlds."""
-    yield from _reading(work, memory.PLAN, "language", "memory", range(MEMORY_LESSONS))
+    """The language model reads what memories keep of minutes; Gate B: evidence on held-out worlds."""
+    train, network = work.bank(bank.TRAIN), work.network("encoders", "language")
+    stored = work.stored("memory", train, range(MEMORY_STREAMS), memory.SPAN_S)
+    short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
+
+    def bring_back(lesson: memory.StoredLesson, rng: np.random.Generator) -> Lesson:
+        return memory.restored(lesson, train, work.tokenizer, work.config, rng)
+
+    yield from _reading(work, memory.PLAN, network, memory.MixedBatches(short, stored, bring_back))
 
 
 def read_on(work: Work) -> Lines:
-    """More of it, with streams of hours and heavier kinds; what ships is the mean of before and after."""
-    numbers = range(MEMORY_LESSONS, MEMORY_LESSONS + LONG_LESSONS)
-    yield from _reading(work, memory.FURTHER, "memory", "long", numbers)
-    states = [torch.load(work.states / f"{n}.pt", weights_only=True)["modules"] for n in ("memory", "further")]
-    mean = {name: (states[0][name] + states[1][name]) / 2 for name in states[0]}
-    torch.save({"modules": mean}, work.states / "reader.pt")
+    """More of it, with memories of hours; every world in a mirror too, and half of the lessons thinned."""
+    train, network = work.bank(bank.TRAIN, twice=True), work.network("encoders", "memory")
+    numbers = range(MEMORY_STREAMS, MEMORY_STREAMS + LONG_STREAMS)
+    stored = work.stored("long", train, numbers, memory.LONG_SPAN_S)
+    stored += work.stored("memory", train, range(MEMORY_STREAMS), memory.SPAN_S)
+    read = plans.read_plans(work.folder / "plans/train.jsonl")
+    read += [plan.mirrored(bank.TRAIN.count) for plan in read]
+
+    def thinner(lesson: Lesson, rng: np.random.Generator) -> Lesson:
+        if rng.random() >= memory.THINNED:
+            return lesson
+        return thinned(lesson, rng.uniform(0.0, memory.THINNEST), work.tokenizer, rng)
+
+    short = Batches(read, train, network, work.tokenizer)
+    whole = short.make
+    short.make = lambda plan, rng: thinner(whole(plan, rng), rng)
+
+    def bring_back(lesson: memory.StoredLesson, rng: np.random.Generator) -> Lesson:
+        return thinner(memory.restored(lesson, train, work.tokenizer, work.config, rng), rng)
+
+    yield from _reading(work, memory.FURTHER, network, memory.MixedBatches(short, stored, bring_back))
 
 
-def _reading(work: Work, plan: loop.Plan, start: str, lessons: str, numbers: range) -> Lines:
-    train = work.bank(bank.TRAIN)
-    path = work.folder / "plans" / f"{lessons}.pt"
-    further = plan is memory.FURTHER
-    if not path.exists():
-        pieces = Pieces([s.truth for s in train.streams], train.dense)
-        span = memory.LONG_SPAN_S if further else memory.SPAN_S
-        memory.write(path, [memory.make(i, train, pieces, work.config, work.tokenizer, 0, span) for i in numbers])
-    stored = memory.read(path)
-    if further:
-        stored = LONG_REPEATED * stored + memory.read(work.folder / "plans" / "memory.pt")
-    network = work.network("encoders", start)
-    short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
-    batches = memory.MixedBatches(
-        short, stored, lambda s, rng: memory.restored(s, train, work.tokenizer, work.config, rng)
-    )
+def _reading(work: Work, plan: loop.Plan, network: Network, batches: Callable[[int], Packed]) -> Lines:
     held = held_out_lessons(work, network)
-    weights = language.WEIGHTS if further else None
+    hours = held_out_memories(work)
+    weights = language.WEIGHTS if plan is memory.FURTHER else None
 
     def loss_of(batch: Packed) -> tuple[torch.Tensor, Figures]:
         return language.loss_of(network, batch, weights=weights)
 
     def held_out() -> Figures:
-        return language.summary(language.by_kind(network, held))
+        long = language.summary(language.by_kind(network, hours))
+        return language.summary(language.by_kind(network, held)) | {f"long_{k}": v for k, v in long.items()}
 
     network.train()
-    lines = loop.run(plan, language.modules(network), batches, loss_of, work.states, held_out, 400)
+    lines = loop.run(plan, language.modules(network), batches, loss_of, work.states, held_out, 500)
     yield from _gated(lines, "answerable_hit")
 
 
 def hold(work: Work) -> Lines:
     """The fast weights and the question to them; everything else stays as it is."""
-    network = work.network("encoders", "reader")
+    network = work.network("encoders", "further")
     recall.freeze_all_but(network)
     train, held = work.bank(bank.TRAIN), work.bank(bank.HELD_OUT)
     read = sorted(plans.read_plans(work.folder / "plans/recall.jsonl"), key=lambda p: p.seconds)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.training import audio, vision
 from salmonn_node.training.bank import WorldSet, shard_path
-from salmonn_node.world.shards import Shard, read_shard
+from salmonn_node.world.shards import Shard, read_shard, read_truth
 from salmonn_node.world.truth import Truth, compose
 
 # Pieces begin and end where a whole audio window does.
@@ -74,6 +75,29 @@ def encode(network: Network, shard: Shard) -> Tokens:
     return Tokens(z, deepstack, heard, shard.truth)
 
 
+def mirrored(truth: Truth) -> Truth:
+    """What a mirror shows of it."""
+    moments = tuple(
+        replace(m, seen=tuple(replace(s, box=(1 - s.box[2], s.box[1], 1 - s.box[0], s.box[3])) for s in m.seen))
+        for m in truth.moments
+    )
+    return replace(truth, moments=moments)
+
+
+def in_mirror(shard: Shard) -> Shard:
+    """The stream as seen in a mirror, louder or softer and with a little noise: the same told in other tokens."""
+    rng = np.random.default_rng([shard.seed, 9])
+    gain, hiss = 10 ** rng.uniform(-0.4, 0.1), 10 ** rng.uniform(0.5, 1.5)
+    sound = shard.audio * gain + hiss * rng.standard_normal(shard.audio.shape, np.float32)
+    light = shard.frames[:, :, ::-1] * rng.uniform(0.85, 1.1) + 2.0 * rng.standard_normal(
+        shard.frames.shape, np.float32
+    )
+    return replace(
+        shard, frames=light.clip(0, 255).astype(np.uint8), audio=sound.clip(-32767, 32767).astype(np.int16),
+        truth=mirrored(shard.truth),
+    )  # fmt: skip
+
+
 class Bank:
     """Encoded streams of a set of worlds, and their pieces.
 
@@ -81,24 +105,30 @@ class Bank:
         folder: of all training data; encoded streams lie in `tokens/SET/`.
         worlds: which.
         network: encodes what is missing; without one, missing streams are an error.
-        limit: at most so many streams.
+        limit: at most so many worlds.
+        twice: each world once more in a mirror, after all the others.
     """
 
-    def __init__(self, folder: Path, worlds: WorldSet, network: Network | None = None, limit: int = 0) -> None:
+    def __init__(
+        self, folder: Path, worlds: WorldSet, network: Network | None = None, limit: int = 0, twice: bool = False
+    ) -> None:
         self.streams: list[Tokens] = []
         self.dense: list[bool] = []
-        for seed, dense in list(worlds.worlds())[: limit or None]:
-            path = folder / "tokens" / worlds.name / f"{seed}.safetensors"
-            shard = read_shard(shard_path(folder, worlds, seed))
+        chosen = list(worlds.worlds())[: limit or None]
+        for seed, dense, mirror in [(s, d, m) for m in ((False, True) if twice else (False,)) for s, d in chosen]:
+            path = folder / "tokens" / worlds.name / f"{seed}{'_mirrored' if mirror else ''}.safetensors"
+            rendered = shard_path(folder, worlds, seed)
             if not path.exists():
                 if network is None:
                     raise FileNotFoundError(f"{path}: world {seed} has not been encoded")
-                made = encode(network, shard)
+                shard = read_shard(rendered)
+                made = encode(network, in_mirror(shard) if mirror else shard)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_file({"z": made.z, "deepstack": made.deepstack, "audio": made.audio}, str(path))
             with safe_open(str(path), framework="pt") as file:
                 z, deepstack, heard = (file.get_tensor(name) for name in ("z", "deepstack", "audio"))
-            self.streams.append(Tokens(z, deepstack, heard, shard.truth))
+            truth = read_truth(rendered)
+            self.streams.append(Tokens(z, deepstack, heard, mirrored(truth) if mirror else truth))
             self.dense.append(dense)
 
     def stream(self, pieces: Sequence[Piece]) -> Tokens:
@@ -117,10 +147,18 @@ class Pieces:
     def __init__(self, truths: Sequence[Truth], dense: Sequence[bool]) -> None:
         self._cuts = [quiet_seconds(truth) for truth in truths]
         self._dense = list(dense)
+        self._chosen: Sequence[int] = range(len(self._dense))
+
+    def among(self, worlds: int, rng: np.random.Generator) -> Pieces:
+        """Pieces of so many random streams alone."""
+        chosen = rng.choice(len(self._cuts), size=min(worlds, len(self._cuts)), replace=False).tolist()
+        fewer = copy(self)
+        fewer._chosen = chosen
+        return fewer
 
     def piece(self, seconds: int, rng: np.random.Generator, dense: bool | None = None) -> Piece:
         """About that many seconds of a random stream; no sound crosses the ends."""
-        chosen = [i for i, d in enumerate(self._dense) if dense is None or d == dense]
+        chosen = [i for i in self._chosen if dense is None or self._dense[i] == dense]
         for _ in range(100):
             number = chosen[int(rng.integers(len(chosen)))]
             cuts = self._cuts[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,9 +68,18 @@ def read_shard(path: Path) -> Shard:
         ValueError: it is a safetensors file, but not a shard.
     """
     with safe_open(str(path), framework="numpy") as file:
-        metadata = file.metadata() or {}
-        if "world" not in metadata:
-            raise ValueError(f"{path} is not a shard of the world: it carries no truth")
-        about = json.loads(metadata["world"])
+        about = _about(path, file.metadata())
         frames, audio = file.get_tensor("frames"), file.get_tensor("audio")
     return Shard(frames, audio, truth_from_json(about["truth"]), int(about["seed"]), bool(about["dense"]))
+
+
+def read_truth(path: Path) -> Truth:
+    """The truth of a shard without its frames and sound; raises as `read_shard` does."""
+    with safe_open(str(path), framework="numpy") as file:
+        return truth_from_json(_about(path, file.metadata())["truth"])
+
+
+def _about(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    if not metadata or "world" not in metadata:
+        raise ValueError(f"{path} is not a shard of the world: it carries no truth")
+    return dict(json.loads(metadata["world"]))

@@ -9,8 +9,9 @@ import torch
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.training import language
-from salmonn_node.training.lessons import draw, lesson, stamps_of, whole_stamps, whole_view
+from salmonn_node.training.lessons import UNKNOWN, draw, lesson, stamps_of, thinned, whole_stamps, whole_view
 from salmonn_node.training.memories import observe
+from salmonn_node.training.memory import asking_moments
 from salmonn_node.training.packing import hidden_states, pack
 from salmonn_node.training.sizes import network_config, tokenizer
 from salmonn_node.world.truth import START_NS
@@ -77,6 +78,31 @@ def test_evidence_is_where_the_thing_is_seen() -> None:
     patches = {row // 8 for a in seen for row in a.evidence if stamps.place[row] >= 0}
     shown = {m.second // 2 for m in truth.moments if any(s.clear for s in m.seen)}
     assert patches <= shown
+
+
+def test_a_thinned_lesson_is_part_of_the_whole_one(model: VideoSalmonnS) -> None:
+    stream = tokens(64)
+    view = whole_view(stream, model.config, model.tokenizer)
+    whole = lesson(view, draw(stream.truth, 12, 5, stamps_of(view)), model.config, model.tokenizer)
+    left = thinned(whole, 0.6, model.tokenizer, np.random.default_rng(3))
+    kept = set(left.prefix.memory.tolist())
+    assert kept < set(whole.prefix.memory.tolist())
+    assert (left.prefix.memory < 0).sum() == (whole.prefix.memory < 0).sum()
+    for before, after in zip(whole.asked, left.asked, strict=True):
+        assert set(after.evidence) == set(before.evidence) & kept
+        assert after.answer == (UNKNOWN if before.evidence and not after.evidence else before.answer)
+    assert torch.isfinite(hidden_states(model.network, pack([left]))).all()
+    again = thinned(whole, 0.0, model.tokenizer, np.random.default_rng(3))
+    assert torch.equal(again.prefix.memory, whole.prefix.memory)
+    assert again.answers == whole.answers
+
+
+def test_questions_are_asked_where_no_sound_is_cut() -> None:
+    truth = demo_truth()
+    moments = asking_moments(truth, 8, np.random.default_rng(0))
+    assert max(moments) == truth.seconds
+    assert len(moments) > 3
+    assert not any(s.start_s < moment < s.end_s for s in truth.sounds for moment in moments)
 
 
 def test_the_loss_falls_on_one_batch(model: VideoSalmonnS) -> None:

@@ -17,7 +17,7 @@ from salmonn_node.training import audio, loop, plans, recall, vision, wording
 from salmonn_node.training.batched_vision import encode_patches
 from salmonn_node.training.lessons import draw, lesson, whole_stamps, whole_view
 from salmonn_node.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
-from salmonn_node.training.streams import Pieces, quiet_seconds
+from salmonn_node.training.streams import Pieces, mirrored, quiet_seconds
 from salmonn_node.world.phrasings import TEMPLATES, phrase
 from salmonn_node.world.truth import Sound
 
@@ -181,3 +181,22 @@ def test_recall_learns_through_the_update() -> None:
     again = recall.carried(network.ttt, state, 1)
     assert torch.equal(again.W1, state.W1.detach())
     assert GRID == (2, 4)
+
+
+def test_a_mirrored_plan_points_at_the_same_things_in_the_mirror() -> None:
+    truth = demo_truth()
+    made = plans.plan(3, [truth], Pieces([truth], [True]), questions=12, lengths_s=((44, 1.0),))
+    other = made.mirrored(5)
+    assert other.pieces == tuple((n + 5, a, b) for n, a, b in made.pieces)
+    assert other.mirrored(-5) == made
+    visual = made.seconds // 2 * GRID[0] * GRID[1]
+    shown = whole_stamps(made.seconds).place
+    for before, after in zip(made.asked, other.asked, strict=True):
+        seen = sorted((int(shown[r]) // GRID[1], GRID[1] - 1 - int(shown[r]) % GRID[1]) for r in before.evidence
+                      if r < visual)  # fmt: skip
+        assert seen == sorted(divmod(int(shown[r]), GRID[1]) for r in after.evidence if r < visual)
+        assert [r for r in before.evidence if r >= visual] == [r for r in after.evidence if r >= visual]
+    twice = mirrored(mirrored(truth))
+    for one, two in zip(truth.moments, twice.moments, strict=True):
+        for a, b in zip(one.seen, two.seen, strict=True):
+            np.testing.assert_allclose(a.box, b.box, atol=1e-12)
