@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -175,6 +175,16 @@ def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
     if tokens < 1:
         raise ValueError(f"arm {arm.name}: its fast weights leave no room for a single token")
     return changed.replace(memory=replace(config.memory, visual_tokens=tokens, visual_rule=arm.rule))
+
+
+def changes(config: SalmonnConfig, name: str) -> dict[str, object]:
+    """What the arm of that name changes of a configuration, as `model.checkpoint.load` takes it.
+
+    Raises:
+        ValueError: as `parse_arms` and `configure` do.
+    """
+    made = configure(config, parse_arms(name)[0])
+    return {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(config, f.name)}
 
 
 def bytes_table(config: SalmonnConfig, arms: Iterable[Arm]) -> str:

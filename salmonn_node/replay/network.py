@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.model.checkpoint import load
 from salmonn_node.observer import Observer
-from salmonn_node.replay.arms import bytes_table, configure, parse_arms
+from salmonn_node.replay.arms import bytes_table, changes, parse_arms
 
 DEFAULT_ARM = "default"
 # The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".
@@ -51,12 +49,10 @@ def build(
     """
     model = load(checkpoint)
     kept, prefill = _split(arm)
-    changes: dict[str, object] = {"prefill": prefill} if prefill else {}
+    other: dict[str, object] = {"prefill": prefill} if prefill else {}
     if kept != DEFAULT_ARM:
-        made = configure(model.config, parse_arms(kept)[0])
-        was = model.config
-        changes |= {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(was, f.name)}
-    if changes:
-        model = load(checkpoint, **changes)
+        other |= changes(model.config, kept)
+    if other:
+        model = load(checkpoint, **other)
     observer = Observer(model, frame_rate_hz=frame_rate_hz, inline=True)
     return observer, Answerer(observer, grounding=grounding)

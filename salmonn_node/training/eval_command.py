@@ -6,7 +6,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,18 @@ from rich.table import Table
 
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.replay.arms import bytes_table, configure, parse_arms
+from salmonn_node.replay.arms import bytes_table, changes, parse_arms
 from salmonn_node.replay.scores import Judgement, accuracy, bootstrap
 from salmonn_node.training import bank
 from salmonn_node.training.eval_plot import write_plot
-from salmonn_node.training.evaluate import answered, records, table
+from salmonn_node.training.evaluate import answered, blind, records, table
+from salmonn_node.training.memories import CAMERA, MICROPHONE
 from salmonn_node.training.streams import Bank, Pieces, Tokens
 
 DEFAULT = "default"
 ARMS = "default,recent,fifo,uniform,merge,paper"
+# What the questions give away to one who sees only, hears only, or says the commonest answer of each question's form.
+BASELINES: dict[str, tuple[str, ...]] = {"vision": (CAMERA,), "audio": (MICROPHONE,), "blind": ()}
 AGES_S = (0, 120, 600, 1800, 3600, 7200, 10**9)
 SEED = 600_000
 
@@ -63,7 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `salmonn eval`."""
     parser.add_argument("checkpoint", help="tiny, or a folder")
     parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of the rendered worlds")
-    parser.add_argument("--arms", default=ARMS, help="arms of the memory, see docs/world.md")
+    parser.add_argument(
+        "--arms", default=ARMS, help="arms of the memory, see docs/world.md; or baselines: " + ", ".join(BASELINES)
+    )
     parser.add_argument(
         "--sets", default="", help="names of sets, all when left out: " + ", ".join(s.name for s in SETS)
     )
@@ -80,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     wanted = [s for s in SETS if not args.sets or s.name in args.sets.split(",")]
     arms = [a.strip() for a in args.arms.split(",")]
     done = _read(args.results)
-    console.print(bytes_table(load(args.checkpoint).config, [a for n in arms if n != DEFAULT for a in parse_arms(n)]))
+    kept = [arm for name in arms if name != DEFAULT and name not in BASELINES for arm in parse_arms(name)]
+    console.print(bytes_table(load(args.checkpoint).config, kept))
     rows = []
     encoder = load(args.checkpoint).network
     for chosen in wanted:
@@ -89,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             row = done.get((chosen.name, arm))
             if row is None:
                 streams = streams or list(streams_of(chosen, args.work, encoder))
-                row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen)}
+                row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen, arm)}
                 if args.results is not None:
                     with args.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -102,13 +108,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
-    """The checkpoint with its memory kept as an arm says, at the same bytes."""
+    """The checkpoint with its memory kept as an arm says, at the same bytes; a baseline reads the checkpoint's own."""
     model = load(checkpoint)
-    if arm == DEFAULT:
+    if arm == DEFAULT or arm in BASELINES:
         return model
-    made, was = configure(model.config, parse_arms(arm)[0]), model.config
-    changes = {f.name: getattr(made, f.name) for f in fields(made) if getattr(made, f.name) != getattr(was, f.name)}
-    return load(checkpoint, **changes)
+    return load(checkpoint, **changes(model.config, arm))
 
 
 def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
@@ -125,13 +129,16 @@ def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
         yield held.stream(pieces.several(chosen.seconds, min(chosen.seconds, 240), rng, chosen.dense))
 
 
-def score(model: VideoSalmonnS, streams: list[Tokens], chosen: Set) -> dict[str, object]:
-    """Figures of one arm on one set."""
+def score(model: VideoSalmonnS, streams: list[Tokens], chosen: Set, arm: str = DEFAULT) -> dict[str, object]:
+    """Figures of one arm or baseline on one set."""
     started = time.monotonic()
     found: list[Judgement] = []
-    for number, tokens in enumerate(streams):
-        asked = records(tokens, chosen.questions, SEED + number, f"{chosen.name}-{number}")
-        found += [a.judged() for a in answered(model, tokens, asked)]
+    asked = [records(t, chosen.questions, SEED + i, f"{chosen.name}-{i}") for i, t in enumerate(streams)]
+    if arm == "blind":
+        found = [a.judged() for a in blind([record for mine in asked for record in mine])]
+    else:
+        for tokens, mine in zip(streams, asked, strict=True):
+            found += [a.judged() for a in answered(model, tokens, mine, sources=BASELINES.get(arm, ()))]
     answerable = [j for j in found if j.record.answerable]
     low, high = bootstrap(answerable, accuracy, samples=300)
     ages = {}

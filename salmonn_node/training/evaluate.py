@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,14 +70,15 @@ def answered(
     tokens: Tokens,
     asked: Sequence[QuestionRecord],
     calibration: Calibration | None = None,
+    sources: tuple[str, ...] = (),
 ) -> list[Answered]:
-    """Let a stream flow through the node's memory, and ask at its end."""
+    """Let a stream flow through the node's memory, and ask at its end of these sources (empty: of all)."""
     overheard = _Overheard(model)
     observer = BankedObserver(model)
     observer.take(tokens)
     observer.model = overheard  # type: ignore[assignment]
     speaker = answerer(observer, calibration)
-    view = observer.look()
+    view = observer.look(sources=sources)
     stamps = stamps_of(view)
     out = []
     for record in asked:
@@ -85,6 +87,40 @@ def answered(
         kept = bool(evidence_rows(record, stamps, tokens.truth.moments)) if record.answerable else None
         out.append(Answered(record, answer, overheard.null_weight, kept))
     return out
+
+
+def blind(asked: Sequence[QuestionRecord]) -> list[Answered]:
+    """The commonest right answer of each question's form, from the question alone; never where or when.
+
+    The best that one can do who neither sees nor hears but knows these very questions' answers.
+    """
+    forms: dict[str, Counter[str]] = {}
+    for record in asked:
+        if record.answerable:
+            forms.setdefault(record.about["template"], Counter())[_said(record)] += 1
+    said = {form: counts.most_common(1)[0][0] for form, counts in forms.items()}
+    out = []
+    for record in asked:
+        text = said.get(record.about["template"], "")
+        kind = AnswerType[record.answer_type]
+        answer = Answer(answer_type=kind, outcome=Outcome.ANSWERED if text else Outcome.NOT_OBSERVED, text=text)
+        if kind == AnswerType.BINARY:
+            answer = replace(answer, binary=text == "yes")
+        elif kind == AnswerType.COUNT:
+            answer = replace(answer, count=int(text or 0))
+        elif kind == AnswerType.CHOICE and text in record.choices:
+            answer = replace(answer, choice_index=record.choices.index(text))
+        elif kind == AnswerType.DURATION:
+            answer = replace(answer, duration_s=float(text or 0))
+        out.append(Answered(record, answer, math.nan, None))
+    return out
+
+
+def _said(record: QuestionRecord) -> str:
+    expected = record.expected
+    if record.answer_type == "COUNT":
+        return str(expected.count)
+    return str(expected.duration_s) if record.answer_type == "DURATION" else str(expected.text)
 
 
 def table(judgements: Sequence[Judgement]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from salmonn_node.training.sizes import GRID
 from salmonn_node.training.streams import CUT_S, Tokens
 from salmonn_node.training.vision import COVERED
 from salmonn_node.world.asking import ask
+from salmonn_node.world.objects import COLOURS, SHAPES
 from salmonn_node.world.truth import START_NS, Moment, Truth
 
 UNKNOWN = "unknown"
@@ -161,36 +162,66 @@ def whole_stamps(seconds: int) -> Stamps:
 
 
 def evidence_rows(record: QuestionRecord, stamps: Stamps, moments: Sequence[Moment]) -> list[int]:
-    """Rows of tokens that show or let hear what answers a question; where a thing is known, only its squares."""
-    name = record.about.get("thing", "")
-    if record.kind == "colour":
-        name = f"{record.expected.text} {record.about['shape']}"
-    elif record.kind == "change" or record.kind == "seen_when_heard":
-        name = record.expected.text
-    found: list[int] = []
-    for modality in ("vision", "audio"):
+    """Rows of tokens that show or let hear what answers a question; where things are named, only their squares.
+
+    A token shows what its first patch showed, however long its place has looked alike since. Of what must be both
+    seen and heard, nothing is left when one of the two is gone.
+    """
+    names = _names(record)
+    found: dict[str, list[int]] = {}
+    for modality in {interval.modality for interval in record.evidence}:
         mask = np.zeros(len(stamps.place), bool)
         for interval in record.evidence:
             if interval.modality == modality:
                 mask |= (stamps.start_ns <= interval.end_ns) & (stamps.end_ns > interval.start_ns)
-        rows = (mask & ((stamps.place >= 0) == (modality == "vision"))).nonzero()[0]
-        if modality == "vision" and name:
+        rows = (mask & ((stamps.place >= 0) == (modality == "vision"))).nonzero()[0].tolist()
+        if modality == "vision" and names:
             shows = [
-                r for r in rows.tolist()
-                if _shows(name, int(stamps.start_ns[r]), int(stamps.end_ns[r]), int(stamps.place[r]), moments)
+                r for r in rows
+                if _shows(names, int(stamps.start_ns[r]), int(stamps.end_ns[r]), int(stamps.place[r]), moments)
             ]  # fmt: skip
-            rows = np.array(shows, np.int64) if shows else rows
-        found += rows.tolist()
-    return found
+            rows = shows if shows or _could_show(names, record, moments) else rows
+        found[modality] = rows
+    if len(found) == 2 and not all(found.values()):
+        return []
+    return [row for modality in ("vision", "audio") for row in found.get(modality, [])]
 
 
-def _shows(name: str, start_ns: int, end_ns: int, place: int, moments: Sequence[Moment]) -> bool:
-    """Whether a token's square shows a thing in one of its patch's frames."""
+def _names(record: QuestionRecord) -> set[str]:
+    """Names of the things that a token must show to be evidence; empty where any token of the time is."""
+    about = record.about
+    if record.kind == "colour":
+        return {f"{record.expected.text} {about['shape']}"}
+    if record.kind in ("change", "seen_when_heard"):
+        return {record.expected.text}
+    if about["template"] == "count_things":
+        shape = next(s for s in SHAPES if about["shapes"].startswith(s))
+        return {f"{colour} {shape}" for colour in COLOURS}
+    if about["template"] == "order_things":
+        return {about["a"], about["b"]}
+    return {about["thing"]} if "thing" in about else set()
+
+
+def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[Moment]) -> bool:
+    """Whether some token of the whole stream showed it: what only touches its squares is evidence of any of them."""
+    for interval in record.evidence:
+        if interval.modality == "vision":
+            first = (interval.start_ns - START_NS) // SECOND_NS // 2
+            last = (interval.end_ns - START_NS) // SECOND_NS // 2
+            for patch in range(first, last + 1):
+                start = START_NS + 2 * patch * SECOND_NS
+                if any(_shows(names, start, start + 2 * SECOND_NS, q, moments) for q in range(PATCH_TOKENS)):
+                    return True
+    return False
+
+
+def _shows(names: set[str], start_ns: int, end_ns: int, place: int, moments: Sequence[Moment]) -> bool:
+    """Whether a token's square shows one of the things in one of its patch's frames."""
     low, wide = divmod(place, GRID[1])
     first = (start_ns - START_NS) // SECOND_NS
     for second in {first, min(first + 1, (end_ns - START_NS) // SECOND_NS)}:
         for seen in moments[second].seen if second < len(moments) else ():
-            if seen.thing.name != name:
+            if seen.thing.name not in names:
                 continue
             x0, y0, x1, y1 = seen.box
             x = min(x1, (wide + 1) / GRID[1]) - max(x0, wide / GRID[1])
