@@ -6,10 +6,15 @@ of abstention.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+ORDER_FEATURES = 3
+LOG_TOKENS = math.log(512)
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,20 @@ class Pointing:
     context: Tensor
 
 
+def order_features(tokens: int) -> Tensor:
+    """(T, 3) float32: place of each token in the order of time, and its logarithm from either end, about zero."""
+    number = torch.arange(tokens, dtype=torch.float32)
+    late, early = torch.log1p(number), torch.log1p(number.flip(0))
+    features = torch.stack([number / max(1, tokens - 1), late / LOG_TOKENS, early / LOG_TOKENS], dim=1)
+    return features - features.mean(dim=0)
+
+
 class EvidenceHead(nn.Module):
-    """Pointer over memory with a learned null, and a context read: half at the token, half over its frame."""
+    """Pointer over memory with a learned null, and a context read: half at the token, half over its frame.
+
+    "First" and "last" compare tokens with each other, which rotary positions of hours apart do not tell: the answer
+    says how much it wants of early and of late ones, and that joins what the tokens themselves match.
+    """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -36,6 +53,7 @@ class EvidenceHead(nn.Module):
         self.key = nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size)
         self.null_key = nn.Parameter(torch.zeros(hidden_size))
+        self.order = nn.Linear(hidden_size, ORDER_FEATURES)
         self.scale = hidden_size**-0.5
 
     def forward(self, answer: Tensor, memory: Tensor, frame: Tensor) -> Pointing:
@@ -43,12 +61,14 @@ class EvidenceHead(nn.Module):
 
         Args:
             answer: (Q, D) hidden states at answer positions.
-            memory: (T, D) hidden states of the memory tokens in the prompt.
+            memory: (T, D) hidden states of the memory tokens in the prompt, in its order, that of time.
             frame: (T,) int64, tokens with equal numbers belong to one frame (or one stretch of sound).
         """
         query = self.query(answer)
         keys = torch.cat([self.key(memory), self.null_key[None]])
-        weights = torch.softmax(query.float() @ keys.float().T * self.scale, dim=-1)
+        scores = query.float() @ keys.float().T * self.scale
+        order = self.order(answer).float() @ order_features(len(memory)).to(scores).T
+        weights = torch.softmax(scores + functional.pad(order, (0, 1)), dim=-1)
         pointed, null = weights[:, :-1], weights[:, -1]
         values = self.value(memory).float()
         context = pointed @ values

@@ -1,0 +1,55 @@
+"""The evidence head: a distribution over memory tokens and nothing, that can prefer the first or the last of equals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from salmonn_node.model.evidence_head import ORDER_FEATURES, EvidenceHead, order_features
+
+WIDTH = 16
+
+
+def head(order: tuple[float, ...] = (0.0,) * ORDER_FEATURES) -> EvidenceHead:
+    """A head with random weights and one wish about the order, whatever the answer."""
+    torch.manual_seed(0)
+    made = EvidenceHead(WIDTH)
+    with torch.no_grad():
+        made.order.weight.zero_()
+        made.order.bias.copy_(torch.tensor(order))
+    return made
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 40), st.integers(1, 3))
+def test_weights_and_null_sum_to_one(tokens: int, answers: int) -> None:
+    torch.manual_seed(tokens)
+    made = EvidenceHead(WIDTH)
+    with torch.no_grad():
+        pointing = made(torch.randn(answers, WIDTH), torch.randn(tokens, WIDTH), torch.arange(tokens) // 3)
+    assert pointing.weights.shape == (answers, tokens)
+    torch.testing.assert_close(pointing.weights.sum(-1) + pointing.null, torch.ones(answers))
+    assert torch.isfinite(pointing.context).all()
+
+
+@pytest.mark.parametrize(("order", "chosen"), [((9.0, 0.0, 0.0), 6), ((-9.0, 0.0, 0.0), 1)])
+def test_of_equal_tokens_the_wanted_one_is_first_or_last(order: tuple[float, ...], chosen: int) -> None:
+    answer = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1))
+    made = head(order)
+    with torch.no_grad():
+        memory = -20 * made.key.weight.pinverse() @ made.query(answer)[0].expand(8, -1).T
+        memory = memory.T.clone()
+        memory[[1, 4, 6]] *= -1  # three that match what is asked
+        weights = made(answer, memory, torch.arange(8)).weights[0]
+    assert int(weights.argmax()) == chosen
+
+
+def test_order_is_centred_and_monotone() -> None:
+    features = order_features(100)
+    torch.testing.assert_close(features.mean(0), torch.zeros(ORDER_FEATURES), atol=1e-6, rtol=0)
+    assert (features[1:, :2] > features[:-1, :2]).all()
+    assert (features[1:, 2] < features[:-1, 2]).all()
+    assert order_features(0).shape == (0, ORDER_FEATURES)
+    assert order_features(1).abs().max() == 0
