@@ -16,7 +16,7 @@ from salmonn_node.training.lessons import UNKNOWN
 from salmonn_node.training.streams import Bank, Pieces, Tokens
 
 # (seconds of stream, streams): lengths within the budget and beyond it.
-LENGTHS = ((24, 24), (60, 24), (240, 16), (900, 8))
+LENGTHS = ((24, 24), (60, 24), (240, 16), (900, 8), (3600, 4))
 QUESTIONS = 14
 NULLS = tuple(round(0.1 * i, 1) for i in range(2, 10)) + (0.95,)
 SEED = 800_000

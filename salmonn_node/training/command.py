@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder for data, states and logs")
     parser.add_argument("--stage", choices=[*STAGES, "all"], default="all", help="one stage, or all that are missing")
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
+    parser.add_argument(
+        "--rehearsal", action="store_true", help="all stages on little data and for a few steps, in its own folder"
+    )
     parser.add_argument("--out", type=Path, help="write the checkpoint here when all stages are done")
 
 
@@ -28,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(soft_wrap=True)
     torch.set_num_threads(1)  # two threads wait for each other more than they gain at these sizes
-    work = Work(args.work, args.seed)
+    work = Work(args.work / "rehearsal" if args.rehearsal else args.work, args.seed, args.rehearsal)
     for name, stage in STAGES.items():
         if args.stage not in ("all", name):
             continue

@@ -9,7 +9,6 @@ import torch
 from salmonn_node.model.checkpoint import CALIBRATION, load, save
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
-from salmonn_node.training import bank
 from salmonn_node.training.calibrate import Calibrated, calibrate
 from salmonn_node.training.stages import Work
 
@@ -30,9 +29,9 @@ def assembled(work: Work) -> VideoSalmonnS:
 def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:
     """Write the checkpoint, then calibrate what was written; the calibration names the weights it was made with."""
     torch.set_num_threads(1)
-    save(assembled(work), folder, card, ABOUT)
+    save(assembled(work), folder, card, ABOUT | {"trained": not work.rehearsal})
     (folder / CALIBRATION).unlink(missing_ok=True)
-    made = calibrate(load(str(folder)), work.bank(bank.CALIBRATE))
+    made = calibrate(load(str(folder)), work.bank(work.calibrate))
     (folder / CALIBRATION).write_text(made.calibration.model_dump_json(indent=1) + "\n")
     (work.states / "calibrated.txt").write_text(_told(made))
     return folder

@@ -27,6 +27,7 @@ LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
 MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 240, 8
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
+REHEARSED_WORLDS, REHEARSED_STEPS, REHEARSED_COUNT = 2, 4, 4
 Lines = Iterator[Figures]
 
 
@@ -40,12 +41,26 @@ class Work:
     Args:
         folder: for everything: shards, tokens, plans, states.
         seed: of the weights.
+        rehearsal: every stage on a little data, for a few steps and without gates: minutes in which to find out
+            whether hours would run to their end.
     """
 
-    def __init__(self, folder: Path, seed: int = SEED) -> None:
-        self.folder, self.states, self.seed = folder, folder / "work", seed
+    def __init__(self, folder: Path, seed: int = SEED, rehearsal: bool = False) -> None:
+        self.folder, self.states, self.seed, self.rehearsal = folder, folder / "work", seed, rehearsal
+        sets = (bank.TRAIN, bank.CALIBRATE, bank.HELD_OUT)
+        if rehearsal:
+            sets = tuple(replace(s, count=REHEARSED_WORLDS, sparse_every=2) for s in sets)  # type: ignore[assignment]
+        self.train, self.calibrate, self.held_out = sets
         self.config, self.tokenizer = network_config(), tokenizer()
         self.states.mkdir(parents=True, exist_ok=True)
+
+    def plan(self, plan: loop.Plan) -> loop.Plan:
+        """A stage's plan, or its rehearsal."""
+        return replace(plan, steps=REHEARSED_STEPS, warmup=1) if self.rehearsal else plan
+
+    def count(self, number: int) -> int:
+        """So many, or as few as a rehearsal needs."""
+        return min(number, REHEARSED_COUNT) if self.rehearsal else number
 
     def network(self, *stages: str) -> Network:
         """A network with the results of these stages."""
@@ -103,14 +118,14 @@ MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
 
 def render(work: Work) -> Lines:
     """38 400 training frames, and worlds to calibrate and score on; needs OpenGL."""
-    for worlds in (bank.TRAIN, bank.CALIBRATE, bank.HELD_OUT):
+    for worlds in (work.train, work.calibrate, work.held_out):
         yield {f"{worlds.name}_shards": float(bank.render(work.folder, worlds))}
 
 
 def see(work: Work) -> Lines:
     """Vision heads; Gate A on shapes of held-out flats, colour-shape pairs never shown among them."""
-    data = vision.patch_set(bank.shards(work.folder, bank.TRAIN))
-    held = vision.patch_set(work.shards(bank.HELD_OUT, 8))
+    data = vision.patch_set(bank.shards(work.folder, work.train))
+    held = vision.patch_set(work.shards(work.held_out, 8))
     parts = vision.modules(work.network())
 
     def batches(step: int) -> vision.PatchBatch:
@@ -121,7 +136,11 @@ def see(work: Work) -> Lines:
         return vision.scores(parts, held, 1600)
 
     yield from _gated(
-        loop.run(vision.PLAN, parts, batches, lambda b: vision.loss_of(parts, b), work.states, held_out, 250), "shape"
+        work,
+        loop.run(
+            work.plan(vision.PLAN), parts, batches, lambda b: vision.loss_of(parts, b), work.states, held_out, 250
+        ),
+        "shape",
     )
 
 
@@ -129,26 +148,27 @@ def hear(work: Work) -> Lines:
     """Audio heads; Gate A on sounds of held-out worlds."""
     assert work.config.audio is not None
     front_end, window_s = MelFrontEnd(work.config.audio), work.config.audio.window_s
-    rendered = audio.shard_sounds(work.shards(bank.TRAIN, 20))
-    worlds = itertools.chain(audio.noisy_worlds(audio.EXTRA_FIRST, audio.EXTRA_COUNT), rendered)
+    rendered = audio.shard_sounds(work.shards(work.train, 20))
+    worlds = itertools.chain(audio.noisy_worlds(audio.EXTRA_FIRST, work.count(audio.EXTRA_COUNT)), rendered)
     data = audio.sound_set(worlds, front_end)
-    held = audio.sound_set(audio.noisy_worlds(audio.HELD_OUT_FIRST, audio.HELD_OUT_COUNT), front_end)
+    held = audio.sound_set(audio.noisy_worlds(audio.HELD_OUT_FIRST, work.count(audio.HELD_OUT_COUNT)), front_end)
     parts = audio.modules(work.network())
     yield from _gated(
+        work,
         loop.run(
-            audio.PLAN, parts, lambda step: audio.batch_of(data, window_s, np.random.default_rng([7, step])),
+            work.plan(audio.PLAN), parts, lambda step: audio.batch_of(data, window_s, np.random.default_rng([7, step])),
             lambda b: audio.loss_of(parts, b), work.states, lambda: audio.scores(parts, held, window_s), 250,
         ),
         "sounds",
     )  # fmt: skip
 
 
-def _gated(lines: Lines, name: str) -> Lines:
+def _gated(work: Work, lines: Lines, name: str) -> Lines:
     reached = None
     for line in lines:
         reached = line.get(f"held_out_{name}", reached)
         yield line
-    if reached is not None and reached < GATES[name]:
+    if reached is not None and reached < GATES[name] and not work.rehearsal:
         raise GateError(f"{name} is {reached:.3f} on held-out worlds, {GATES[name]} is needed")
 
 
@@ -156,24 +176,24 @@ def encoded(work: Work) -> Lines:
     """All worlds encoded once, with the encoders' outputs brought to the size of word embeddings."""
     network = work.network("vision", "audio").eval()
     if not (work.states / "encoders.pt").exists():
-        factors = scaling.scale_outputs(network, [encode(network, s) for s in work.shards(bank.TRAIN, 2)])
+        factors = scaling.scale_outputs(network, [encode(network, s) for s in work.shards(work.train, 2)])
         assert network.audio is not None
         state = {"vision": network.vision.state_dict(), "audio": network.audio.state_dict()}
         torch.save(state, work.states / "encoders.pt")
         yield factors
     network = work.network("encoders").eval()
-    for worlds in (bank.HELD_OUT, bank.CALIBRATE, bank.TRAIN):
-        found = Bank(work.folder, worlds, network, twice=worlds is bank.TRAIN)
+    for worlds in (work.held_out, work.calibrate, work.train):
+        found = Bank(work.folder, worlds, network, twice=worlds is work.train)
         yield {f"{worlds.name}_streams": float(len(found.streams))}
 
 
 def planned(work: Work) -> Lines:
     """Which streams are composed and what is asked of them."""
     for worlds, name, first, count, seed, questions, lengths in (
-        (bank.TRAIN, "train", 0, LESSON_PLANS, 0, 16, plans.LENGTHS),
-        (bank.HELD_OUT, "held_out", 0, HELD_OUT_PLANS, HELD_OUT_SEED, 12, plans.LENGTHS),
-        (bank.TRAIN, "recall", 50_000, RECALL_PLANS, 0, 24, plans.RECALL_LENGTHS),
-        (bank.HELD_OUT, "recall_held", 0, 150, HELD_OUT_SEED, 24, plans.RECALL_LENGTHS),
+        (work.train, "train", 0, work.count(LESSON_PLANS), 0, 16, plans.LENGTHS),
+        (work.held_out, "held_out", 0, work.count(HELD_OUT_PLANS), HELD_OUT_SEED, 12, plans.LENGTHS),
+        (work.train, "recall", 50_000, work.count(RECALL_PLANS), 0, 24, plans.RECALL_LENGTHS),
+        (work.held_out, "recall_held", 0, work.count(150), HELD_OUT_SEED, 24, plans.RECALL_LENGTHS),
     ):
         path = work.folder / "plans" / f"{name}.jsonl"
         if not path.exists():
@@ -187,34 +207,34 @@ def speak(work: Work) -> Lines:
     """Language model and evidence head, on streams that fit the memory whole."""
     network = work.network("encoders")
     read = plans.read_plans(work.folder / "plans/train.jsonl")
-    batches = Batches(read, work.bank(bank.TRAIN), network, work.tokenizer)
+    batches = Batches(read, work.bank(work.train), network, work.tokenizer)
     held = held_out_lessons(work, network)
     network.train()
     yield from loop.run(
-        language.PLAN, language.modules(network), batches, lambda b: language.loss_of(network, b), work.states,
-        lambda: language.summary(language.by_kind(network, held)), 200,
+        work.plan(language.PLAN), language.modules(network), batches, lambda b: language.loss_of(network, b),
+        work.states, lambda: language.summary(language.by_kind(network, held)), 200,
     )  # fmt: skip
 
 
 def held_out_lessons(work: Work, network: Network, count: int = 80) -> list[Lesson]:
     """Whole short streams of worlds not trained on."""
-    held = work.bank(bank.HELD_OUT)
+    held = work.bank(work.held_out)
     read = plans.read_plans(work.folder / "plans/held_out.jsonl")[:count]
     return [language.planned(p, held, network, work.tokenizer) for p in read]
 
 
 def held_out_memories(work: Work) -> list[Lesson]:
     """What memories keep of minutes and hours of worlds not trained on."""
-    held = work.bank(bank.HELD_OUT)
-    numbers = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_STREAMS)
+    held = work.bank(work.held_out)
+    numbers = range(HELD_OUT_SEED, HELD_OUT_SEED + work.count(HELD_OUT_STREAMS))
     stored = work.stored("held_out_memories", held, numbers, memory.LONG_SPAN_S)
     return [memory.restored(s, held, work.tokenizer, work.config) for s in stored]
 
 
 def remember(work: Work) -> Lines:
     """The language model reads what memories keep of minutes; Gate B: evidence on held-out worlds."""
-    train, network = work.bank(bank.TRAIN), work.network("encoders", "language")
-    stored = work.stored("memory", train, range(MEMORY_STREAMS), memory.SPAN_S)
+    train, network = work.bank(work.train), work.network("encoders", "language")
+    stored = work.stored("memory", train, range(work.count(MEMORY_STREAMS)), memory.SPAN_S)
     short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
 
     def bring_back(lesson: memory.StoredLesson, rng: np.random.Generator) -> Lesson:
@@ -225,12 +245,12 @@ def remember(work: Work) -> Lines:
 
 def read_on(work: Work) -> Lines:
     """More of it, with memories of hours; every world in a mirror too, and half of the lessons thinned."""
-    train, network = work.bank(bank.TRAIN, twice=True), work.network("encoders", "memory")
-    numbers = range(MEMORY_STREAMS, MEMORY_STREAMS + LONG_STREAMS)
+    train, network = work.bank(work.train, twice=True), work.network("encoders", "memory")
+    numbers = range(MEMORY_STREAMS, MEMORY_STREAMS + work.count(LONG_STREAMS))
     stored = work.stored("long", train, numbers, memory.LONG_SPAN_S)
-    stored += work.stored("memory", train, range(MEMORY_STREAMS), memory.SPAN_S)
+    stored += work.stored("memory", train, range(work.count(MEMORY_STREAMS)), memory.SPAN_S)
     read = plans.read_plans(work.folder / "plans/train.jsonl")
-    read += [plan.mirrored(bank.TRAIN.count) for plan in read]
+    read += [plan.mirrored(work.train.count) for plan in read]
 
     def thinner(lesson: Lesson, rng: np.random.Generator) -> Lesson:
         if rng.random() >= memory.THINNED:
@@ -260,22 +280,22 @@ def _reading(work: Work, plan: loop.Plan, network: Network, batches: Callable[[i
         return language.summary(language.by_kind(network, held)) | {f"long_{k}": v for k, v in long.items()}
 
     network.train()
-    lines = loop.run(plan, language.modules(network), batches, loss_of, work.states, held_out, 500)
-    yield from _gated(lines, "answerable_hit")
+    lines = loop.run(work.plan(plan), language.modules(network), batches, loss_of, work.states, held_out, 500)
+    yield from _gated(work, lines, "answerable_hit")
 
 
 def hold(work: Work) -> Lines:
     """The fast weights and the question to them; everything else stays as it is."""
     network = work.network("encoders", "further")
     recall.freeze_all_but(network)
-    train, held = work.bank(bank.TRAIN), work.bank(bank.HELD_OUT)
+    train, held = work.bank(work.train), work.bank(work.held_out)
     read = sorted(plans.read_plans(work.folder / "plans/recall.jsonl"), key=lambda p: p.seconds)
     unseen = sorted(plans.read_plans(work.folder / "plans/recall_held.jsonl"), key=lambda p: p.seconds)
     trainer = recall.Trainer(network, read, unseen, train, held, work.tokenizer, work.seed)
     network.eval()
     yield from loop.run(
-        replace(recall.PLAN, seed=work.seed), recall.modules(network), trainer.batch, trainer.loss, work.states,
-        trainer.held_out, 250,
+        replace(work.plan(recall.PLAN), seed=work.seed), recall.modules(network), trainer.batch, trainer.loss,
+        work.states, trainer.held_out, 250,
     )  # fmt: skip
 
 
