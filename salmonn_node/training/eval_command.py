@@ -21,7 +21,7 @@ from salmonn_node.training import bank
 from salmonn_node.training.eval_plot import write_plot
 from salmonn_node.training.evaluate import answered, blind, records, table
 from salmonn_node.training.memories import CAMERA, MICROPHONE
-from salmonn_node.training.streams import Bank, Pieces, Tokens
+from salmonn_node.training.streams import Bank, Pieces, Tokens, joined
 
 DEFAULT = "default"
 ARMS = "default,recent,fifo,uniform,merge,paper"
@@ -41,6 +41,7 @@ class Set:
         streams: how many.
         questions: asked at the end of each.
         dense: which worlds.
+        joined: worlds of `bank.LONG` that follow each other in one stream.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Set:
     streams: int
     questions: int
     dense: bool | None = None
+    joined: int = 1
 
 
 SETS = (
@@ -55,6 +57,7 @@ SETS = (
     Set("sparse-4x", 512, 5, 60, False),
     Set("sparse-16x", 2048, 3, 100, False),
     Set("sparse-100x", 0, 3, 150, False),
+    Set("sparse-300x", 0, 1, 300, False, 3),
     Set("dense-1x", 128, 8, 40, True),
     Set("dense-4x", 512, 5, 60, True),
     Set("dense-16x", 2048, 3, 100, True),
@@ -120,7 +123,9 @@ def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
     worlds = bank.HELD_OUT if chosen.seconds else bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
     bank.render(folder, worlds)
     if not chosen.seconds:
-        yield from Bank(folder, worlds, network).streams[: chosen.streams]  # type: ignore[arg-type]
+        whole = Bank(folder, worlds, network).streams  # type: ignore[arg-type]
+        for number in range(chosen.streams):
+            yield joined(whole[number * chosen.joined : (number + 1) * chosen.joined])
         return
     held = Bank(folder, bank.HELD_OUT, network)  # type: ignore[arg-type]
     pieces = Pieces([s.truth for s in held.streams], held.dense)

@@ -14,6 +14,7 @@ COLOURS = {
 PANEL, HEIGHT, MARGIN = 300, 230, 46
 BUDGET_S = 128.0  # camera seconds that fit the visual budget undiscarded
 WHOLE_S = 12_800.0
+LONGEST_S = 3 * WHOLE_S
 
 
 def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -38,7 +39,7 @@ def _panel(kind: str, rows: Sequence[Mapping[str, Any]], left: float) -> list[st
     top = 30
 
     def x_of(seconds: float) -> float:
-        return left + PANEL * math.log(seconds / BUDGET_S) / math.log(WHOLE_S / BUDGET_S)
+        return left + PANEL * math.log(seconds / BUDGET_S) / math.log(LONGEST_S / BUDGET_S)
 
     def y_of(share: float) -> float:
         return top + HEIGHT * (1 - share)
@@ -48,7 +49,7 @@ def _panel(kind: str, rows: Sequence[Mapping[str, Any]], left: float) -> list[st
         y = y_of(share)
         out.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + PANEL}" y2="{y:.1f}" stroke="#dddddd"/>')
         out.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{share:g}</text>')
-    for times in (1, 4, 16, 100):
+    for times in (1, 4, 16, 100, 300):
         x = x_of(times * BUDGET_S)
         out.append(f'<text x="{x:.1f}" y="{top + HEIGHT + 18}" text-anchor="middle">{times}x</text>')
     out.append(f'<text x="{left + PANEL / 2}" y="{top + HEIGHT + 34}" text-anchor="middle">visual budget</text>')
@@ -66,4 +67,5 @@ def _panel(kind: str, rows: Sequence[Mapping[str, Any]], left: float) -> list[st
 
 
 def _seconds(row: Mapping[str, Any]) -> float:
-    return float(row["settings"]["seconds"] or WHOLE_S)
+    settings = row["settings"]
+    return float(settings["seconds"] or WHOLE_S * settings.get("joined", 1))
