@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from salmonn_node.answering.confidence import Calibration, read_calibration
-from salmonn_node.answering.evidence import evidence_of
+from salmonn_node.answering.evidence import MASS, evidence_of, frame_period_ns
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.pace import prompt_rows
 from salmonn_node.answering.request import plain, refusal
-from salmonn_node.answering.typed import about_observer, kind_of, options_of, typed
+from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
@@ -28,6 +28,8 @@ UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
 # So many candidates, with so much of the weight, are looked at for a rival of the strongest.
 CANDIDATES, RIVAL_MASS = 3, 0.9
+# How long something lasted is told by all that is pointed at, down to this share of the strongest moment.
+FAINTEST = 0.05
 STAGES = ("waiting", "queued", "reading", "generating")
 
 log = logging.getLogger(__name__)
@@ -217,7 +219,8 @@ class Answerer:
             picture_size=observer.picture_size,
             after_ns=question.after_ns,
             before_ns=question.before_ns,
-            **({"mass": RIVAL_MASS} if ambiguity else {}),
+            mass=RIVAL_MASS if ambiguity else MASS,
+            faintest=FAINTEST if kind == AnswerType.DURATION and generation.pointer is not None else np.inf,
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
         if self.calibration is not None and generation.text.strip() == self.calibration.unknown != "":
@@ -230,8 +233,9 @@ class Answerer:
             answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
         else:
             answer = replace(self._blank(), outcome=outcome, text=generation.text.strip(), evidence=evidence[:limit])
-            places = self.grounding is not None and not about_observer(question.text)
-            found = typed(kind, answer, generation, *((self.grounding.object_pose,) if places else ()))
+            own = self.grounding is None or about_observer(question.text)
+            object_pose = no_object if own else self.grounding.object_pose
+            found = typed(kind, answer, generation, object_pose, frame_period_ns(view))
             answer = found.answer
             if self.calibration is not None:
                 answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability))

@@ -52,6 +52,7 @@ def evidence_of(
     after_ns: int = 0,
     before_ns: int = 0,
     mass: float = MASS,
+    faintest: float = np.inf,
 ) -> tuple[Evidence, ...]:
     """The heaviest stretches of the view, strongest first, at most `limit`.
 
@@ -69,6 +70,8 @@ def evidence_of(
             of two frames may reach over its ends; what lies outside is left out.
         before_ns: its end (0: no bound).
         mass: share of the whole weight, in 0..1.
+        faintest: share of the heaviest moment's weight from which moments are chosen in any case, infinite for none:
+            where the whole length of what is pointed at matters, its faint ends too.
     """
     total = float(weights.sum())
     if limit <= 0 or not np.isfinite(total) or total <= 0:
@@ -80,7 +83,8 @@ def evidence_of(
             moments += _moments(modality, batch, part, view.sources)
     chosen, carried = [], 0.0
     for moment in sorted(moments, key=lambda m: (-m.weight, m.start_ns, m.source)):
-        if carried >= mass * total or len(chosen) >= 2 * limit:
+        enough = carried >= mass * total or len(chosen) >= 2 * limit
+        if enough and moment.weight < faintest * chosen[0].weight:
             break
         chosen.append(moment)
         carried += moment.weight
@@ -90,6 +94,14 @@ def evidence_of(
         for stretch in stretches
     )
     return tuple(inside for e in found if (inside := _inside(e, after_ns, before_ns)) is not None)
+
+
+def frame_period_ns(view: MemoryView) -> int:
+    """Time between the two frames of a temporal patch; 0 where there is none."""
+    if view.visual is None or view.visual.last_ns is None:
+        return 0
+    apart = (view.visual.last_ns - view.visual.stamp_ns).numpy()
+    return int(apart[apart > 0].min(initial=np.iinfo(np.int64).max)) if (apart > 0).any() else 0
 
 
 def _inside(evidence: Evidence, after_ns: int, before_ns: int) -> Evidence | None:

@@ -76,18 +76,25 @@ def options_of(kind: AnswerType, question: Question) -> tuple[str, ...]:
     return {AnswerType.BINARY: YES_NO, AnswerType.CHOICE: question.choices}.get(kind, ())
 
 
+def no_object(_: Evidence) -> Pose | None:
+    """Where nothing is known of cameras, an object has no place of its own."""
+    return None
+
+
 def typed(
     kind: AnswerType,
     answer: Answer,
     generation: Generation,
-    object_pose: Callable[[Evidence], Pose | None] = lambda _: None,
+    object_pose: Callable[[Evidence], Pose | None] = no_object,
+    frame_ns: int = 0,
 ) -> Typed:
     """`answer`, which has text and evidence, with the fields of its type filled.
 
-    Yes or no, and a choice, are the option that is likelier per token. Count and duration are the value that the
-    network wrote within the grammar. A time is that of the strongest evidence where an evidence head points at it;
-    otherwise that of the evidence into which the network's own time falls, or again the strongest. A position is that
-    of the object at the strongest evidence that has a pose, and the robot's own there where `object_pose` gives none.
+    Yes or no, and a choice, are the option that is likelier per token. A count is the value that the network wrote
+    within the grammar. Time and duration are those of the strongest evidence where an evidence head points at it, the
+    last frame lasting `frame_ns` until the next one; otherwise what the network wrote, a time being that of the
+    evidence into which it falls, or again of the strongest. A position is that of the object at the strongest evidence
+    that has a pose, and the robot's own there where `object_pose` gives none.
 
     Raises:
         ValueError: the network did not give what the type needs.
@@ -116,6 +123,12 @@ def typed(
             return Typed(answer, math.nan)
         seconds = (answer.event.start_ns - answer.memory_start_ns) / SECOND_NS
         return Typed(replace(answer, text=f"{answer.text} {seconds:.0f} seconds after the start".strip()), grounded)
+    if kind == AnswerType.DURATION and generation.pointer is not None:
+        if answer.event is None:
+            return Typed(answer, math.nan)
+        lasted = answer.event.end_ns - answer.event.start_ns + (frame_ns if evidence[0].modality == "vision" else 0)
+        seconds = lasted / SECOND_NS
+        return Typed(replace(answer, text=f"{seconds:.0f} seconds", duration_s=seconds), grounded)
     if kind == AnswerType.TEXT:
         words = generation.token_logprobs
         return Typed(answer, math.exp(sum(words) / len(words)) if words else math.nan)

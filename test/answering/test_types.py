@@ -25,7 +25,11 @@ LINES = {
         "late", (("front", 30, 0.4), ("front", 6, 0.35), ("front", 18, 0.25)), value="6.0 seconds"
     ),
     "When did it ring?": Line("once", (("mic", 40, 1.0),), value="900.0 seconds"),
-    "How long was it there?": Line("a while", (("front", 12, 0.5), ("front", 14, 0.5)), value="1.5 minutes"),
+    "How long was it there?": Line(
+        "a while",
+        (("front", 12, 0.5), ("front", 14, 0.46), ("front", 16, 0.03), ("front", 18, 0.01)),
+        value="1.5 minutes",
+    ),
     "How many chairs?": Line("a few", (("front", 20, 1.0),), value="3"),
     "What is on the sign?": Line(INJECTED, (("front", 20, 1.0),), value="3"),
     "Who came from behind?": Line("a dog", (("rear", 20, 1.0),)),
@@ -83,8 +87,15 @@ def test_without_a_head_a_time_is_that_of_the_evidence_it_names_or_of_the_strong
     assert second(ask(answerer, "When did it ring?")) == 40
 
 
-def test_durations_are_seconds_and_counts_numbers(answerer) -> None:
+def test_a_duration_is_that_of_all_that_a_head_points_at(answerer) -> None:
     long = ask(answerer, "How long was it there?")
+    assert (long.answer_type, long.duration_s, long.text) == (AnswerType.DURATION, 6.0, "6 seconds")
+    assert long.event is not None
+    assert (long.event.start_ns, long.event.end_ns) == (START + 12 * S, START + 17 * S)  # the last of its frames
+
+
+def test_durations_are_seconds_and_counts_numbers(answerer) -> None:
+    long = ask(oracle_answerer(LINES, seconds=50, head=False), "How long was it there?")
     assert (long.answer_type, long.duration_s) == (AnswerType.DURATION, 90.0)
     many = ask(answerer, "How many chairs?")
     assert (many.answer_type, many.count) == (AnswerType.COUNT, 3)
