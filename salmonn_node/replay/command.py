@@ -84,10 +84,12 @@ def run(args: argparse.Namespace) -> int:
         arms = write_report(args.output, finished, f"Replay of {', '.join(dict.fromkeys(j.name for j in jobs))}")
     except RuntimeError as error:
         return _refuse(console, str(error))
-    _print_scores(console, arms)
     failed = [f for f in finished if f.result.error]
+    ran = {f.job.settings.arm for f in finished if not f.result.error}
+    _print_scores(console, arms, ran)
     for item in failed:
-        console.print(f"[red]{item.job.name}[/] was not replayed: {item.result.error}", highlight=False)
+        name = f"{item.job.name} ({item.job.settings.arm})"
+        console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False)
     console.print(f"Report: {args.output / 'report.html'}", highlight=False)
     lowest = min(scores["all"]["accuracy"] for scores in arms.values())
     if args.min_accuracy is not None and not lowest >= args.min_accuracy:
@@ -208,12 +210,15 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
         signal.signal(signal.SIGINT, previous)
 
 
-def _print_scores(console: Console, arms: dict) -> None:
+def _print_scores(console: Console, arms: dict, ran: set[str]) -> None:
     table = Table(title="Scores")
     for column in ("arm", "questions", "accuracy", "95 % interval", "evidence hit", "abstention F1"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, scores in arms.items():
         row = scores["all"]
+        if arm not in ran:
+            table.add_row(arm, str(row["n"]), "not run", "", "", "")
+            continue
         table.add_row(
             arm,
             str(row["n"]),

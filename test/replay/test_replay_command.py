@@ -80,7 +80,7 @@ def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, c
     assert code == 0
     assert "questions.jsonl:3: ask_ns" in said
     assert "questions.jsonl:4: not JSON" in said
-    assert "broken was not replayed" in said
+    assert "broken (default) was not replayed" in said
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["default"]
     assert scores["all"]["n"] == 4
     assert scores["errors"] == {"NO_ANSWER": 2}
