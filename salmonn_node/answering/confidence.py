@@ -104,7 +104,7 @@ def fit_temperature(probability: Sequence[float], correct: Sequence[bool]) -> fl
     p, right = _checked(probability, correct)
 
     def loss(log_temperature: float) -> float:
-        q = scaled(p, math.exp(log_temperature))
+        q = np.clip(scaled(p, math.exp(log_temperature)), CLIP, 1 - CLIP)
         return -float(np.mean(np.where(right, np.log(q), np.log1p(-q))))
 
     # The loss is convex in 1/T, so it has one valley in log T too: ternary search.

@@ -62,9 +62,14 @@ class Job:
         """The recording's name."""
         return self.recording.stem if self.recording.is_file() else self.recording.name
 
-    def key(self) -> str:
-        """What the answers of an earlier run must have been made with to be used again."""
+    def key(self, network: str) -> str:
+        """What the answers of an earlier run must have been made with to be used again.
+
+        Args:
+            network: tells weights and calibration from others of the same name.
+        """
         record = {
+            "network": network,
             "settings": asdict(self.settings),
             "recording": [str(self.recording.resolve()), _stamps(self.recording)],
             "questions": [q.model_dump_json() for q in self.questions],
@@ -128,11 +133,13 @@ def _run(
     stream, duration_s = _open(job, grounding)
     job.folder.mkdir(parents=True, exist_ok=True)
     answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
-    known: dict[str, Answered] = {}
-    if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == job.key():
-        known = {answered.id: answered for answered in read_answers(answers_file)}
-    key_file.write_text(json.dumps({"key": job.key(), "settings": asdict(settings)}, indent=1))
     observer, answerer = build(settings.checkpoint, settings.arm, settings.frame_rate_hz, grounding)
+    calibration = answerer.calibration
+    key = job.key(observer.model.checkpoint.id + ("" if calibration is None else calibration.model_dump_json()))
+    known: dict[str, Answered] = {}
+    if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == key:
+        known = {answered.id: answered for answered in read_answers(answers_file)}
+    key_file.write_text(json.dumps({"key": key, "settings": asdict(settings)}, indent=1))
     run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
     try:
         with answers_file.open("w", encoding="utf-8") as file:

@@ -28,7 +28,7 @@ from salmonn_node.training.wording import reworded
 from salmonn_node.world.truth import Truth
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
-FURTHER = Plan("further", steps=5_000, rate=2e-3, warmup=100)
+FURTHER = Plan("further", steps=3_000, rate=2e-3, warmup=100)
 SPAN_S = (48, 1_200)
 LONG_SPAN_S = (600, 12_800)
 PIECES_S = (40, 120, 240)

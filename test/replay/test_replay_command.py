@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from replay.bags import START_NS, only_file, write_bag
 
 from salmonn_node.cli import main
+from salmonn_node.model.checkpoint import BUNDLED, CALIBRATION, TINY
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord, write_questions
 from salmonn_node.stream.observations import SECOND_NS
@@ -65,6 +67,16 @@ def test_an_interrupted_job_goes_on_where_it_was_with_the_same_bytes(bag, tmp_pa
     assert len(again.timings) == 3 - len(first.answers)
     assert [a.id for a in again.answers] == [a.id for a in whole.answers]
     assert (tmp_path / "whole" / "answers.jsonl").read_bytes() == (tmp_path / "cut" / "answers.jsonl").read_bytes()
+
+
+def test_answers_of_other_weights_of_the_same_name_are_not_taken_over(bag, tmp_path):
+    weights = tmp_path / "weights"
+    shutil.copytree(BUNDLED / TINY, weights)
+    job = Job(bag, tuple(records([1.0])), JobSettings(checkpoint=str(weights)), tmp_path / "out")
+    assert len(run_job(job).timings) == 1
+    assert len(run_job(job).timings) == 0
+    (weights / CALIBRATION).unlink()
+    assert len(run_job(job).timings) == 1
 
 
 def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, capsys):
