@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from salmonn_node.training.stages import STAGES, GateError, Work
+from salmonn_node.training.stages import STAGES, GateError
+from salmonn_node.training.work import Work
 
 FIRST_COLUMNS = ("step", "s", "loss")
 

@@ -10,7 +10,7 @@ from salmonn_node.model.checkpoint import CALIBRATION, load, save
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.training.calibrate import Calibrated, calibrate
-from salmonn_node.training.stages import Work
+from salmonn_node.training.work import Work
 
 ABOUT = {"name": "tiny", "trained": True}
 

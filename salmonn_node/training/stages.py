@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,103 +16,18 @@ from salmonn_node.training.language import Batches
 from salmonn_node.training.lessons import Lesson, thinned
 from salmonn_node.training.loop import Figures
 from salmonn_node.training.packing import Packed
-from salmonn_node.training.sizes import network_config, tokenizer
-from salmonn_node.training.streams import Bank, Pieces, encode
-from salmonn_node.world.shards import Shard, read_truth
-from salmonn_node.world.truth import Truth
+from salmonn_node.training.streams import Bank, encode
+from salmonn_node.training.work import Work
 
-SEED = 1
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
 MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 240, 8
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
-REHEARSED_WORLDS, REHEARSED_STEPS, REHEARSED_COUNT = 2, 4, 4
 Lines = Iterator[Figures]
 
 
 class GateError(RuntimeError):
     """A stage fell short of what the next one needs."""
-
-
-class Work:
-    """A training run's folder.
-
-    Args:
-        folder: for everything: shards, tokens, plans, states.
-        seed: of the weights.
-        rehearsal: every stage on a little data, for a few steps and without gates: minutes in which to find out
-            whether hours would run to their end.
-    """
-
-    def __init__(self, folder: Path, seed: int = SEED, rehearsal: bool = False) -> None:
-        self.folder, self.states, self.seed, self.rehearsal = folder, folder / "work", seed, rehearsal
-        sets = (bank.TRAIN, bank.CALIBRATE, bank.HELD_OUT)
-        if rehearsal:
-            sets = tuple(replace(s, count=REHEARSED_WORLDS, sparse_every=2) for s in sets)  # type: ignore[assignment]
-        self.train, self.calibrate, self.held_out = sets
-        self.config, self.tokenizer = network_config(), tokenizer()
-        self.states.mkdir(parents=True, exist_ok=True)
-
-    def plan(self, plan: loop.Plan) -> loop.Plan:
-        """A stage's plan, or its rehearsal."""
-        return replace(plan, steps=REHEARSED_STEPS, warmup=1) if self.rehearsal else plan
-
-    def count(self, number: int) -> int:
-        """So many, or as few as a rehearsal needs."""
-        return min(number, REHEARSED_COUNT) if self.rehearsal else number
-
-    def network(self, *stages: str) -> Network:
-        """A network with the results of these stages."""
-        network = Network(self.config)
-        network.initialise(self.seed)
-        assert network.ttt is not None
-        assert network.recall is not None
-        with torch.no_grad():
-            # The gate of the token path is shut: at this size fast weights in the tokens gained nothing.
-            network.ttt.gating_alpha.zero_()
-            network.recall.gate.fill_(0.5)
-        for stage in stages:
-            if stage == "encoders":
-                state = torch.load(self.states / "encoders.pt", weights_only=True)
-                network.vision.load_state_dict(state["vision"])
-                assert network.audio is not None
-                network.audio.load_state_dict(state["audio"])
-                continue
-            state = torch.load(self.states / f"{stage}.pt", weights_only=True)["modules"]
-            MODULES[stage](network).load_state_dict(state)
-        return network
-
-    def shards(self, worlds: bank.WorldSet, limit: int = 0) -> list[Shard]:
-        """Rendered worlds of a set."""
-        return list(itertools.islice(bank.shards(self.folder, worlds), limit or None))
-
-    def bank(self, worlds: bank.WorldSet, limit: int = 0, twice: bool = False) -> Bank:
-        """Encoded worlds of a set; `twice`: and in a mirror."""
-        return Bank(self.folder, worlds, limit=limit, twice=twice)
-
-    def stored(self, name: str, source: Bank, numbers: range, span_s: tuple[int, int]) -> list[memory.StoredLesson]:
-        """Lessons of these streams, made once."""
-        path = self.folder / "plans" / f"{name}.pt"
-        if not path.exists():
-            pieces = Pieces([s.truth for s in source.streams], source.dense)
-            made = (memory.lessons_of(i, source, pieces, self.config, self.tokenizer, span_s) for i in numbers)
-            memory.write(path, list(itertools.chain.from_iterable(made)))
-        return memory.read(path)
-
-    def truths(self, worlds: bank.WorldSet) -> tuple[list[Truth], Pieces]:
-        """Truths of a set, and what draws pieces of them."""
-        truths = [read_truth(bank.shard_path(self.folder, worlds, seed)) for seed, _ in worlds.worlds()]
-        return truths, Pieces(truths, [dense for _, dense in worlds.worlds()])
-
-
-MODULES: dict[str, Callable[[Network], torch.nn.ModuleDict]] = {
-    "vision": vision.modules,
-    "audio": audio.modules,
-    "language": language.modules,
-    "recall": recall.modules,
-    "memory": language.modules,
-    "further": language.modules,
-}
 
 
 def render(work: Work) -> Lines:
