@@ -101,7 +101,8 @@ def frame_period_ns(view: MemoryView) -> int:
     if view.visual is None or view.visual.last_ns is None:
         return 0
     apart = (view.visual.last_ns - view.visual.stamp_ns).numpy()
-    return int(apart[apart > 0].min(initial=np.iinfo(np.int64).max)) if (apart > 0).any() else 0
+    apart = apart[apart > 0]
+    return int(apart.min()) if len(apart) else 0
 
 
 def _inside(evidence: Evidence, after_ns: int, before_ns: int) -> Evidence | None:

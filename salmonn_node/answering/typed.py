@@ -117,15 +117,13 @@ def typed(
         whose = PoseKind.OBSERVER if place is None else PoseKind.OBJECT
         answer = replace(answer, pose=place or first.pose, pose_kind=whose, map_id=first.pose.map_id)
         return Typed(answer, grounded * first.score / evidence[0].score)
-    if kind == AnswerType.TIME and generation.pointer is not None:
-        # The evidence head was trained to point; what a network writes about times trails it.
+    if kind in (AnswerType.TIME, AnswerType.DURATION) and generation.pointer is not None:
+        # The evidence head was trained to point; what a network writes about times and lengths trails it.
         if answer.event is None:
             return Typed(answer, math.nan)
-        seconds = (answer.event.start_ns - answer.memory_start_ns) / SECOND_NS
-        return Typed(replace(answer, text=f"{answer.text} {seconds:.0f} seconds after the start".strip()), grounded)
-    if kind == AnswerType.DURATION and generation.pointer is not None:
-        if answer.event is None:
-            return Typed(answer, math.nan)
+        if kind == AnswerType.TIME:
+            seconds = (answer.event.start_ns - answer.memory_start_ns) / SECOND_NS
+            return Typed(replace(answer, text=f"{answer.text} {seconds:.0f} seconds after the start".strip()), grounded)
         lasted = answer.event.end_ns - answer.event.start_ns + (frame_ns if evidence[0].modality == "vision" else 0)
         seconds = lasted / SECOND_NS
         return Typed(replace(answer, text=f"{seconds:.0f} seconds", duration_s=seconds), grounded)

@@ -89,15 +89,15 @@ def run(args: argparse.Namespace) -> int:
     arms = [a.strip() for a in args.arms.split(",")]
     done = _read(args.results)
     kept = [arm for name in arms if name != DEFAULT and name not in BASELINES for arm in parse_arms(name)]
-    console.print(bytes_table(load(args.checkpoint).config, kept))
+    reference = load(args.checkpoint)
+    console.print(bytes_table(reference.config, kept))
     rows = []
-    encoder = load(args.checkpoint).network
     for chosen in wanted:
         streams: list[Tokens] | None = None
         for arm in arms:
             row = done.get((chosen.name, arm))
             if row is None:
-                streams = streams or list(streams_of(chosen, args.work, encoder))
+                streams = streams or list(streams_of(chosen, args.work, reference.network))
                 row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen, arm)}
                 if args.results is not None:
                     with args.results.open("a") as file:

@@ -25,6 +25,7 @@ ROWS = 5_000  # rows of a batch, padding included
 NOISE = 0.1
 POINTER = 1.0
 Source = TypeVar("Source")
+Change = Callable[[Lesson, np.random.Generator], Lesson]
 # Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
 WEIGHTS = {"seen_when_heard": 4.0, "what_was_said": 3.0, "how_long": 2.0, "count": 2.0, "order": 2.0, "colour": 1.5}
 
@@ -45,13 +46,28 @@ def planned(
 
 
 class Batches:
-    """Plans of like length together, about ROWS rows a batch; a batch depends on the step alone."""
+    """Plans of like length together, about ROWS rows a batch; a batch depends on the step alone.
+
+    Args:
+        plans: to draw from.
+        bank: their streams.
+        network: whose configuration the prompts have.
+        tokenizer: of the network.
+        rows: of a batch, at most.
+        change: what is done to each lesson before it is packed; by default nothing.
+    """
 
     def __init__(
-        self, plans: Sequence[LessonPlan], bank: Bank, network: Network, tokenizer: FileTokenizer, rows: int = ROWS
+        self,
+        plans: Sequence[LessonPlan],
+        bank: Bank,
+        network: Network,
+        tokenizer: FileTokenizer,
+        rows: int = ROWS,
+        change: Change = lambda lesson, rng: lesson,
     ) -> None:
         self.plans = sorted(plans, key=lambda p: p.seconds)
-        self.make = lambda plan, rng: planned(plan, bank, network, tokenizer, rng)
+        self.make = lambda plan, rng: change(planned(plan, bank, network, tokenizer, rng), rng)
         self.rows = rows
 
     def __call__(self, step: int) -> Packed:

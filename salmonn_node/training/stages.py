@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -122,7 +122,7 @@ def speak(work: Work) -> Lines:
     network = work.network("encoders")
     read = plans.read_plans(work.folder / "plans/train.jsonl")
     batches = Batches(read, work.bank(work.train), network, work.tokenizer)
-    held = held_out_lessons(work, network)
+    held = held_out_lessons(work, network, work.bank(work.held_out))
     network.train()
     yield from loop.run(
         work.plan(language.PLAN), language.modules(network), batches, lambda b: language.loss_of(network, b),
@@ -130,16 +130,14 @@ def speak(work: Work) -> Lines:
     )  # fmt: skip
 
 
-def held_out_lessons(work: Work, network: Network, count: int = 80) -> list[Lesson]:
+def held_out_lessons(work: Work, network: Network, held: Bank, count: int = 80) -> list[Lesson]:
     """Whole short streams of worlds not trained on."""
-    held = work.bank(work.held_out)
     read = plans.read_plans(work.folder / "plans/held_out.jsonl")[:count]
     return [language.planned(p, held, network, work.tokenizer) for p in read]
 
 
-def held_out_memories(work: Work) -> list[Lesson]:
+def held_out_memories(work: Work, held: Bank) -> list[Lesson]:
     """What memories keep of minutes and hours of worlds not trained on."""
-    held = work.bank(work.held_out)
     numbers = range(HELD_OUT_SEED, HELD_OUT_SEED + work.count(HELD_OUT_STREAMS))
     stored = work.stored("held_out_memories", held, numbers, memory.LONG_SPAN_S)
     return [memory.restored(s, held, work.tokenizer, work.config) for s in stored]
@@ -171,20 +169,25 @@ def read_on(work: Work) -> Lines:
             return lesson
         return thinned(lesson, rng.uniform(0.0, memory.THINNEST), work.tokenizer, rng)
 
-    short = Batches(read, train, network, work.tokenizer)
-    whole = short.make
-    short.make = lambda plan, rng: thinner(whole(plan, rng), rng)
+    short = Batches(read, train, network, work.tokenizer, change=thinner)
 
     def bring_back(lesson: memory.StoredLesson, rng: np.random.Generator) -> Lesson:
         return thinner(memory.restored(lesson, train, work.tokenizer, work.config, rng), rng)
 
-    yield from _reading(work, memory.FURTHER, network, memory.MixedBatches(short, stored, bring_back))
+    batches = memory.MixedBatches(short, stored, bring_back)
+    yield from _reading(work, memory.FURTHER, network, batches, language.WEIGHTS)
 
 
-def _reading(work: Work, plan: loop.Plan, network: Network, batches: Callable[[int], Packed]) -> Lines:
-    held = held_out_lessons(work, network)
-    hours = held_out_memories(work)
-    weights = language.WEIGHTS if plan is memory.FURTHER else None
+def _reading(
+    work: Work,
+    plan: loop.Plan,
+    network: Network,
+    batches: Callable[[int], Packed],
+    weights: Mapping[str, float] | None = None,
+) -> Lines:
+    bank_held = work.bank(work.held_out)
+    held = held_out_lessons(work, network, bank_held)
+    hours = held_out_memories(work, bank_held)
 
     def loss_of(batch: Packed) -> tuple[torch.Tensor, Figures]:
         return language.loss_of(network, batch, weights=weights)
