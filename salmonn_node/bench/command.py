@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         "throughput of the TTT layer and cost of a token-memory step",
     ),
     "recall": (("salmonn_node.bench.recall",), "what the fast weights recall, by update rule, age and stream length"),
+    "facts": (("salmonn_node.bench.facts",), "facts of the synthetic world in the fast weights alone, by update rule"),
     "discard": (("salmonn_node.bench.discard",), "what each discard rule still holds after an hour"),
     "hours": (
         ("salmonn_node.bench.hours",),

@@ -1,0 +1,114 @@
+"""What fast weights hold of the synthetic world by themselves: update rules on its own tokens, over seeds.
+
+Streams of held-out worlds flow in, eight mini-batches of 64 tokens (two minutes of camera); then learned questions go
+to `TTTLayer.recall` alone: what colour was the SHAPE of the ROOM, which room was the THING in, was there a THING. No
+token memory and no language model. `static` has the same parameters and takes no update: what can be guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch import nn
+
+from salmonn_node.memory.fast_weights import TTTConfig
+from salmonn_node.training import bank, fact_reader, facts, loop
+from salmonn_node.training.sizes import MINI_BATCH, network_config
+from salmonn_node.training.stages import Work
+from salmonn_node.training.streams import Pieces
+
+# name -> (update rule, K, rate of a token as a share of its step at most)
+ARMS = {
+    "static": ("static", 1, 1.0),
+    "SGD .003": ("sgd", 1, 0.003),
+    "SGD .01": ("sgd", 1, 0.01),
+    "SGD .03": ("sgd", 1, 0.03),
+    "HF K=1": ("hf", 1, 1.0),
+    "HF K=2": ("hf", 2, 1.0),
+}
+DEFAULT = "static,SGD .01,HF K=1"
+INNER = 128
+DAYS = (100, 1_000, 10_000)
+SEGMENTS, UNSEEN = 1_500, 96
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its options."""
+    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of the training's encoded worlds")
+    parser.add_argument("--arms", default=DEFAULT, help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=fact_reader.PLAN.steps)
+    parser.add_argument("--inner", type=int, default=INNER, help="hidden channels of a head's inner model")
+    parser.add_argument("--results", type=Path, help="JSON lines, one a run; what is there is not run again")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Every arm with every seed."""
+    done = [] if args.results is None or not args.results.exists() else args.results.read_text().splitlines()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in done]
+    for seed in range(args.seeds):
+        for arm in args.arms.split(","):
+            wanted = {"arm": arm, "seed": seed, "steps": args.steps, "inner": args.inner}
+            if any(wanted.items() <= row.items() for row in rows):
+                continue
+            rows.append(wanted | _one(args.work, arm, seed, args.steps, args.inner))
+            print(json.dumps(rows[-1]), flush=True)
+            if args.results is not None:
+                with args.results.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    return {"rows": rows}
+
+
+def _one(folder: Path, arm: str, seed: int, steps: int, inner: int) -> dict[str, Any]:
+    work = Work(folder)
+    trained, held = work.bank(bank.TRAIN, twice=True), work.bank(bank.HELD_OUT)
+    rule, iterations, rate = ARMS[arm]
+    ttt = network_config().ttt
+    assert ttt is not None
+    width = network_config().hidden_size
+    changes = {
+        "optimizer": rule, "cg_iterations": iterations, "base_lr": rate * ttt["base_lr"], "inner_size": inner,
+        "mini_batch": MINI_BATCH,
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    reader = fact_reader.FactReader(TTTConfig(hidden_size=width, **{**ttt, **changes}))
+    with torch.no_grad():
+        for weights in (reader.ttt.W1, reader.ttt.W2):
+            weights.normal_(std=weights.shape[1] ** -0.5)
+    made = [
+        facts.segments(count, [s.truth for s in streams.streams], Pieces([s.truth for s in streams.streams],
+                       streams.dense), MINI_BATCH, number)
+        for number, (count, streams) in enumerate(((SEGMENTS, trained), (UNSEEN, held)), 1)
+    ]  # fmt: skip
+    trainer = fact_reader.Trainer(reader, made[0], trained, made[1], held, seed)
+    name = f"facts_{arm}_{inner}_{seed}".replace(" ", "_").replace(".", "").replace("=", "")
+    plan = loop.Plan(name, steps, fact_reader.PLAN.rate, fact_reader.PLAN.warmup)
+    lines = list(loop.run(plan, nn.ModuleDict({"reader": reader}), trainer.batch, trainer.loss, work.states))
+    reader.eval()
+    with torch.no_grad():
+        figures = {key: round(value, 4) for key, value in trainer.held_out().items()}
+        days = {f"after_{key}": round(value, 4) for key, value in trainer.after_days(DAYS).items()}
+    return figures | days | {"train_s": lines[-1]["s"] if lines else None}
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Mean over seeds, and the seeds."""
+    rows = results["rows"]
+    shown = ["all", *facts.KINDS, *(f"age_{age}" for age in range(0, facts.UPDATES, 2)), *(f"after_{n}" for n in DAYS)]
+    table = Table(title="share of facts recalled from the fast weights alone: mean (lowest to highest seed)")
+    for name in ("arm", "seeds", *shown):
+        table.add_column(name)
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        mine = [row for row in rows if row["arm"] == arm]
+        cells = []
+        for name in shown:
+            values = [row[name] for row in mine if name in row]
+            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else "")
+        table.add_row(arm, str(len(mine)), *cells)
+    return [table]

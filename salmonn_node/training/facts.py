@@ -1,0 +1,97 @@
+"""Plain facts about segments of the world, to be asked of fast weights densely and without a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from salmonn_node.training.lessons import PATCH_TOKENS
+from salmonn_node.training.streams import Piece, Pieces
+from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
+from salmonn_node.world.objects import Thing, pairs
+from salmonn_node.world.truth import Truth, compose, index
+
+UPDATES = 8  # of a segment
+PIECE_S = (16, 32, 64)
+MOST = 6  # facts of each kind at each moment of asking
+KINDS = ("colour", "room", "existence")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One question about a segment.
+
+    Attributes:
+        kind: of KINDS.
+        words: colour, shape and room that the question names; 0 and, for a room, -1 where it names none.
+        answer: number of the right one.
+        after: updates of the segment after which it is asked.
+        age: updates since what it rests on was last seen; -1 when it never was.
+    """
+
+    kind: str
+    words: tuple[int, int, int]
+    answer: int
+    after: int
+    age: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Pieces of banked streams and facts about them."""
+
+    pieces: tuple[Piece, ...]
+    facts: tuple[Fact, ...]
+
+
+def facts_of(truth: Truth, update_s: int, after: int, rng: np.random.Generator) -> list[Fact]:
+    """Facts known after so many updates of `update_s` seconds."""
+    now = after * update_s
+    ix = index(truth, now)
+    found: dict[str, list[Fact]] = {kind: [] for kind in KINDS}
+
+    def add(kind: str, words: tuple[int, int, int], answer: int, seen_s: int | None) -> None:
+        age = -1 if seen_s is None else after - 1 - seen_s // update_s
+        found[kind].append(Fact(kind, words, answer, after, age))
+
+    here: dict[tuple[str, str], dict[Thing, int]] = {}
+    for thing, episodes in ix.episodes.items():
+        for episode in episodes:
+            here.setdefault((thing.shape, episode.room), {})[thing] = episode.last
+        last = episodes[-1]
+        number = (COLOUR[thing.colour], SHAPE[thing.shape])
+        if last.room in ROOM:
+            add("room", (*number, -1), ROOM[last.room], last.last)
+        add("existence", (*number, -1), 1, last.last)
+    for (shape, room), things in here.items():
+        if len(things) == 1 and room in ROOM:
+            ((thing, last_s),) = things.items()
+            add("colour", (0, SHAPE[shape], ROOM[room]), COLOUR[thing.colour], last_s)
+    # Near misses first: the shape was there in another colour.
+    shapes = {t.shape for t in ix.glimpses}
+    unseen = [t for t in pairs(True) if t not in ix.glimpses]
+    close = [t for t in unseen if t.shape in shapes] or unseen
+    for i in rng.permutation(len(close))[: min(MOST, len(found["existence"]))]:
+        add("existence", (COLOUR[close[i].colour], SHAPE[close[i].shape], -1), 0, None)
+    return [f for kind in KINDS for i, f in enumerate(_shuffled(found[kind], rng)) if i < MOST]
+
+
+def _shuffled(facts: list[Fact], rng: np.random.Generator) -> list[Fact]:
+    return [facts[i] for i in rng.permutation(len(facts))]
+
+
+def segments(
+    count: int, truths: Sequence[Truth], pieces: Pieces, mini_batch: int, seed: int, dense: bool | None = None
+) -> list[Segment]:
+    """Segments of UPDATES mini-batches, each composed of pieces of several streams."""
+    update_s = mini_batch // PATCH_TOKENS * 2
+    made = []
+    for number in range(count):
+        rng = np.random.default_rng([seed, 11, number])
+        chosen = pieces.several(UPDATES * update_s, int(rng.choice(PIECE_S)), rng, dense)
+        truth = compose([truths[n].piece(a, b) for n, a, b in chosen])
+        facts = [f for after in (UPDATES // 2, UPDATES) for f in facts_of(truth, update_s, after, rng)]
+        made.append(Segment(tuple(chosen), tuple(facts)))
+    return made
