@@ -28,8 +28,6 @@ UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
 # So many candidates, with so much of the weight, are looked at for a rival of the strongest.
 CANDIDATES, RIVAL_MASS = 3, 0.9
-# How long something lasted is told by all that is pointed at, down to this share of the strongest moment.
-FAINTEST = 0.05
 STAGES = ("waiting", "queued", "reading", "generating")
 
 log = logging.getLogger(__name__)
@@ -208,6 +206,7 @@ class Answerer:
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         weights = generation.pointer if generation.pointer is not None else generation.attention
+        whole = kind == AnswerType.DURATION and generation.matching is not None
         limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
         ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
         evidence = evidence_of(
@@ -220,7 +219,7 @@ class Answerer:
             after_ns=question.after_ns,
             before_ns=question.before_ns,
             mass=RIVAL_MASS if ambiguity else MASS,
-            faintest=FAINTEST if kind == AnswerType.DURATION and generation.pointer is not None else np.inf,
+            matching=generation.matching.numpy() if whole else None,
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
         if self.calibration is not None and generation.text.strip() == self.calibration.unknown != "":

@@ -27,7 +27,10 @@ PictureSize = Callable[[str], tuple[int, int] | None]
 
 @dataclass
 class _Stretch:
-    """Tokens of one source that follow each other; `peak_*` are those of its heaviest moment."""
+    """Tokens of one source that follow each other; `peak_*` are those of its heaviest moment.
+
+    `pointed` says whether one of its moments was chosen for its weight.
+    """
 
     modality: str
     source: str
@@ -39,6 +42,7 @@ class _Stretch:
     peak_pose: int
     peak_ns: int
     peak_rows: list[int] = field(default_factory=list)
+    pointed: bool = False
 
 
 def evidence_of(
@@ -52,7 +56,7 @@ def evidence_of(
     after_ns: int = 0,
     before_ns: int = 0,
     mass: float = MASS,
-    faintest: float = np.inf,
+    matching: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Evidence, ...]:
     """The heaviest stretches of the view, strongest first, at most `limit`.
 
@@ -70,30 +74,35 @@ def evidence_of(
             of two frames may reach over its ends; what lies outside is left out.
         before_ns: its end (0: no bound).
         mass: share of the whole weight, in 0..1.
-        faintest: share of the heaviest moment's weight from which moments are chosen in any case, infinite for none:
-            where the whole length of what is pointed at matters, its faint ends too.
+        matching: (V + A,) tokens that show what is asked for whether or not they are pointed at: a stretch goes on over
+            its neighbours among them. For lengths, of which a pointer needs one moment only.
     """
     total = float(weights.sum())
     if limit <= 0 or not np.isfinite(total) or total <= 0:
         return ()
     moments: list[_Stretch] = []
+    alike: list[_Stretch] = []
     seen = 0 if view.visual is None else len(view.visual)
-    for modality, batch, part in ((VISION, view.visual, weights[:seen]), (AUDIO, view.audio, weights[seen:])):
+    for modality, batch, first in ((VISION, view.visual, 0), (AUDIO, view.audio, seen)):
         if batch is not None and len(batch):
-            moments += _moments(modality, batch, part, view.sources)
-    chosen, carried = [], 0.0
+            found = _moments(modality, batch, weights[first : first + len(batch)], view.sources)
+            moments += found
+            if matching is not None:
+                alike += [m for m in found if matching[first + np.array(m.peak_rows)].any()]
+    carried, chosen = 0.0, 0
     for moment in sorted(moments, key=lambda m: (-m.weight, m.start_ns, m.source)):
-        enough = carried >= mass * total or len(chosen) >= 2 * limit
-        if enough and moment.weight < faintest * chosen[0].weight:
+        if carried >= mass * total or chosen >= 2 * limit:
             break
-        chosen.append(moment)
-        carried += moment.weight
-    stretches = sorted(_joined(chosen), key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
-    found = (
+        moment.pointed = True
+        carried, chosen = carried + moment.weight, chosen + 1
+    parts = [m for m in moments if m.pointed] + [m for m in alike if not m.pointed]
+    stretches = [s for s in _joined(parts) if s.pointed]
+    stretches = sorted(stretches, key=lambda s: (-s.weight, s.start_ns, s.source))[:limit]
+    shown = (
         replace(_evidence(stretch, total, view, index, pictures), region=_region(stretch, view, weights, picture_size))
         for stretch in stretches
     )
-    return tuple(inside for e in found if (inside := _inside(e, after_ns, before_ns)) is not None)
+    return tuple(inside for e in shown if (inside := _inside(e, after_ns, before_ns)) is not None)
 
 
 def frame_period_ns(view: MemoryView) -> int:
@@ -165,6 +174,7 @@ def _joined(moments: list[_Stretch]) -> list[_Stretch]:
         ):
             last.end_ns = max(last.end_ns, moment.end_ns)
             last.weight += moment.weight
+            last.pointed |= moment.pointed
             if moment.peak_weight > last.peak_weight:
                 last.peak_weight = moment.peak_weight
                 last.peak_token, last.peak_pose, last.peak_ns = moment.peak_token, moment.peak_pose, moment.peak_ns

@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ORDER_FEATURES = 3
+WAYS = 3
+# Log-odds from which a token is said to match: what tells lengths best on the worlds kept for calibration.
+MATCHES = 1.0
 LOG_TOKENS = math.log(512)
 
 
@@ -25,11 +28,13 @@ class Pointing:
         weights: (Q, T) probability of each memory token.
         null: (Q,) probability of none; weights and null sum to one.
         context: (Q, D) what was read, to be added to the answer's hidden states.
+        match: (Q, T) log-odds of each memory token to be what is asked for, by itself, whichever is wanted of those.
     """
 
     weights: Tensor
     null: Tensor
     context: Tensor
+    match: Tensor
 
 
 def order_features(tokens: int) -> Tensor:
@@ -40,11 +45,30 @@ def order_features(tokens: int) -> Tensor:
     return features - features.mean(dim=0)
 
 
+def first_and_last(match: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probability of each token to be the first that matches and the last, and of none to match.
+
+    Stick-breaking from either end: a token takes what the tokens before it (after it) have left. So one that does not
+    match takes nothing, however many of them there are.
+
+    Args:
+        match: (Q, T) log-odds of each token to match by itself.
+
+    Returns:
+        first (Q, T), last (Q, T), none (Q,); either of the two and none sum to one.
+    """
+    yes, no = functional.logsigmoid(match), functional.logsigmoid(-match)
+    before = no.cumsum(-1) - no
+    after = no.flip(-1).cumsum(-1).flip(-1) - no
+    return torch.exp(yes + before), torch.exp(yes + after), torch.exp(no.sum(-1))
+
+
 class EvidenceHead(nn.Module):
     """Pointer over memory with a learned null, and a context read: half at the token, half over its frame.
 
-    "First" and "last" compare tokens with each other, which rotary positions of hours apart do not tell: the answer
-    says how much it wants of early and of late ones, and that joins what the tokens themselves match.
+    "First" and "last" compare tokens with each other, which rotary positions of hours apart do not tell. So the answer
+    chooses between three ways to point: at all that matches (a softmax, to which it adds how much it wants of early
+    and of late tokens), at the first match, and at the last. A token matches as far as its score exceeds the null's.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -54,6 +78,9 @@ class EvidenceHead(nn.Module):
         self.value = nn.Linear(hidden_size, hidden_size)
         self.null_key = nn.Parameter(torch.zeros(hidden_size))
         self.order = nn.Linear(hidden_size, ORDER_FEATURES)
+        self.way = nn.Linear(hidden_size, WAYS)
+        self.sharpness = nn.Parameter(torch.zeros(()))  # logarithm of a factor
+        self.doubt = nn.Parameter(torch.zeros(()))
         self.scale = hidden_size**-0.5
 
     def forward(self, answer: Tensor, memory: Tensor, frame: Tensor) -> Pointing:
@@ -68,8 +95,12 @@ class EvidenceHead(nn.Module):
         keys = torch.cat([self.key(memory), self.null_key[None]])
         scores = query.float() @ keys.float().T * self.scale
         order = self.order(answer).float() @ order_features(len(memory)).to(scores).T
-        weights = torch.softmax(scores + functional.pad(order, (0, 1)), dim=-1)
-        pointed, null = weights[:, :-1], weights[:, -1]
+        every = torch.softmax(scores + functional.pad(order, (0, 1)), dim=-1)
+        match = self.sharpness.exp() * (scores[:, :-1] - scores[:, -1:]) - self.doubt
+        first, last, none = first_and_last(match)
+        way = torch.softmax(self.way(answer).float(), dim=-1)
+        pointed = way[:, :1] * every[:, :-1] + way[:, 1:2] * first + way[:, 2:] * last
+        null = way[:, 0] * every[:, -1] + (way[:, 1] + way[:, 2]) * none
         values = self.value(memory).float()
         context = pointed @ values
         if len(frame):
@@ -79,4 +110,4 @@ class EvidenceHead(nn.Module):
             sums = values.new_zeros(groups, values.shape[1]).index_add(0, group, values)
             sizes = torch.bincount(group, minlength=groups)[:, None]
             context = (context + mass @ (sums / sizes)) / 2
-        return Pointing(pointed, null, context.to(answer.dtype))
+        return Pointing(pointed, null, context.to(answer.dtype), match)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from salmonn_node.memory.reader import Selection
 from salmonn_node.model.assembly import Prompt
-from salmonn_node.model.evidence_head import Pointing
+from salmonn_node.model.evidence_head import MATCHES, Pointing
 from salmonn_node.model.kv_cache import KVCache
 from salmonn_node.model.language import AttentionRecord, Tokens
 from salmonn_node.model.network import Network
@@ -39,6 +39,8 @@ class Generation:
         reader_score: (T,) float32 mean score by the reader, -inf where every layer dropped the token; None without.
         pointer: (T,) float32 probability that the evidence head gives each memory token; None without the head.
         null_weight: its probability of "nothing in memory"; None without the head.
+        matching: (T,) bool, tokens that show what is asked for by what the evidence head makes of each alone, whether
+            or not it points at them; None without the head.
         stopped: whether `should_stop` ended it.
         option_logprobs: (n,) float32 log-likelihood of each option per token, its end token included; None without.
         value: the text that the grammar held the network to; None without a grammar, or when stopped before its end.
@@ -52,6 +54,7 @@ class Generation:
     reader_score: Tensor | None = None
     pointer: Tensor | None = None
     null_weight: float | None = None
+    matching: Tensor | None = None
     stopped: bool = False
     option_logprobs: Tensor | None = None
     value: str | None = None
@@ -137,10 +140,12 @@ class Answering:
                 logits, _ = self.logits(language(step, cache, record))
                 attention.append(self._attention(record))
         total = len(self.view)
-        pointer = null = None
+        pointer = null = matching = None
         if pointing is not None:
-            pointer = torch.zeros(total)
-            pointer[self.prompt.memory[self.memory_rows]] = pointing.weights[0].float().cpu()
+            places = self.prompt.memory[self.memory_rows]
+            pointer, matching = torch.zeros(total), torch.zeros(total, dtype=torch.bool)
+            pointer[places] = pointing.weights[0].float().cpu()
+            matching[places] = pointing.match[0].cpu() > MATCHES
             null = float(pointing.null[0])
         return Generation(
             self.tokenizer.decode(ids),
@@ -150,6 +155,7 @@ class Answering:
             self._reader_score(),
             pointer,
             null,
+            matching,
             stopped,
         )
 

@@ -16,7 +16,7 @@ from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.replay.scores import Judgement, abstention, judge
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
 from salmonn_node.training.banked_observer import BankedObserver, answerer
-from salmonn_node.training.lessons import evidence_rows, stamps_of
+from salmonn_node.training.evidence_tokens import evidence_rows, stamps_of
 from salmonn_node.training.streams import Tokens
 from salmonn_node.world.asking import ask
 

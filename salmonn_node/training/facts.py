@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.training.lessons import PATCH_TOKENS
+from salmonn_node.training.evidence_tokens import PATCH_TOKENS
 from salmonn_node.training.streams import Piece, Pieces
 from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.world.objects import Thing, pairs

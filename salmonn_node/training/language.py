@@ -24,6 +24,8 @@ PLAN = Plan("language", steps=1300, rate=3e-3, warmup=100)
 ROWS = 5_000  # rows of a batch, padding included
 NOISE = 0.1
 POINTER = 1.0
+# Kinds whose evidence is to match from end to end, as its length is the answer.
+WHOLE = ("how_long",)
 Source = TypeVar("Source")
 Change = Callable[[Lesson, np.random.Generator], Lesson]
 # Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
@@ -105,7 +107,7 @@ def loss_of(
         network: in training.
         packed: the batch.
         noise: on memory tokens.
-        weights: of the answers of some kinds, where they can be answered; 1 for the others.
+        weights: of some kinds, where they can be answered; 1 for the others.
     """
     hidden = hidden_states(network, packed, noise if network.training else 0.0)
     answers: list[Tensor] = []
@@ -128,7 +130,10 @@ def loss_of(
             weight = (weights or {}).get(q.asked.kind, 1.0) if q.asked.answerable and len(q.evidence) else 1.0
             answers.append(weight * loss.mean())
             mass = pointing.weights[start, place[q.evidence]].sum() if len(q.evidence) else pointing.null[start]
-            points.append(-torch.log(mass.clamp_min(1e-6)))
+            point = -torch.log(mass.clamp_min(1e-6))
+            if q.asked.kind in WHOLE and len(q.evidence):
+                point = point - functional.logsigmoid(pointing.match[start, place[q.evidence]]).mean()
+            points.append(weight * point)
             right.append(float(guess.all()))
             hits.append(float(mass.detach() > 0.5))
     answer, point = torch.stack(answers).mean(), torch.stack(points).mean()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from salmonn_node.training.lessons import PATCH_TOKENS, Asked, draw, whole_stamps
+from salmonn_node.training.evidence_tokens import PATCH_TOKENS, whole_stamps
+from salmonn_node.training.lessons import Asked, draw
 from salmonn_node.training.sizes import GRID
 from salmonn_node.training.streams import Piece, Pieces
 from salmonn_node.world.truth import Truth, compose

@@ -20,7 +20,7 @@ from salmonn_node.training.streams import Bank, encode
 from salmonn_node.training.work import Work
 
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
-MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 240, 8
+MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 480, 8
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
 Lines = Iterator[Figures]

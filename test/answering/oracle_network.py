@@ -36,6 +36,7 @@ class Line:
         place: which token of a patch it points at, all of them when None.
         option: which option it finds likelier by far.
         value: what it writes when its words are held to a grammar.
+        alike: (source, second) of what matches without being pointed at.
     """
 
     text: str = ""
@@ -44,6 +45,7 @@ class Line:
     place: int | None = None
     option: int = 0
     value: str = ""
+    alike: tuple[tuple[str, float], ...] = ()
 
 
 def oracle_network(lines: dict[str, Line], head: bool = True) -> Any:
@@ -77,7 +79,11 @@ def oracle_network(lines: dict[str, Line], head: bool = True) -> Any:
         uniform = torch.full((len(view),), 1.0 / len(view))
         if not head:
             return Generation(line.text, [1], [-0.1], pointer, **found)
-        return Generation(line.text, [1], [-0.1], uniform, pointer=pointer, null_weight=line.null, **found)
+        matching = pointer > 0
+        for source, second in line.alike:
+            matching |= _at(view, source, START + round(second * S), line.place) > 0
+        found |= {"pointer": pointer, "null_weight": line.null, "matching": matching}
+        return Generation(line.text, [1], [-0.1], uniform, **found)
 
     model.answer = answer
     return model

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.model.evidence_head import ORDER_FEATURES, EvidenceHead, order_features
+from salmonn_node.model.evidence_head import ORDER_FEATURES, WAYS, EvidenceHead, first_and_last, order_features
 
 WIDTH = 16
 
@@ -17,6 +17,8 @@ def head(order: tuple[float, ...] = (0.0,) * ORDER_FEATURES) -> EvidenceHead:
     torch.manual_seed(0)
     made = EvidenceHead(WIDTH)
     with torch.no_grad():
+        made.way.weight.zero_()
+        made.way.bias.copy_(torch.eye(WAYS)[0] * 30)
         made.order.weight.zero_()
         made.order.bias.copy_(torch.tensor(order))
     return made
@@ -32,6 +34,32 @@ def test_weights_and_null_sum_to_one(tokens: int, answers: int) -> None:
     assert pointing.weights.shape == (answers, tokens)
     torch.testing.assert_close(pointing.weights.sum(-1) + pointing.null, torch.ones(answers))
     assert torch.isfinite(pointing.context).all()
+
+
+@pytest.mark.parametrize(("way", "chosen"), [(1, 100), (2, 600)])
+def test_the_first_and_the_last_of_what_matches_whatever_else_is_there(way: int, chosen: int) -> None:
+    answer = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(1))
+    made = head()
+    with torch.no_grad():
+        made.way.weight.zero_()
+        made.way.bias.copy_(torch.eye(WAYS)[way] * 30)
+        memory = -20 * made.key.weight.pinverse() @ made.query(answer)[0].expand(1000, -1).T
+        memory = memory.T.clone()
+        pointing = made(answer, memory, torch.arange(1000))
+        assert pointing.null > 0.9, "nothing matches"
+        memory[[100, 101, 350, 600]] *= -1
+        pointing = made(answer, memory, torch.arange(1000))
+    assert pointing.weights[0, chosen] > 0.9
+    torch.testing.assert_close(pointing.weights.sum() + pointing.null[0], torch.tensor(1.0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(-30, 30), min_size=1, max_size=60))
+def test_first_last_and_none_share_one(odds: list[float]) -> None:
+    match = torch.tensor([odds])
+    first, last, none = first_and_last(match)
+    torch.testing.assert_close(first.sum() + none[0], torch.tensor(1.0))
+    torch.testing.assert_close(last, first_and_last(match.flip(-1))[0].flip(-1))
 
 
 @pytest.mark.parametrize(("order", "chosen"), [((9.0, 0.0, 0.0), 6), ((-9.0, 0.0, 0.0), 1)])

@@ -15,7 +15,8 @@ from salmonn_node.model.frames import patchify
 from salmonn_node.model.network import Network
 from salmonn_node.training import audio, loop, plans, recall, vision, wording
 from salmonn_node.training.batched_vision import encode_patches
-from salmonn_node.training.lessons import draw, lesson, whole_stamps, whole_view
+from salmonn_node.training.evidence_tokens import whole_stamps
+from salmonn_node.training.lessons import draw, lesson, whole_view
 from salmonn_node.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
 from salmonn_node.training.streams import Pieces, mirrored, quiet_seconds
 from salmonn_node.world.phrasings import TEMPLATES, phrase

@@ -1,0 +1,74 @@
+"""Lessons on what a memory keeps: made by the real memory, stored without features, asked in part each time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from salmonn_node.training import memory
+from salmonn_node.training.memory import AT_ONCE, MixedBatches, StoredLesson, lessons_of, restored
+from salmonn_node.training.sizes import network_config, tokenizer
+from salmonn_node.training.streams import Bank, Pieces
+
+from .banked import tokens
+
+CONFIG, TOKENIZER = network_config(), tokenizer()
+
+
+@pytest.fixture(scope="module")
+def bank() -> Bank:
+    made = Bank.__new__(Bank)  # the bank's composing, without worlds on disk
+    made.streams, made.dense = [tokens(80)], [False]
+    return made
+
+
+@pytest.fixture(scope="module")
+def stored(bank: Bank) -> list[StoredLesson]:
+    pieces = Pieces([bank.streams[0].truth], [False])
+    return list(lessons_of(3, bank, pieces, CONFIG, TOKENIZER, (60, 400)))
+
+
+def test_a_lesson_comes_back_with_the_features_that_the_memory_kept(bank: Bank, stored: list[StoredLesson]) -> None:
+    last = stored[-1]
+    lesson = restored(last, bank, TOKENIZER, CONFIG)
+    assert lesson.view.visual is not None
+    numbers = last.tensors["visual"]
+    assert torch.equal(lesson.view.visual.z, bank.streams[0].z.flatten(0, 1)[numbers])
+    assert len(numbers) <= last.visual_tokens
+    assert [s.seconds for s in stored] == sorted(s.seconds for s in stored)
+
+
+def test_what_was_seen_and_let_go_is_not_asked(bank: Bank, stored: list[StoredLesson]) -> None:
+    first = next(a for a in stored[-1].asked if a.evidence)
+    lost = replace(stored[-1], asked=(replace(first, evidence=()), *stored[-1].asked))
+    asked = restored(lost, bank, TOKENIZER, CONFIG).asked
+    assert all(a.evidence or not a.answerable for a in asked)
+    assert any(not a.answerable for a in asked), "what never was is still asked"
+
+
+def test_each_reading_asks_some_of_the_questions(bank: Bank, stored: list[StoredLesson]) -> None:
+    many = max(stored, key=lambda s: len(s.asked))
+    once, again, other = (restored(many, bank, TOKENIZER, CONFIG, np.random.default_rng(n)) for n in (1, 1, 2))
+    assert once.tails == again.tails
+    assert once.tails != other.tails
+    assert len(once.asked) == min(AT_ONCE, len([a for a in many.asked if a.evidence or not a.answerable]))
+
+
+def test_a_memory_that_can_answer_nothing_is_no_lesson(stored: list[StoredLesson]) -> None:
+    seen = next(a for a in stored[0].asked if a.evidence)
+    empty = replace(stored[0], asked=(replace(seen, evidence=()),))
+    mixed = MixedBatches(SimpleNamespace(), [empty, *stored], lambda lesson, rng: lesson)
+    assert empty not in mixed.stored
+    assert len(mixed.stored) == len(stored)
+
+
+def test_lessons_come_back_from_a_file(tmp_path: Path, stored: list[StoredLesson]) -> None:
+    memory.write(tmp_path / "lessons.pt", stored)
+    again = memory.read(tmp_path / "lessons.pt")
+    assert [a.asked for a in again] == [s.asked for s in stored]
+    assert all(torch.equal(a.tensors["visual"], s.tensors["visual"]) for a, s in zip(again, stored, strict=True))
