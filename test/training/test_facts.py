@@ -82,6 +82,6 @@ def test_facts_of_one_stream_are_learned() -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        first, last = first or float(loss), float(loss)
+        first, last = first or loss.item(), loss.item()
     assert len(found) == len(segment.facts)
     assert last < first / 2
