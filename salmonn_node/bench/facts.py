@@ -19,9 +19,9 @@ from torch import nn
 
 from salmonn_node.memory.fast_weights import TTTConfig
 from salmonn_node.training import bank, fact_reader, facts, loop
+from salmonn_node.training.result_rows import add_row, read_rows
 from salmonn_node.training.sizes import MINI_BATCH, network_config
 from salmonn_node.training.stages import Work
-from salmonn_node.training.streams import Pieces
 
 # name -> (update rule, K, rate of a token as a share of its step at most)
 ARMS = {
@@ -50,8 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Every arm with every seed."""
-    done = [] if args.results is None or not args.results.exists() else args.results.read_text().splitlines()
-    rows: list[dict[str, Any]] = [json.loads(line) for line in done]
+    rows = read_rows(args.results)
     for seed in range(args.seeds):
         for arm in args.arms.split(","):
             wanted = {"arm": arm, "seed": seed, "steps": args.steps, "inner": args.inner}
@@ -59,9 +58,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
                 continue
             rows.append(wanted | _one(args.work, arm, seed, args.steps, args.inner))
             print(json.dumps(rows[-1]), flush=True)
-            if args.results is not None:
-                with args.results.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+            add_row(args.results, rows[-1])
     return {"rows": rows}
 
 
@@ -74,19 +71,15 @@ def _one(folder: Path, arm: str, seed: int, steps: int, inner: int) -> dict[str,
     width = network_config().hidden_size
     changes = {
         "optimizer": rule, "cg_iterations": iterations, "base_lr": rate * ttt["base_lr"], "inner_size": inner,
-        "mini_batch": MINI_BATCH,
     }  # fmt: skip
     torch.manual_seed(seed)
     reader = fact_reader.FactReader(TTTConfig(hidden_size=width, **{**ttt, **changes}))
     with torch.no_grad():
         for weights in (reader.ttt.W1, reader.ttt.W2):
             weights.normal_(std=weights.shape[1] ** -0.5)
-    made = [
-        facts.segments(count, [s.truth for s in streams.streams], Pieces([s.truth for s in streams.streams],
-                       streams.dense), MINI_BATCH, number)
-        for number, (count, streams) in enumerate(((SEGMENTS, trained), (UNSEEN, held)), 1)
-    ]  # fmt: skip
-    trainer = fact_reader.Trainer(reader, made[0], trained, made[1], held, seed)
+    known = facts.segments(SEGMENTS, trained, MINI_BATCH, 1)
+    unseen = facts.segments(UNSEEN, held, MINI_BATCH, 2)
+    trainer = fact_reader.Trainer(reader, known, trained, unseen, held, seed)
     name = f"facts_{arm}_{inner}_{seed}".replace(" ", "_").replace(".", "").replace("=", "")
     plan = loop.Plan(name, steps, fact_reader.PLAN.rate, fact_reader.PLAN.warmup)
     lines = list(loop.run(plan, nn.ModuleDict({"reader": reader}), trainer.batch, trainer.loss, work.states))

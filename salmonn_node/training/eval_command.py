@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from salmonn_node.training import bank
 from salmonn_node.training.eval_plot import write_plot
 from salmonn_node.training.evaluate import answered, blind, records, table
 from salmonn_node.training.memories import CAMERA, MICROPHONE
+from salmonn_node.training.result_rows import add_row, read_rows
 from salmonn_node.training.streams import Bank, Pieces, Tokens, joined
 
 DEFAULT = "default"
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     wanted = [s for s in SETS if not args.sets or s.name in args.sets.split(",")]
     arms = [a.strip() for a in args.arms.split(",")]
-    done = _read(args.results)
+    done = {(row["set"], row["arm"]): row for row in read_rows(args.results)}
     kept = [arm for name in arms if name != DEFAULT and name not in BASELINES for arm in parse_arms(name)]
     reference = load(args.checkpoint)
     console.print(bytes_table(reference.config, kept))
@@ -99,9 +99,7 @@ def run(args: argparse.Namespace) -> int:
             if row is None:
                 streams = streams or list(streams_of(chosen, args.work, reference.network))
                 row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen, arm)}
-                if args.results is not None:
-                    with args.results.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                add_row(args.results, row)
             rows.append(row)
             console.print(_line(row), highlight=False)
     console.print(_table(rows))
@@ -161,13 +159,6 @@ def score(model: VideoSalmonnS, streams: list[Tokens], chosen: Set, arm: str = D
         **figures, "low": round(low, 4), "high": round(high, 4), "ages": ages, "kinds": kinds,
         "settings": asdict(chosen), "s": round(time.monotonic() - started, 1),
     }  # fmt: skip
-
-
-def _read(path: Path | None) -> dict[tuple[str, str], dict[str, object]]:
-    if path is None or not path.exists():
-        return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {(row["set"], row["arm"]): row for row in rows}
 
 
 def _line(row: dict[str, object]) -> str:

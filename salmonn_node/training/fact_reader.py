@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from salmonn_node.memory.fast_state import TTTState
 from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
-from salmonn_node.training.facts import KINDS, UPDATES, Fact, Segment
+from salmonn_node.training.facts import ASKED_AFTER, KINDS, UPDATES, Fact, Segment
 from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.training.recall import CARRY, carried, one_of
+from salmonn_node.training.recall import CARRY, carried, one_of, streamed
 from salmonn_node.training.streams import Bank
 from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 
@@ -73,10 +73,9 @@ def judged(
     """Let segments flow in and ask; (loss, what was asked and whether it was right). The state goes on in place."""
     m = reader.ttt.config.mini_batch
     tokens = tokens_of(chosen, bank, m)
-    half = UPDATES // 2 * m
     losses, found = [], []
-    for part, after in ((tokens[:, :half], UPDATES // 2), (tokens[:, half:], UPDATES)):
-        reader.ttt.observe(part, torch.zeros(*part.shape[:2], 3, dtype=torch.int64), state)
+    for before, after in zip((0, *ASKED_AFTER), ASKED_AFTER, strict=False):
+        streamed(reader.ttt, tokens[:, before * m : after * m], state)
         for b, segment in enumerate(chosen):
             facts = [f for f in segment.facts if f.after == after]
             if not facts:
@@ -150,7 +149,7 @@ class Trainer:
                 chosen = [self.unseen[i] for i in rows]
                 if state.updates < wanted:
                     tokens = tokens_of(chosen, self.held, self.reader.ttt.config.mini_batch)
-                    self.reader.ttt.observe(tokens, torch.zeros(*tokens.shape[:2], 3, dtype=torch.int64), state)
+                    streamed(self.reader.ttt, tokens, state)
                 else:
                     judgements = judged(self.reader, chosen, self.held, state)[1]
                     right += [ok for fact, ok in judgements if fact.after == UPDATES]

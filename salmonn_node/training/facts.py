@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from salmonn_node.training.evidence_tokens import PATCH_TOKENS
-from salmonn_node.training.streams import Piece, Pieces
+from salmonn_node.training.streams import Bank, Piece, Pieces
 from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.world.objects import Thing, pairs
 from salmonn_node.world.truth import Truth, compose, index
 
 UPDATES = 8  # of a segment
+ASKED_AFTER = (UPDATES // 2, UPDATES)
 PIECE_S = (16, 32, 64)
 MOST = 6  # facts of each kind at each moment of asking
 KINDS = ("colour", "room", "existence")
@@ -82,16 +82,16 @@ def _shuffled(facts: list[Fact], rng: np.random.Generator) -> list[Fact]:
     return [facts[i] for i in rng.permutation(len(facts))]
 
 
-def segments(
-    count: int, truths: Sequence[Truth], pieces: Pieces, mini_batch: int, seed: int, dense: bool | None = None
-) -> list[Segment]:
+def segments(count: int, bank: Bank, mini_batch: int, seed: int) -> list[Segment]:
     """Segments of UPDATES mini-batches, each composed of pieces of several streams."""
+    truths = [stream.truth for stream in bank.streams]
+    pieces = Pieces(truths, bank.dense)
     update_s = mini_batch // PATCH_TOKENS * 2
     made = []
     for number in range(count):
         rng = np.random.default_rng([seed, 11, number])
-        chosen = pieces.several(UPDATES * update_s, int(rng.choice(PIECE_S)), rng, dense)
+        chosen = pieces.several(UPDATES * update_s, int(rng.choice(PIECE_S)), rng)
         truth = compose([truths[n].piece(a, b) for n, a, b in chosen])
-        facts = [f for after in (UPDATES // 2, UPDATES) for f in facts_of(truth, update_s, after, rng)]
+        facts = [f for after in ASKED_AFTER for f in facts_of(truth, update_s, after, rng)]
         made.append(Segment(tuple(chosen), tuple(facts)))
     return made

@@ -206,9 +206,10 @@ def draw(truth: Truth, count: int, seed: int, stamps: Stamps, now: int | None = 
     plain = [r for r in records if r.answerable or r.answer_type == "BINARY"]
     rest = [r for r in records if not (r.answerable or r.answer_type == "BINARY")]
     chosen = [*plain[: count - count // 4], *rest][:count]
-    said = {r.text for r in chosen}
-    counts = ask(truth, seed, len(SHAPES) + len(UNITS), times=times, kinds=("count",))
-    chosen += [r for r in counts if r.answerable and "units" in r.about and r.text not in said]
+    if any(sound.clear and sound.name in UNITS for sound in truth.sounds):
+        said = {r.text for r in chosen}
+        counts = ask(truth, seed, len(SHAPES) + len(UNITS), times=times, kinds=("count",))
+        chosen += [r for r in counts if r.answerable and "units" in r.about and r.text not in said]
     return [
         Asked(r.text, answer_text(r), str(r.kind), r.answerable, tuple(evidence_rows(r, stamps, truth.moments)))
         for r in chosen
