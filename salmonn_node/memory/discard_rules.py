@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from salmonn_node.memory.token_batch import COLUMNS
 
-RULES = ("paper", "released", "place", "merge", "merge_released", "uniform", "fifo", "recent")
-# Rules that judge a token by the cosine with one other token; the others look at patches only.
-SIMILARITY_RULES = ("paper", "released", "place", "merge", "merge_released")
+RULES = ("paper", "released", "place", "ends", "merge", "merge_released", "uniform", "fifo", "recent")
+# Rules that judge a token by its cosine with others; the others look at patches only.
+SIMILARITY_RULES = ("paper", "released", "place", "ends", "merge", "merge_released")
+# Rules whose kept tokens' spans and counts cover the repetitions that go.
+COVERING_RULES = ("place", "ends")
 MERGE_RULES = ("merge", "merge_released")
 
 # A token's columns in the memory: those of the batch, and the number of its patch among those of its source.
@@ -114,8 +119,61 @@ def keep_place(similarity: Tensor, table: Tensor, budget: int) -> Tensor:
     return keep.nonzero()[:, 0]
 
 
+def places(table: Tensor) -> list[Tensor]:
+    """Positions of the tokens of each source, grid and place, ascending: what `keep_ends` compares with each other."""
+    order, same = _by_place(table)
+    starts = [0, *((~same).nonzero()[:, 0] + 1).tolist(), len(table)] if len(table) else [0]
+    return [order[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+
+
+def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor, budget: int) -> Tensor:
+    """Drop, one by one, the F - N tokens that most resemble both an earlier and a later one at their place.
+
+    A token's score is the smaller of its largest cosine with what was before it and its largest with what came
+    after. So of all that is alike at a place the first and the last stay, however often it comes back and whatever
+    lies between: silence, or the same corner without the thing. The newest patch of each source stays whole.
+
+    Args:
+        groups: positions of the tokens of each place, see `places`.
+        cosines: for each group, (g, g) float32.
+        table: (F, 11) int64 table of tokens.
+        budget: N.
+
+    Returns:
+        (N,) int64 kept positions, ascending.
+    """
+    group, inside = np.empty(len(table), np.int64), np.empty(len(table), np.int64)
+    score = np.empty(len(table), np.float32)
+    members = [g.numpy() for g in groups]
+    # Row of the matrix: cosines with what is earlier, with what is later; -1 for none, and for what has gone.
+    sides: list[tuple[np.ndarray, np.ndarray]] = []
+    nearest: list[tuple[np.ndarray, np.ndarray]] = []
+    for number, (mine, cosine) in enumerate(zip(members, cosines, strict=True)):
+        group[mine], inside[mine] = number, np.arange(len(mine))
+        values = cosine.numpy()
+        before = np.tri(len(mine), k=-1, dtype=bool)
+        sides.append((np.where(before, values, -1.0), np.where(before.T, values, -1.0)))
+        nearest.append((sides[-1][0].argmax(1), sides[-1][1].argmax(1)))
+        score[mine] = np.minimum(sides[-1][0].max(1), sides[-1][1].max(1))
+    score[newest_patches(table).numpy()] = -3.0
+    for _ in range(len(table) - budget):
+        gone = int(score.argmax())
+        score[gone] = -4.0
+        number, column_gone = group[gone], inside[gone]
+        mine, (early, late) = members[number], sides[number]
+        early[:, column_gone] = late[:, column_gone] = -1.0
+        early_nearest, late_nearest = nearest[number]
+        lost = ((early_nearest == column_gone) | (late_nearest == column_gone)).nonzero()[0]
+        if not len(lost):
+            continue
+        early_nearest[lost], late_nearest[lost] = early[lost].argmax(1), late[lost].argmax(1)
+        now = np.minimum(early[lost, early_nearest[lost]], late[lost, late_nearest[lost]])
+        score[mine[lost]] = np.where(score[mine[lost]] <= -3.0, score[mine[lost]], now)
+    return torch.from_numpy((score > -4.0).nonzero()[0])
+
+
 def absorbed(similarity: Tensor, table: Tensor, keep: Tensor, threshold: float) -> Tensor:
-    """(F,) int64: the kept position that a token dropped by `place` repeats, or -1.
+    """(F,) int64: the kept position that a token dropped by `place` or `ends` repeats, or -1.
 
     A token repeats the kept one before it at its place if each step between the two has a cosine of at least
     `threshold`.

@@ -27,8 +27,8 @@ class TokenMemoryConfig:
         rule: one of `discard_rules.RULES`.
         seed: of the rule `uniform`.
         recent_patches: patches that the rule `recent` keeps.
-        same_above: cosine from which the rule `place` takes a dropped token as a repetition of the kept one, whose
-            `count` and `last_ns` then cover it.
+        same_above: cosine from which the rules `place` and `ends` take a dropped token as a repetition of the kept
+            one, whose `count` and `last_ns` then cover it.
     """
 
     budget: int = 16_384
@@ -170,8 +170,8 @@ class TokenMemory:
     def remove(self, after_ns: int, before_ns: int) -> Tensor:
         """Forget what was observed in [after_ns, before_ns] (nanoseconds); returns the original indices that left.
 
-        A merged row that holds anything of the interval goes as a whole. A row of the rule `place` that only lasted
-        into the interval stays with `last_ns` cut back to before it.
+        A merged row that holds anything of the interval goes as a whole. A row of the rules `place` and `ends`
+        that only lasted into the interval stays with `last_ns` cut back to before it.
         """
         table = self._tokens.table()
         stamp, last = rules.column(table, "stamp_ns"), rules.column(table, "last_ns")
@@ -215,8 +215,8 @@ class TokenMemory:
                 keep = rules.keep_paper(self._tokens.cosines(rules.next_token(table)), budget)
             elif rule == "released":
                 keep = rules.keep_released(self._tokens.cosines(rules.next_token(table)), budget)
-            elif rule == "place":
-                keep = self._keep_place(table)
+            elif rule in rules.COVERING_RULES:
+                keep = self._keep_covering(table)
             elif rule == "uniform":
                 keep = rules.keep_uniform(table, budget, self.config.seed)
             elif rule == "fifo":
@@ -230,10 +230,15 @@ class TokenMemory:
         self._tell("merged" if rule in rules.MERGE_RULES else "dropped", gone)
         return gone
 
-    def _keep_place(self, table: Tensor) -> Tensor:
-        """Choose by `place`, and let the kept tokens' spans and counts cover the repetitions that go."""
+    def _keep_covering(self, table: Tensor) -> Tensor:
+        """Choose by `place` or `ends`, and let the kept tokens' spans and counts cover the repetitions that go."""
         similarity = self._tokens.cosines(rules.previous_at_place(table))
-        keep = rules.keep_place(similarity, table, self.config.budget)
+        if self.config.rule == "place":
+            keep = rules.keep_place(similarity, table, self.config.budget)
+        else:
+            groups = rules.places(table)
+            cosines = [self._tokens.cosine_matrix(group) for group in groups]
+            keep = rules.keep_ends(groups, cosines, table, self.config.budget)
         owner = rules.absorbed(similarity, table, keep, self.config.same_above)
         rows = (owner >= 0).nonzero()[:, 0]
         count, last = rules.column(table, "count"), rules.column(table, "last_ns")

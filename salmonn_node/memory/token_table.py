@@ -147,6 +147,16 @@ class TokenTable:
             self._partner[slots] = wanted[stale]
         return torch.where(wanted != UNKNOWN, self._cosine[self.order], 0.0)
 
+    def cosine_matrix(self, positions: Tensor) -> Tensor:
+        """(m, m) float32 cosines of the tokens at these positions with each other, on the CPU; nothing is cached."""
+        assert self._rows is not None
+        slots = self.order[positions]
+        self._measure(slots[self._norm[slots] == UNKNOWN])
+        rows = self._rows[slots].float() / self._norm[slots].to(self._rows.device)[:, None]
+        self.similarities += len(slots) ** 2
+        self.bytes_read += rows.shape[1] * len(slots) * self._rows.element_size()
+        return (rows @ rows.T).cpu()
+
     def _block(self) -> int:
         assert self._rows is not None
         return max(1, _BLOCK_FLOATS.get(self._rows.device.type, 1 << 17) // self._rows.shape[1])

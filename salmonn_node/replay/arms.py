@@ -11,7 +11,9 @@ from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.memory.token_batch import COLUMNS
 from salmonn_node.model.config import SalmonnConfig
 
-RULES = ("recent", "fifo", "uniform", "merge", "paper", "place")
+RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends")
+# What becomes of sound where it is not kept as sight is: the paper merges it, and so did we with `place`.
+SOUND = {"paper": "merge", "place": "merge"}
 UPDATES = ("", "sgd", "hf", "static")
 _TITLES = {"": "", "sgd": "TTT-SGD", "hf": "TTT_HF", "static": "static weights"}
 
@@ -21,8 +23,9 @@ class Arm:
     """One way to remember.
 
     Attributes:
-        rule: discard rule of the visual token memory; `recent` is a window of the last four patches, which needs far
-            fewer bytes than the others by design, `fifo` the longest window that fits the bytes.
+        rule: discard rule of both token memories, of the visual one alone where SOUND names another; `recent` is a
+            window of the last four patches, which needs far fewer bytes than the others by design, `fifo` the longest
+            window that fits the bytes.
         update: update of the fast weights: "" (no TTT layer), "sgd", "hf", or "static" (never updated: the control).
         recall: the question reads the fast weights directly.
     """
@@ -69,6 +72,7 @@ MAIN_ARMS = (
     Arm("paper"),
     Arm("paper", "sgd"),
     Arm("paper", "hf"),
+    Arm("ends"),
     Arm("place"),
     Arm("place", "hf"),
     Arm("place", "static", True),
@@ -174,7 +178,8 @@ def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
     tokens = config.memory.visual_tokens + spare // token_bytes(config)
     if tokens < 1:
         raise ValueError(f"arm {arm.name}: its fast weights leave no room for a single token")
-    return changed.replace(memory=replace(config.memory, visual_tokens=tokens, visual_rule=arm.rule))
+    sound = SOUND.get(arm.rule, arm.rule)
+    return changed.replace(memory=replace(config.memory, visual_tokens=tokens, visual_rule=arm.rule, audio_rule=sound))
 
 
 def changes(config: SalmonnConfig, name: str) -> dict[str, object]:

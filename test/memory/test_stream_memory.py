@@ -16,7 +16,7 @@ from salmonn_node.memory.stream_memory import MemoryEvent, MemoryView, StreamMem
 
 WIDTH, GRID, MINI_BATCH = 32, (2, 3), 8
 SECOND = 1_000_000_000
-RULES = ("paper", "released", "place", "merge", "merge_released", "uniform", "fifo", "recent")
+RULES = ("paper", "released", "place", "ends", "merge", "merge_released", "uniform", "fifo", "recent")
 
 
 def make_layer(**settings: object) -> TTTLayer:

@@ -45,8 +45,8 @@ def slow(rule: str, batch: TokenBatch, budget: int, step: int) -> list[int]:
         kept.append(n)
         if len(kept) < budget + step:
             continue
-        if rule == "place":
-            kept = slow_place(batch, kept, budget)
+        if rule in ("place", "ends"):
+            kept = (slow_place if rule == "place" else slow_ends)(batch, kept, budget)
             continue
         pairs = [cosine(batch.z[a], batch.z[b]) for a, b in zip(kept[:-1], kept[1:], strict=True)]
         if rule == "paper":
@@ -55,6 +55,25 @@ def slow(rule: str, batch: TokenBatch, budget: int, step: int) -> list[int]:
         else:
             chosen = sorted(range(len(pairs)), key=lambda i: (pairs[i], i))[:budget]
             kept = [kept[i + 1] for i in sorted(chosen)]
+    return kept
+
+
+def slow_ends(batch: TokenBatch, kept: list[int], budget: int) -> list[int]:
+    newest = {int(batch.source[n]): int(batch.patch[n]) for n in kept}
+
+    def at(n: int) -> tuple[int, int]:
+        return int(batch.source[n]), int(batch.place[n])
+
+    def score(n: int) -> float:
+        if newest[at(n)[0]] == int(batch.patch[n]):
+            return -3.0
+        like = [(other, cosine(batch.z[n], batch.z[other])) for other in kept if at(other) == at(n) and other != n]
+        earlier, later = [c for o, c in like if o < n], [c for o, c in like if o > n]
+        return min(max(earlier, default=-1.0), max(later, default=-1.0))
+
+    while len(kept) > budget:
+        gone = max(kept, key=lambda n: (score(n), -n))
+        kept = [n for n in kept if n != gone]
     return kept
 
 
@@ -74,7 +93,7 @@ def slow_place(batch: TokenBatch, kept: list[int], budget: int) -> list[int]:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["paper", "released", "place"]),
+    st.sampled_from(["paper", "released", "place", "ends"]),
     st.integers(0, 10_000),
     st.integers(4, 20),
     st.integers(1, 12),
@@ -205,6 +224,21 @@ def test_place_keeps_what_changed_while_the_robot_stood_still() -> None:
         kept[rule] = sum(bool(((view.patch == t) & (view.place == p)).any()) for t, p in events.items())
     assert kept["place"] == len(events)
     assert kept["paper"] < len(events)
+
+
+def test_ends_keeps_the_first_and_the_last_of_each_sound_between_silences() -> None:
+    """Forty sounds of five kinds and silence between them: no window and no merge of neighbours holds all kinds."""
+    generator = torch.Generator().manual_seed(4)
+    kinds = torch.randn(6, 32, generator=generator)  # 0: silence
+    heard = [0] * 1200
+    for number in range(40):
+        heard[30 * number + 7] = 1 + int(torch.randint(5, (), generator=generator)) if number > 4 else 1 + number
+    z = kinds[heard] + 0.2 * torch.randn(1200, 32, generator=generator)
+    kept = run("ends", tokens(z, places=1), 24, 12).view().index.tolist()
+    for kind in range(1, 6):
+        times = [n for n, k in enumerate(heard) if k == kind]
+        assert times[0] in kept
+        assert times[-1] in kept
 
 
 def test_place_says_how_long_a_place_looked_as_it_does() -> None:

@@ -9,6 +9,7 @@ from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.model.tiny import tiny_config
 from salmonn_node.replay.arms import (
     MAIN_ARMS,
+    SOUND,
     Arm,
     all_arms,
     bytes_table,
@@ -34,6 +35,7 @@ def test_equal_bytes(arm: Arm) -> None:
     assert made.recall == arm.recall
     assert (made.ttt is None) == (arm.update == "")
     assert made.memory.visual_rule == arm.rule
+    assert made.memory.audio_rule == SOUND.get(arm.rule, arm.rule)
 
 
 def test_without_fast_weights_more_tokens_are_kept() -> None:
@@ -63,7 +65,7 @@ def test_bytes_are_those_of_a_real_state_and_of_real_tokens() -> None:
 
 def test_names_round_trip() -> None:
     arms = all_arms()
-    assert len(arms) == 36
+    assert len(arms) == 42
     assert parse_arms(",".join(a.name for a in arms)) == arms
     assert parse_arms("main") == list(MAIN_ARMS)
     assert parse_arms("fifo, main")[0] == Arm("fifo")
