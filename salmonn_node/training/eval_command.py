@@ -21,7 +21,7 @@ from salmonn_node.training.eval_plot import write_plot
 from salmonn_node.training.evaluate import answered, blind, records, table
 from salmonn_node.training.memories import CAMERA, MICROPHONE
 from salmonn_node.training.result_rows import add_row, read_rows
-from salmonn_node.training.streams import Bank, Pieces, Tokens, joined
+from salmonn_node.training.streams import Pieces, Tokens, joined, read_bank
 
 DEFAULT = "default"
 ARMS = "default,recent,fifo,uniform,merge,paper"
@@ -121,11 +121,11 @@ def streams_of(chosen: Set, folder: Path, network: object) -> Iterator[Tokens]:
     worlds = bank.HELD_OUT if chosen.seconds else bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
     bank.render(folder, worlds)
     if not chosen.seconds:
-        whole = Bank(folder, worlds, network).streams  # type: ignore[arg-type]
+        whole = read_bank(folder, worlds, network).streams  # type: ignore[arg-type]
         for number in range(chosen.streams):
             yield joined(whole[number * chosen.joined : (number + 1) * chosen.joined])
         return
-    held = Bank(folder, bank.HELD_OUT, network)  # type: ignore[arg-type]
+    held = read_bank(folder, bank.HELD_OUT, network)  # type: ignore[arg-type]
     pieces = Pieces([s.truth for s in held.streams], held.dense)
     rng = np.random.default_rng(SEED)
     for _ in range(chosen.streams):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,19 +12,18 @@ from torch.nn import functional
 
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
-from salmonn_node.training.lessons import Lesson, lesson, whole_view
+from salmonn_node.training.lessons import Lesson, lesson, some, whole_view
 from salmonn_node.training.loop import Figures, Plan
 from salmonn_node.training.packing import Packed, hidden_states, pack
 from salmonn_node.training.plans import LessonPlan
 from salmonn_node.training.streams import Bank
-from salmonn_node.training.wording import reworded
 
 PLAN = Plan("language", steps=1300, rate=3e-3, warmup=100)
 ROWS = 5_000  # rows of a batch, padding included
 NOISE = 0.1
 POINTER = 1.0
-# Kinds whose evidence is to match from end to end, as its length is the answer.
-WHOLE = ("how_long",)
+# Kinds whose evidence is to match from end to end: its length, or how many it is, is the answer.
+WHOLE = ("how_long", "count")
 Source = TypeVar("Source")
 Change = Callable[[Lesson, np.random.Generator], Lesson]
 # Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
@@ -41,9 +39,9 @@ def modules(network: Network) -> nn.ModuleDict:
 def planned(
     plan: LessonPlan, bank: Bank, network: Network, tokenizer: FileTokenizer, rng: np.random.Generator | None = None
 ) -> Lesson:
-    """A plan's lesson: its stream whole in memory; with `rng` most questions in other words."""
-    view = whole_view(bank.stream(plan.pieces), network.config, tokenizer)
-    asked = plan.asked if rng is None else [replace(a, text=reworded(a.text, rng)) for a in plan.asked]
+    """A plan's lesson: its stream whole in memory; with `rng` some of its questions, and moved pictures."""
+    view = whole_view(bank.stream(plan.pieces, rng), network.config, tokenizer)
+    asked = plan.asked if rng is None else some(plan.asked, rng)
     return lesson(view, asked, network.config, tokenizer)
 
 

@@ -20,6 +20,7 @@ from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.training.evidence_tokens import PATCH_TOKENS, TOKEN_NS, Stamps, evidence_rows
 from salmonn_node.training.sizes import GRID
 from salmonn_node.training.streams import CUT_S, Tokens
+from salmonn_node.training.wording import reworded
 from salmonn_node.world.asking import ask
 from salmonn_node.world.objects import SHAPES
 from salmonn_node.world.queries import UNITS
@@ -30,6 +31,13 @@ UNKNOWN = "unknown"
 JOINT = ("count", "order", "change", "state_now", "seen_when_heard", "what_was_said")
 # Kinds whose answer is what came first: of their evidence the pointer is to find the earliest.
 FIRST = ("order",)
+# Asked each time that a stream is read, of more that were drawn: else answers are learned by heart.
+AT_ONCE = 20
+# Kinds chosen more often than others: what is still wrong when the rest is learned, and can be told from what is kept.
+OFTEN = {
+    "colour": 2.5, "order": 2.0, "count": 2.0, "seen_when_heard": 2.0, "what_was_said": 1.5, "state_now": 1.5,
+    "state_earlier": 1.5, "change": 0.5,
+}  # fmt: skip
 AUDIO_WINDOW = 2 * CUT_S
 CAMERA, MICROPHONE = 0, 1
 
@@ -166,6 +174,13 @@ def known(asked: Sequence[Asked]) -> list[Asked]:
     can tell from the memory.
     """
     return [a for a in asked if a.evidence or not a.answerable]
+
+
+def some(asked: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
+    """At most AT_ONCE of them by lot, most in other words."""
+    often = np.array([OFTEN.get(a.kind, 1.0) for a in asked])
+    chosen = rng.choice(len(asked), min(AT_ONCE, len(asked)), replace=False, p=often / often.sum())
+    return [replace(asked[i], text=reworded(asked[i].text, rng)) for i in chosen]
 
 
 def thinned(made: Lesson, share: float, tokenizer: FileTokenizer, rng: np.random.Generator) -> Lesson:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,11 @@ from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.training.evidence_tokens import PATCH_TOKENS, stamps_of
 from salmonn_node.training.language import Batches, filled
-from salmonn_node.training.lessons import Asked, Lesson, draw, known, lesson, put
+from salmonn_node.training.lessons import Asked, Lesson, draw, known, lesson, put, some
 from salmonn_node.training.loop import Plan
 from salmonn_node.training.memories import observe
 from salmonn_node.training.packing import Packed
 from salmonn_node.training.streams import CUT_S, Bank, Pieces, quiet_seconds
-from salmonn_node.training.wording import reworded
 from salmonn_node.world.truth import Truth
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
@@ -35,11 +34,7 @@ LONG_SPAN_S = (600, 12_800)
 PIECES_S = (40, 120, 240)
 FLATS = (1, 2, 4, 1_000)
 GROWTH = 1.6
-# Asked of a stream at one moment, and of these each time that the lesson is read: else answers are learned by heart.
-QUESTIONS = 64
-AT_ONCE = 20
-# Kinds chosen more often than others: what is still wrong when the rest is learned, and can be told from what is kept.
-OFTEN = {"colour": 2.5, "state_now": 1.5, "state_earlier": 1.5, "order": 1.5, "what_was_said": 1.5, "change": 0.5}
+QUESTIONS = 64  # asked of a stream at one moment
 # (visual tokens, audio tokens, share): smaller budgets stand for longer streams.
 BUDGETS = ((512, 128, 0.6), (256, 96, 0.2), (128, 64, 0.2))
 SHARE = 0.6  # of the steps that read such memories; the others go on with whole short streams
@@ -146,7 +141,7 @@ def restored(
     config: SalmonnConfig,
     rng: np.random.Generator | None = None,
 ) -> Lesson:
-    """The lesson with its features; with `rng` some of the questions, most in other words.
+    """The lesson with its features; with `rng` some of the questions, most in other words, and moved pictures.
 
     What can be answered, but no longer from what the memory has kept, is not asked.
     """
@@ -155,9 +150,9 @@ def restored(
     deep = torch.empty(bank.streams[0].deepstack.shape[0], len(numbers), config.hidden_size)
     for stream in (numbers // 10**6).unique().tolist():
         mine = numbers // 10**6 == stream
-        rows = numbers[mine] % 10**6
-        z[mine] = bank.streams[stream].z.flatten(0, 1)[rows]
-        deep[:, mine] = bank.streams[stream].deepstack.flatten(1, 2)[:, rows]
+        rows, seen = numbers[mine] % 10**6, bank.seen(stream, rng)
+        z[mine] = seen.z.flatten(0, 1)[rows]
+        deep[:, mine] = seen.deepstack.flatten(1, 2)[:, rows]
     audio = stored.tensors["audio"]
     view = SceneView(_bare(z, deep), torch.ones(len(z), dtype=torch.bool), _bare(audio, None),
                      torch.ones(len(audio), dtype=torch.bool), ("camera", "microphone"))  # fmt: skip
@@ -165,11 +160,7 @@ def restored(
     prefix = Prompt(t["ids"], t["positions"], t["memory"], t["block"], len(t["ids"]), len(t["ids"]),
                     stored.next_position, stored.visual_tokens)  # fmt: skip
     asked = known(stored.asked)
-    if rng is not None:
-        often = np.array([OFTEN.get(a.kind, 1.0) for a in asked])
-        chosen = rng.choice(len(asked), min(AT_ONCE, len(asked)), replace=False, p=often / often.sum())
-        asked = [replace(asked[i], text=reworded(asked[i].text, rng)) for i in chosen]
-    return put(view, prefix, asked, tokenizer)
+    return put(view, prefix, asked if rng is None else some(asked, rng), tokenizer)
 
 
 def _bare(z: Tensor, deepstack: Tensor | None) -> TokenBatch:

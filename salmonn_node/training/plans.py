@@ -19,8 +19,11 @@ from salmonn_node.world.truth import Truth, compose
 LENGTHS = ((8, 0.15), (12, 0.2), (24, 0.25), (44, 0.25), (60, 0.15))
 # Long enough for several updates of the fast weights, and no longer than the visual budget.
 RECALL_LENGTHS = ((64, 0.4), (96, 0.3), (124, 0.3))
-QUESTIONS = 16
-MANY_PIECES = 0.25  # share of the plans whose stream is composed of two or three
+QUESTIONS = 40  # at the end of a stream that is trained on
+# Share of the plans whose stream is composed of two to PIECES of any worlds. Within one world what comes first, and how
+# many of a shape there are, is known to whom knows the world.
+MANY_PIECES = 0.7
+PIECES = 6
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def plan(
     lengths, shares = zip(*lengths_s, strict=True)
     seconds = int(rng.choice(lengths, p=shares))
     several = rng.random() < MANY_PIECES and seconds >= 24
-    chosen = pieces.several(seconds, seconds // int(rng.integers(2, 4)) if several else seconds, rng)
+    chosen = pieces.several(seconds, seconds // int(rng.integers(2, PIECES + 1)) if several else seconds, rng)
     truth = compose([truths[n].piece(a, b) for n, a, b in chosen])
     asked = draw(truth, questions, int(rng.integers(90_000)) + (seed if seed >= 100_000 else 0),
                  whole_stamps(truth.seconds))  # fmt: skip

@@ -16,7 +16,7 @@ from salmonn_node.training.language import Batches
 from salmonn_node.training.lessons import Lesson, thinned
 from salmonn_node.training.loop import Figures
 from salmonn_node.training.packing import Packed
-from salmonn_node.training.streams import Bank, encode
+from salmonn_node.training.streams import Bank, encode, read_bank
 from salmonn_node.training.work import Work
 
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
@@ -97,14 +97,15 @@ def encoded(work: Work) -> Lines:
         yield factors
     network = work.network("encoders").eval()
     for worlds in (work.held_out, work.calibrate, work.train):
-        found = Bank(work.folder, worlds, network, twice=worlds is work.train)
+        mine = worlds is work.train
+        found = read_bank(work.folder, worlds, network, twice=mine, moved=mine)
         yield {f"{worlds.name}_streams": float(len(found.streams))}
 
 
 def planned(work: Work) -> Lines:
     """Which streams are composed and what is asked of them."""
     for worlds, name, first, count, seed, questions, lengths in (
-        (work.train, "train", 0, work.count(LESSON_PLANS), 0, 16, plans.LENGTHS),
+        (work.train, "train", 0, work.count(LESSON_PLANS), 0, plans.QUESTIONS, plans.LENGTHS),
         (work.held_out, "held_out", 0, work.count(HELD_OUT_PLANS), HELD_OUT_SEED, 12, plans.LENGTHS),
         (work.train, "recall", 50_000, work.count(RECALL_PLANS), 0, 24, plans.RECALL_LENGTHS),
         (work.held_out, "recall_held", 0, work.count(150), HELD_OUT_SEED, 24, plans.RECALL_LENGTHS),
@@ -157,7 +158,7 @@ def remember(work: Work) -> Lines:
 
 def read_on(work: Work) -> Lines:
     """More of it, with memories of hours; every world in a mirror too, and half of the lessons thinned."""
-    train, network = work.bank(work.train, twice=True), work.network("encoders", "memory")
+    train, network = work.bank(work.train, twice=True, moved=True), work.network("encoders", "memory")
     numbers = range(MEMORY_STREAMS, MEMORY_STREAMS + work.count(LONG_STREAMS))
     stored = work.stored("long", train, numbers, memory.LONG_SPAN_S)
     stored += work.stored("memory", train, range(work.count(MEMORY_STREAMS)), memory.SPAN_S)

@@ -65,10 +65,10 @@ def joined(pieces: Sequence[Tokens]) -> Tokens:
     )
 
 
-def encode(network: Network, shard: Shard) -> Tokens:
-    """A shard's tokens, as the node would make them."""
+def encode(network: Network, shard: Shard, rng: np.random.Generator | None = None) -> Tokens:
+    """A shard's tokens, as the node would make them; with `rng` of moved pictures."""
     assert network.config.audio is not None
-    z, deepstack = vision.features(network, shard)
+    z, deepstack = vision.features(network, shard, rng)
     heard = audio.features(
         network, shard.audio.reshape(-1).astype(np.float32) / 32767.0, MelFrontEnd(network.config.audio)
     )
@@ -98,42 +98,73 @@ def in_mirror(shard: Shard) -> Shard:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
 class Bank:
-    """Encoded streams of a set of worlds, and their pieces.
+    """Encoded streams, and streams composed of their pieces.
+
+    Attributes:
+        streams: each world's; those in a mirror after all the others.
+        dense: which of them are of dense worlds.
+        moved: the same streams of shifted and zoomed pictures, to be drawn by lot (`seen`); or none.
+    """
+
+    streams: Sequence[Tokens]
+    dense: Sequence[bool]
+    moved: Sequence[Tokens] = ()
+
+    def seen(self, number: int, rng: np.random.Generator | None = None) -> Tokens:
+        """Stream `number`, with `rng` by lot as its pictures are or moved."""
+        moved = rng is not None and bool(self.moved) and rng.random() < 0.5
+        return (self.moved if moved else self.streams)[number]
+
+    def stream(self, pieces: Sequence[Piece], rng: np.random.Generator | None = None) -> Tokens:
+        """Pieces one after another, each as `seen`."""
+        return joined([self.seen(number, rng).piece(start, stop) for number, start, stop in pieces])
+
+
+def read_bank(
+    folder: Path,
+    worlds: WorldSet,
+    network: Network | None = None,
+    *,
+    limit: int = 0,
+    twice: bool = False,
+    moved: bool = False,
+) -> Bank:
+    """The encoded streams of a set of worlds.
 
     Args:
         folder: of all training data; encoded streams lie in `tokens/SET/`.
         worlds: which.
-        network: encodes what is missing; without one, missing streams are an error.
+        network: encodes what is missing.
         limit: at most so many worlds.
-        twice: each world once more in a mirror, after all the others.
-    """
+        twice: each world once more in a mirror.
+        moved: each of them with moved pictures too.
 
-    def __init__(
-        self, folder: Path, worlds: WorldSet, network: Network | None = None, limit: int = 0, twice: bool = False
-    ) -> None:
-        self.streams: list[Tokens] = []
-        self.dense: list[bool] = []
-        chosen = list(worlds.worlds())[: limit or None]
-        for seed, dense, mirror in [(s, d, m) for m in ((False, True) if twice else (False,)) for s, d in chosen]:
-            path = folder / "tokens" / worlds.name / f"{seed}{'_mirrored' if mirror else ''}.safetensors"
-            rendered = shard_path(folder, worlds, seed)
+    Raises:
+        FileNotFoundError: a stream has not been encoded, and there is no network to do so.
+    """
+    streams: dict[bool, list[Tokens]] = {False: [], True: []}
+    dense = []
+    chosen = list(worlds.worlds())[: limit or None]
+    for seed, is_dense, mirror in [(s, d, m) for m in ((False, True) if twice else (False,)) for s, d in chosen]:
+        rendered = shard_path(folder, worlds, seed)
+        truth = mirrored(read_truth(rendered)) if mirror else read_truth(rendered)
+        for move in (False, True) if moved else (False,):
+            name = f"{seed}{'_mirrored' if mirror else ''}{'_moved' if move else ''}.safetensors"
+            path = folder / "tokens" / worlds.name / name
             if not path.exists():
                 if network is None:
                     raise FileNotFoundError(f"{path}: world {seed} has not been encoded")
                 shard = read_shard(rendered)
-                made = encode(network, in_mirror(shard) if mirror else shard)
+                rng = np.random.default_rng([seed, 10]) if move else None
+                made = encode(network, in_mirror(shard) if mirror else shard, rng)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_file({"z": made.z, "deepstack": made.deepstack, "audio": made.audio}, str(path))
             with safe_open(str(path), framework="pt") as file:
-                z, deepstack, heard = (file.get_tensor(name) for name in ("z", "deepstack", "audio"))
-            truth = read_truth(rendered)
-            self.streams.append(Tokens(z, deepstack, heard, mirrored(truth) if mirror else truth))
-            self.dense.append(dense)
-
-    def stream(self, pieces: Sequence[Piece]) -> Tokens:
-        """Pieces one after another."""
-        return joined([self.streams[number].piece(start, stop) for number, start, stop in pieces])
+                streams[move].append(Tokens(*(file.get_tensor(n) for n in ("z", "deepstack", "audio")), truth))
+        dense.append(is_dense)
+    return Bank(streams[False], dense, streams[True])
 
 
 class Pieces:

@@ -29,7 +29,9 @@ ROOM = {name: i for i, name in enumerate(ROOMS)}
 MOST_THINGS = 8
 COVERED = 0.12  # share of a token's square from which a thing is said to be there
 SHIFT_PX = (6, 10)  # rows, columns
+ZOOM = 0.15  # natural logarithm of the most a picture is drawn out or together, rows and columns apart
 SWAPPED = 0.4
+MOVED_TOGETHER, MOVED_NOISE = 6, 0.05
 OTHER_ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 PLAN = Plan("vision", steps=3000, rate=2e-3, warmup=100)
 BATCH = 80
@@ -104,7 +106,7 @@ class PatchBatch:
 
 
 def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generator | None) -> PatchBatch:
-    """Patches as the tower takes them; with `rng` mirrored, shifted, brightened and noisy."""
+    """Patches as the tower takes them; with `rng` mirrored, shifted, zoomed, brightened and noisy."""
     frames, boxes = data.frames[rows], data.boxes[rows].copy()
     if rng is not None:
         frames = frames.copy()
@@ -113,13 +115,9 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
         boxes[mirrored] = boxes[mirrored][:, :, [2, 1, 0, 3]]
         boxes[mirrored, :, 0] = 1 - boxes[mirrored, :, 0]
         boxes[mirrored, :, 2] = 1 - boxes[mirrored, :, 2]
-        for i, (dy, dx) in enumerate(rng.integers([-s for s in SHIFT_PX], [s + 1 for s in SHIFT_PX], (len(rows), 2))):
-            y = np.clip(np.arange(SIZE_PX[0]) - dy, 0, SIZE_PX[0] - 1)
-            x = np.clip(np.arange(SIZE_PX[1]) - dx, 0, SIZE_PX[1] - 1)
-            frames[i] = frames[i][:, y][:, :, x]
-            boxes[i] += np.array([dx / SIZE_PX[1], dy / SIZE_PX[0]] * 2, np.float32)
     pixels = (torch.from_numpy(np.ascontiguousarray(frames)).float() / 255 - MEAN) / STD
     if rng is not None:
+        pixels, boxes = _moved(pixels, boxes, rng)
         pixels = pixels * torch.from_numpy(rng.normal(1.0, 0.1, (len(rows), 1, 1, 1, 1)).astype(np.float32))
         # One field of noise, rolled anew for each patch: drawing it for all costs more than the tower's first layer.
         noise = torch.from_numpy(rng.standard_normal(pixels[0].numel(), np.float32)).view(pixels[0].shape)
@@ -139,6 +137,28 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
         colours[swapped[:, None] & (colours != NONE)] = IGNORE
         rest[0][swapped] = IGNORE
     return PatchBatch(flat, colours, shapes, *rest, best)
+
+
+def _moved(
+    pixels: Tensor, boxes: npt.NDArray[np.float32], rng: np.random.Generator, together: int = 1
+) -> tuple[Tensor, npt.NDArray[np.float32]]:
+    """Patches (B, 2, H, W, 3) shifted and zoomed, so many in a row alike, edges drawn out; boxes moved with them."""
+    count = -(-len(pixels) // together)
+    zoom = np.exp(rng.uniform(-ZOOM, ZOOM, (count, 2))).astype(np.float32)  # columns, rows; above 1: larger
+    reach = np.array([SHIFT_PX[1] / SIZE_PX[1], SHIFT_PX[0] / SIZE_PX[0]], np.float32)
+    shift = rng.uniform(-reach, reach, (count, 2)).astype(np.float32)  # shares of the picture
+    zoom, shift = (np.repeat(v, together, axis=0)[: len(pixels)] for v in (zoom, shift))
+    # A place p of the old picture lies at 0.5 + (p - 0.5) * zoom + shift in the new one.
+    theta = np.zeros((len(pixels), 2, 3), np.float32)
+    for axis in (0, 1):
+        theta[:, axis, axis] = 1 / zoom[:, axis]
+        theta[:, axis, 2] = -2 * shift[:, axis] / zoom[:, axis]
+    flat = pixels.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    grid = functional.affine_grid(torch.from_numpy(theta), list(flat.shape), align_corners=False)
+    flat = functional.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+    moved = 0.5 + (boxes - 0.5) * np.tile(zoom, 2)[:, None] + np.tile(shift, 2)[:, None]
+    moved[(boxes == 0).all(-1)] = 0
+    return flat.unflatten(1, pixels.shape[1:2] + (3,)).permute(0, 1, 3, 4, 2).contiguous(), moved
 
 
 def _patchified(pixels: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
@@ -249,12 +269,20 @@ def scores(parts: nn.ModuleDict, data: PatchSet, most: int = 3000) -> Figures:
     return {name: float(np.mean(values)) for name, values in right.items()} | {"things": float(len(right["shape"]))}
 
 
-def features(network: Network, shard: Shard) -> tuple[Tensor, Tensor]:
-    """Tokens (P, T, D) and deepstack rows (K, P, T, D) of a stream, as the node would make them."""
+def features(network: Network, shard: Shard, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Tokens (P, T, D) and deepstack rows (K, P, T, D) of a stream, as the node would make them.
+
+    With `rng` of pictures shifted, zoomed and noisy, MOVED_TOGETHER patches at a time alike: the tower has learned
+    from the stream, and knows its things better than those of other worlds.
+    """
     data = patch_set([shard])
-    with torch.no_grad():
-        made = [
-            encode_patches(network.vision, batch_of(data, rows, None).pixels, (2 * GRID[0], 2 * GRID[1]))
-            for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 120))
-        ]
+    made = []
+    for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 120)):
+        pixels = (torch.from_numpy(data.frames[rows]).float() / 255 - MEAN) / STD
+        if rng is not None:
+            pixels, _ = _moved(pixels, data.boxes[rows], rng, MOVED_TOGETHER)
+            pixels += MOVED_NOISE * torch.from_numpy(rng.standard_normal(pixels.shape, np.float32))
+        with torch.no_grad():
+            flat = _patchified(pixels.permute(0, 1, 4, 2, 3))
+            made.append(encode_patches(network.vision, flat, (2 * GRID[0], 2 * GRID[1])))
     return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made], dim=1)

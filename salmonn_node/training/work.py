@@ -12,7 +12,7 @@ import torch
 from salmonn_node.model.network import Network
 from salmonn_node.training import audio, bank, language, loop, memory, recall, vision
 from salmonn_node.training.sizes import network_config, tokenizer
-from salmonn_node.training.streams import Bank, Pieces
+from salmonn_node.training.streams import Bank, Pieces, read_bank
 from salmonn_node.world.shards import Shard, read_truth
 from salmonn_node.world.truth import Truth
 
@@ -72,9 +72,9 @@ class Work:
         """Rendered worlds of a set."""
         return list(itertools.islice(bank.shards(self.folder, worlds), limit or None))
 
-    def bank(self, worlds: bank.WorldSet, limit: int = 0, twice: bool = False) -> Bank:
-        """Encoded worlds of a set; `twice`: and in a mirror."""
-        return Bank(self.folder, worlds, limit=limit, twice=twice)
+    def bank(self, worlds: bank.WorldSet, limit: int = 0, twice: bool = False, moved: bool = False) -> Bank:
+        """Encoded worlds of a set; `twice`: and in a mirror; `moved`: and with moved pictures."""
+        return read_bank(self.folder, worlds, limit=limit, twice=twice, moved=moved)
 
     def stored(self, name: str, source: Bank, numbers: range, span_s: tuple[int, int]) -> list[memory.StoredLesson]:
         """Lessons of these streams, made once."""

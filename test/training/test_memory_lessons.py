@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from salmonn_node.training import memory
-from salmonn_node.training.memory import AT_ONCE, MixedBatches, StoredLesson, lessons_of, restored
+from salmonn_node.training.lessons import AT_ONCE
+from salmonn_node.training.memory import MixedBatches, StoredLesson, lessons_of, restored
 from salmonn_node.training.sizes import network_config, tokenizer
 from salmonn_node.training.streams import Bank, Pieces
 
@@ -22,9 +23,7 @@ CONFIG, TOKENIZER = network_config(), tokenizer()
 
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    made = Bank.__new__(Bank)  # the bank's composing, without worlds on disk
-    made.streams, made.dense = [tokens(80)], [False]
-    return made
+    return Bank([tokens(80)], [False])
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +56,14 @@ def test_each_reading_asks_some_of_the_questions(bank: Bank, stored: list[Stored
     assert once.tails == again.tails
     assert once.tails != other.tails
     assert len(once.asked) == min(AT_ONCE, len([a for a in many.asked if a.evidence or not a.answerable]))
+
+
+def test_some_readings_see_moved_pictures(bank: Bank, stored: list[StoredLesson]) -> None:
+    both = Bank(bank.streams, bank.dense, [replace(bank.streams[0], z=-bank.streams[0].z)])
+    read = [restored(stored[0], both, TOKENIZER, CONFIG, np.random.default_rng(n)).view.visual for n in range(12)]
+    plain = restored(stored[0], both, TOKENIZER, CONFIG).view.visual
+    assert plain is not None
+    assert {float((v.z * plain.z).sum().sign()) for v in read if v is not None} == {1.0, -1.0}
 
 
 def test_a_memory_that_can_answer_nothing_is_no_lesson(stored: list[StoredLesson]) -> None:
