@@ -24,7 +24,7 @@ from salmonn_node.training.result_rows import add_row, read_rows
 from salmonn_node.training.streams import Pieces, Tokens, joined, read_bank
 
 DEFAULT = "default"
-ARMS = "default,recent,fifo,uniform,merge,paper"
+ARMS = "default,recent,fifo,uniform,merge,paper,place"
 # What the questions give away to one who sees only, hears only, or says the commonest answer of each question's form.
 BASELINES: dict[str, tuple[str, ...]] = {"vision": (CAMERA,), "audio": (MICROPHONE,), "blind": ()}
 AGES_S = (0, 120, 600, 1800, 3600, 7200, 10**9)

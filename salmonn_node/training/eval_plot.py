@@ -9,7 +9,7 @@ from typing import Any
 
 COLOURS = {
     "default": "#0b6e4f", "recent": "#888888", "fifo": "#c1121f", "uniform": "#e09f3e", "merge": "#335c9e",
-    "paper": "#7b2d8b",
+    "paper": "#7b2d8b", "place": "#3a9ea5",
 }  # fmt: skip
 PANEL, HEIGHT, MARGIN = 300, 230, 46
 BUDGET_S = 128.0  # camera seconds that fit the visual budget undiscarded
@@ -27,7 +27,7 @@ def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     for i, arm in enumerate(arms):
         x = MARGIN + i * 105
         parts.append(f'<rect x="{x}" y="{HEIGHT + 76}" width="14" height="4" fill="{COLOURS[arm]}"/>')
-        name = "place (default)" if arm == "default" else arm
+        name = "ends (default)" if arm == "default" else arm
         parts.append(f'<text x="{x + 19}" y="{HEIGHT + 82}">{name}</text>')
     width, height = 2 * (PANEL + MARGIN) + 20, HEIGHT + 96
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'

@@ -50,6 +50,8 @@ OTHER: dict[str, tuple[str, ...]] = {
         "How many {units} did you count when {sound} was last heard?",
         "What was the number of {units} last time?",
         "Number of {units} when you last heard {sound}?",
+        "At the last {sound}, how many {units} did it make?",
+        "Think of the last {sound}: what number of {units}?",
     ),
     "count_things": (
         "How many {shapes} are there?",
@@ -60,6 +62,9 @@ OTHER: dict[str, tuple[str, ...]] = {
         "Of how many colours were the {shapes} that you saw?",
         "How many {shapes} have you seen altogether?",
         "Number of different {shapes} so far?",
+        "All together, how many different {shapes}?",
+        "In the whole time, how many {shapes} were in view?",
+        "Up to now, how many {shapes} have you come past?",
     ),
     "where_robot_sound": (
         "Where were you standing as you last heard {sound}?",
@@ -191,6 +196,10 @@ OTHER: dict[str, tuple[str, ...]] = {
         "Did {a} come before {b}, or {b} before {a}?",
         "What did you hear earlier, {a} or {b}?",
         "First {a} or first {b}?",
+        "Between {a} and {b}, which came first?",
+        "You have heard {a} and {b}: which one came earlier?",
+        "Put {a} and {b} in order: which is first?",
+        "{a} and {b}: which was first?",
     ),
     "order_things": (
         "Was the {a} or the {b} seen first?",
@@ -200,6 +209,10 @@ OTHER: dict[str, tuple[str, ...]] = {
         "Did the {a} come before the {b}, or the {b} before the {a}?",
         "What did you see earlier, the {a} or the {b}?",
         "First the {a} or first the {b}?",
+        "Between the {a} and the {b}, which came first?",
+        "You have seen the {a} and the {b}: which one came earlier?",
+        "Put the {a} and the {b} in order: which is first?",
+        "The {a} and the {b}: which was first?",
     ),
     "door_now": (
         "Is the door in the {room} open or shut now?",

@@ -122,6 +122,21 @@ def test_labels_follow_boxes_mirrored_and_shifted() -> None:
     assert places == {4, 7}, "mirrored half of the time"
 
 
+def test_boxes_move_with_the_pictures() -> None:
+    pixels = torch.zeros(6, 2, 64, 128, 3)
+    pixels[:, :, 20:40, 50:80] = 1.0
+    boxes = np.zeros((6, 2, 4), np.float32)
+    boxes[:, 0] = (50 / 128, 20 / 64, 80 / 128, 40 / 64)
+    moved, where = vision._moved(pixels, boxes, np.random.default_rng(2), together=3)
+    for picture, (x0, y0, x1, y1) in zip(moved[:, 0, :, :, 0] > 0.5, where[:, 0], strict=True):
+        rows, columns = picture.any(1).nonzero()[:, 0], picture.any(0).nonzero()[:, 0]
+        found = [columns[0] / 128, rows[0] / 64, (columns[-1] + 1) / 128, (rows[-1] + 1) / 64]
+        np.testing.assert_allclose(found, [x0, y0, x1, y1], atol=1 / 64)
+    assert (where[:, 1] == 0).all(), "unused"
+    assert torch.equal(moved[0], moved[2]), "three in a row alike"
+    assert not torch.equal(moved[0], moved[3])
+
+
 def test_half_seconds_know_their_sounds() -> None:
     sounds = [
         Sound("knock", "hall", 3, 1.1, 2.3, 20.0, True, False),
