@@ -15,6 +15,9 @@ from torch.nn import functional
 
 ORDER_FEATURES = 3
 WAYS = 3
+QUERIES = 2
+TALLIES = 32
+RUN = 10  # tokens of one event that are told together, at most
 # Log-odds from which a token is said to match: what tells lengths best on the worlds kept for calibration.
 MATCHES = 1.0
 LOG_TOKENS = math.log(512)
@@ -35,6 +38,19 @@ class Pointing:
     null: Tensor
     context: Tensor
     match: Tensor
+
+
+def last_run(match: Tensor, last: Tensor) -> Tensor:
+    """(Q, T) probability of each token to belong to the run of matches that ends at the last one, up to RUN tokens.
+
+    Args:
+        match: (Q, T) probability of each token to match by itself.
+        last: (Q, T) probability of each token to be the last that does.
+    """
+    run = last
+    for _ in range(RUN - 1):
+        run = last + match * functional.pad(run[:, 1:], (0, 1))
+    return run
 
 
 def order_features(tokens: int) -> Tensor:
@@ -69,13 +85,22 @@ class EvidenceHead(nn.Module):
     "First" and "last" compare tokens with each other, which rotary positions of hours apart do not tell. So the answer
     chooses between three ways to point: at all that matches (a softmax, to which it adds how much it wants of early
     and of late tokens), at the first match, and at the last. A token matches as far as its score exceeds the null's.
+
+    What is to be counted is in no mean over tokens. So two tallies are read besides: the most of each feature among
+    all that matches (how many different ones there were), and the sum of each over the last run of matches (how many
+    knocks one knocking had).
+
+    Two queries, and a token matches when it matches either: "the blue star or the orange cube" is no one direction,
+    which a blue cube would match as well.
     """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.query = nn.Linear(hidden_size, hidden_size)
+        self.query = nn.Linear(hidden_size, QUERIES * hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
         self.value = nn.Linear(hidden_size, hidden_size)
+        self.features = nn.Linear(hidden_size, 2 * TALLIES)
+        self.told = nn.Linear(2 * TALLIES, hidden_size, bias=False)
         self.null_key = nn.Parameter(torch.zeros(hidden_size))
         self.order = nn.Linear(hidden_size, ORDER_FEATURES)
         self.way = nn.Linear(hidden_size, WAYS)
@@ -91,12 +116,14 @@ class EvidenceHead(nn.Module):
             memory: (T, D) hidden states of the memory tokens in the prompt, in its order, that of time.
             frame: (T,) int64, tokens with equal numbers belong to one frame (or one stretch of sound).
         """
-        query = self.query(answer)
-        keys = torch.cat([self.key(memory), self.null_key[None]])
-        scores = query.float() @ keys.float().T * self.scale
-        order = self.order(answer).float() @ order_features(len(memory)).to(scores).T
-        every = torch.softmax(scores + functional.pad(order, (0, 1)), dim=-1)
-        match = self.sharpness.exp() * (scores[:, :-1] - scores[:, -1:]) - self.doubt
+        query = self.query(answer).unflatten(-1, (QUERIES, -1)).float()
+        keys = torch.cat([self.key(memory), self.null_key[None]]).float()
+        scores = query @ keys.T * self.scale  # (Q, QUERIES, T + 1)
+        # By how much a token exceeds "nothing" for either query: a softened maximum, of two equal ones just that.
+        excess = torch.logsumexp(scores[..., :-1] - scores[..., -1:], dim=1) - math.log(QUERIES)
+        order = self.order(answer).float() @ order_features(len(memory)).to(excess).T
+        every = torch.softmax(functional.pad(excess + order, (0, 1)), dim=-1)
+        match = self.sharpness.exp() * excess - self.doubt
         first, last, none = first_and_last(match)
         way = torch.softmax(self.way(answer).float(), dim=-1)
         pointed = way[:, :1] * every[:, :-1] + way[:, 1:2] * first + way[:, 2:] * last
@@ -110,4 +137,10 @@ class EvidenceHead(nn.Module):
             sums = values.new_zeros(groups, values.shape[1]).index_add(0, group, values)
             sizes = torch.bincount(group, minlength=groups)[:, None]
             context = (context + mass @ (sums / sizes)) / 2
+        present, counted = torch.relu(self.features(memory)).float().split(TALLIES, dim=-1)
+        if len(memory):
+            likely = torch.sigmoid(match)
+            most = (likely[:, :, None] * present).amax(dim=1)
+            sums = last_run(likely, last) @ counted
+            context = context + self.told(torch.cat([most, sums], dim=-1).to(answer.dtype)).float()
         return Pointing(pointed, null, context.to(answer.dtype), match)

@@ -27,7 +27,12 @@ WHOLE = ("how_long", "count")
 Source = TypeVar("Source")
 Change = Callable[[Lesson, np.random.Generator], Lesson]
 # Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
-WEIGHTS = {"seen_when_heard": 4.0, "what_was_said": 3.0, "how_long": 2.0, "count": 2.0, "order": 2.0, "colour": 1.5}
+WEIGHTS = {
+    "seen_when_heard": 4.0, "what_was_said": 3.0, "how_long": 2.0, "count": 3.0, "order": 2.0, "colour": 1.5,
+    "existence": 2.5, "room": 1.5,
+}  # fmt: skip
+# What can be answered counts so much more than what cannot: else it is safest to abstain.
+ANSWERABLE = 1.3
 
 
 def modules(network: Network) -> nn.ModuleDict:
@@ -105,7 +110,7 @@ def loss_of(
         network: in training.
         packed: the batch.
         noise: on memory tokens.
-        weights: of some kinds, where they can be answered; 1 for the others.
+        weights: of some kinds, where they can be answered; then ANSWERABLE for the others. By default all count alike.
     """
     hidden = hidden_states(network, packed, noise if network.training else 0.0)
     answers: list[Tensor] = []
@@ -125,7 +130,8 @@ def loss_of(
         starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
         place = _places(packed.memory_numbers[b])
         for q, loss, guess, start in zip(asked, losses, guesses, starts.tolist(), strict=True):
-            weight = (weights or {}).get(q.asked.kind, 1.0) if q.asked.answerable and len(q.evidence) else 1.0
+            known = q.asked.answerable and len(q.evidence) > 0
+            weight = weights.get(q.asked.kind, ANSWERABLE) if weights is not None and known else 1.0
             answers.append(weight * loss.mean())
             mass = pointing.weights[start, place[q.evidence]].sum() if len(q.evidence) else pointing.null[start]
             point = -torch.log(mass.clamp_min(1e-6))

@@ -33,6 +33,7 @@ JOINT = ("count", "order", "change", "state_now", "seen_when_heard", "what_was_s
 FIRST = ("order",)
 # Asked each time that a stream is read, of more that were drawn: else answers are learned by heart.
 AT_ONCE = 20
+UNANSWERABLE = 0.5  # at most so many as answerable ones
 # Kinds chosen more often than others: what is still wrong when the rest is learned, and can be told from what is kept.
 OFTEN = {
     "colour": 2.5, "order": 2.0, "count": 2.0, "seen_when_heard": 2.0, "what_was_said": 1.5, "state_now": 1.5,
@@ -177,8 +178,18 @@ def known(asked: Sequence[Asked]) -> list[Asked]:
 
 
 def some(asked: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
-    """At most AT_ONCE of them by lot, most in other words."""
+    """At most AT_ONCE of them by lot, most in other words.
+
+    There is no end of what was never there, and of what was there there is: so the "no" to whether something was there
+    weigh no more than the "yes" together, and what else has no answer half as much as what has one.
+    """
     often = np.array([OFTEN.get(a.kind, 1.0) for a in asked])
+    yes_no = np.array([a.kind == "existence" for a in asked])
+    there = np.array([a.answerable for a in asked])
+    for mine, most in ((yes_no, 1.0), (~yes_no, UNANSWERABLE)):
+        absent, present = often[mine & ~there].sum(), often[mine & there].sum()
+        if absent:
+            often[mine & ~there] *= min(1.0, max(most * present, 1.0) / absent)
     chosen = rng.choice(len(asked), min(AT_ONCE, len(asked)), replace=False, p=often / often.sum())
     return [replace(asked[i], text=reworded(asked[i].text, rng)) for i in chosen]
 

@@ -33,7 +33,7 @@ ZOOM = 0.15  # natural logarithm of the most a picture is drawn out or together,
 SWAPPED = 0.4
 MOVED_TOGETHER, MOVED_NOISE = 6, 0.05
 OTHER_ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-PLAN = Plan("vision", steps=3000, rate=2e-3, warmup=100)
+PLAN = Plan("vision", steps=7000, rate=2e-3, warmup=100)
 BATCH = 80
 
 
