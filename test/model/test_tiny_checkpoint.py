@@ -22,8 +22,8 @@ from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
 
 FOLDER = BUNDLED / TINY
 MOST_PARAMETERS, MOST_BYTES = 4_000_000, 16_000_000
-# Of 12 questions, of 10 answerable ones. 10 and 10 were seen; another processor may round one the other way.
-LEAST_RIGHT, LEAST_EVIDENCE = 9, 9
+# Of 12 questions, of 10 answerable ones. 11 and 10 were seen.
+LEAST_RIGHT, LEAST_EVIDENCE = 11, 9
 START_NS = 1_000 * SECOND_NS
 
 
