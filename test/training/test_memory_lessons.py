@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from salmonn_node.training import memory
-from salmonn_node.training.lessons import AT_ONCE
+from salmonn_node.training.lessons import AT_ONCE, Asked, some
 from salmonn_node.training.memory import MixedBatches, StoredLesson, lessons_of, restored
 from salmonn_node.training.sizes import network_config, tokenizer
 from salmonn_node.training.streams import Bank, Pieces
@@ -56,6 +57,18 @@ def test_each_reading_asks_some_of_the_questions(bank: Bank, stored: list[Stored
     assert once.tails == again.tails
     assert once.tails != other.tails
     assert len(once.asked) == min(AT_ONCE, len([a for a in many.asked if a.evidence or not a.answerable]))
+
+
+def test_what_was_never_there_does_not_outnumber_the_rest() -> None:
+    there = [Asked(f"is there a thing {n}", "yes", "existence", True, (n,)) for n in range(10)]
+    never = [Asked(f"is there a thing {n}", "no", "existence", False, ()) for n in range(10, 90)]
+    lost = [Asked(f"when was thing {n}", "unknown", "when_last", False, ()) for n in range(90, 120)]
+    found = [Asked(f"when was thing {n}", "seen", "when_last", True, (n,)) for n in range(120, 140)]
+    asked = [a for n in range(40) for a in some([*there, *never, *lost, *found], np.random.default_rng(n))]
+    count = Counter((a.kind, a.answerable) for a in asked)
+    assert count["existence", False] < 1.5 * count["existence", True]
+    assert count["when_last", False] < 0.75 * count["when_last", True]
+    assert len(some(never, np.random.default_rng(0))) == AT_ONCE, "of a stream that holds nothing they are asked"
 
 
 def test_some_readings_see_moved_pictures(bank: Bank, stored: list[StoredLesson]) -> None:
