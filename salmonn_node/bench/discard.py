@@ -23,6 +23,7 @@ from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemor
 HEIGHT, WIDTH, CHANNELS = 9, 17, 64
 PATCH_S = 2
 ARMS = ("recent", "fifo", "uniform", "released", "paper", "merge", "place", "ends")
+STATIC_ARMS = ("released", "paper", "place", "ends")
 SAME = 0.8
 
 
@@ -131,7 +132,7 @@ def run_static(path: Path) -> list[dict]:
     rows = []
     for budget, step in ((64, 32), (30, 7)):
         row: dict = {"budget": budget, "step": step}
-        for rule in ("released", "paper", "place", "ends"):
+        for rule in STATIC_ARMS:
             memory = TokenMemory(TokenMemoryConfig(budget, step, rule))
             for start in range(0, len(z), places):
                 patch = z[start : start + places]
@@ -172,7 +173,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
         hour.add_row(row["scene"], str(row["budget"]), *(f"{row[rule]:.2f}" for rule in ARMS))
     static = Table("N", "rule", "scenes held", "places of scenes held", title="Golden static stream")
     for row in results["static"]:
-        for rule in ("released", "paper", "place", "ends"):
+        for rule in STATIC_ARMS:
             counts = [f"{row[rule][name]} of {row['of'][name]}" for name in ("scenes", "places")]
             static.add_row(str(row["budget"]), rule, *counts)
     return [hour, static]

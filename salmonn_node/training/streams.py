@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from salmonn_node.model.network import Network
@@ -65,10 +64,10 @@ def joined(pieces: Sequence[Tokens]) -> Tokens:
     )
 
 
-def encode(network: Network, shard: Shard, rng: np.random.Generator | None = None) -> Tokens:
-    """A shard's tokens, as the node would make them; with `rng` of moved pictures."""
+def encode(network: Network, shard: Shard) -> Tokens:
+    """A shard's tokens, as the node would make them."""
     assert network.config.audio is not None
-    z, deepstack = vision.features(network, shard, rng)
+    z, deepstack = vision.features(network, shard)
     heard = audio.features(
         network, shard.audio.reshape(-1).astype(np.float32) / 32767.0, MelFrontEnd(network.config.audio)
     )
@@ -144,27 +143,37 @@ def read_bank(
     Raises:
         FileNotFoundError: a stream has not been encoded, and there is no network to do so.
     """
-    streams: dict[bool, list[Tokens]] = {False: [], True: []}
-    dense = []
+    streams, others, dense = [], [], []
     chosen = list(worlds.worlds())[: limit or None]
     for seed, is_dense, mirror in [(s, d, m) for m in ((False, True) if twice else (False,)) for s, d in chosen]:
         rendered = shard_path(folder, worlds, seed)
         truth = mirrored(read_truth(rendered)) if mirror else read_truth(rendered)
-        for move in (False, True) if moved else (False,):
-            name = f"{seed}{'_mirrored' if mirror else ''}{'_moved' if move else ''}.safetensors"
-            path = folder / "tokens" / worlds.name / name
-            if not path.exists():
-                if network is None:
-                    raise FileNotFoundError(f"{path}: world {seed} has not been encoded")
-                shard = read_shard(rendered)
-                rng = np.random.default_rng([seed, 10]) if move else None
-                made = encode(network, in_mirror(shard) if mirror else shard, rng)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save_file({"z": made.z, "deepstack": made.deepstack, "audio": made.audio}, str(path))
-            with safe_open(str(path), framework="pt") as file:
-                streams[move].append(Tokens(*(file.get_tensor(n) for n in ("z", "deepstack", "audio")), truth))
+        name = f"{seed}{'_mirrored' if mirror else ''}"
+        paths = [folder / "tokens" / worlds.name / f"{name}{end}.safetensors" for end in ("", "_moved")[: 1 + moved]]
+        if missing := [path for path in paths if not path.exists()]:
+            if network is None:
+                raise FileNotFoundError(f"{missing[0]}: world {seed} has not been encoded")
+            shard = in_mirror(read_shard(rendered)) if mirror else read_shard(rendered)
+            for path in missing:
+                _write(path, network, shard, path != paths[0])
+        plain, *rest = (load_file(path) for path in paths)
+        streams.append(Tokens(plain["z"], plain["deepstack"], plain["audio"], truth))
+        # What is heard is the same.
+        others += [Tokens(m["z"], m["deepstack"], plain["audio"], truth) for m in rest]
         dense.append(is_dense)
-    return Bank(streams[False], dense, streams[True])
+    return Bank(streams, dense, others)
+
+
+def _write(path: Path, network: Network, shard: Shard, moved: bool) -> None:
+    """Encode a stream into a file, or what is seen of it when its pictures are moved."""
+    if moved:
+        z, deepstack = vision.features(network, shard, np.random.default_rng([shard.seed, 10]))
+        tensors = {"z": z, "deepstack": deepstack}
+    else:
+        made = encode(network, shard)
+        tensors = {"z": made.z, "deepstack": made.deepstack, "audio": made.audio}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, str(path))
 
 
 class Pieces:

@@ -115,7 +115,7 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
         boxes[mirrored] = boxes[mirrored][:, :, [2, 1, 0, 3]]
         boxes[mirrored, :, 0] = 1 - boxes[mirrored, :, 0]
         boxes[mirrored, :, 2] = 1 - boxes[mirrored, :, 2]
-    pixels = (torch.from_numpy(np.ascontiguousarray(frames)).float() / 255 - MEAN) / STD
+    pixels = _normalised(frames)
     if rng is not None:
         pixels, boxes = _moved(pixels, boxes, rng)
         pixels = pixels * torch.from_numpy(rng.normal(1.0, 0.1, (len(rows), 1, 1, 1, 1)).astype(np.float32))
@@ -129,7 +129,6 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
         swapped = torch.from_numpy(rng.random(len(rows)) < SWAPPED)
         for i in swapped.nonzero()[:, 0].tolist():
             pixels[i] = pixels[i][..., OTHER_ORDERS[int(rng.integers(len(OTHER_ORDERS)))]]
-    pixels = pixels.permute(0, 1, 4, 2, 3)  # (B, 2, 3, H, W)
     flat = _patchified(pixels)
     colours, shapes, best = _token_labels(boxes, data.colours[rows], data.shapes[rows], data.clear[rows])
     rest = [torch.from_numpy(column[rows].copy()) for column in (data.rooms, data.doors, data.lit)]
@@ -161,8 +160,14 @@ def _moved(
     return flat.unflatten(1, pixels.shape[1:2] + (3,)).permute(0, 1, 3, 4, 2).contiguous(), moved
 
 
+def _normalised(frames: npt.NDArray[np.uint8]) -> Tensor:
+    """(B, 2, H, W, 3), of the range that the tower takes."""
+    return (torch.from_numpy(np.ascontiguousarray(frames)).float() / 255 - MEAN) / STD
+
+
 def _patchified(pixels: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
-    """(B, 2, 3, H, W) -> (B, h * w, P): `frames.patchify` for many."""
+    """(B, 2, H, W, 3) -> (B, h * w, P): `frames.patchify` for many."""
+    pixels = pixels.permute(0, 1, 4, 2, 3)
     batch, frames, channels, height, width = pixels.shape
     h, w = height // patch, width // patch
     rows = pixels.reshape(batch, frames, channels, h // merge, merge, patch, w // merge, merge, patch)
@@ -278,11 +283,10 @@ def features(network: Network, shard: Shard, rng: np.random.Generator | None = N
     data = patch_set([shard])
     made = []
     for rows in np.array_split(np.arange(len(data)), max(1, len(data) // 120)):
-        pixels = (torch.from_numpy(data.frames[rows]).float() / 255 - MEAN) / STD
+        pixels = _normalised(data.frames[rows])
         if rng is not None:
             pixels, _ = _moved(pixels, data.boxes[rows], rng, MOVED_TOGETHER)
             pixels += MOVED_NOISE * torch.from_numpy(rng.standard_normal(pixels.shape, np.float32))
         with torch.no_grad():
-            flat = _patchified(pixels.permute(0, 1, 4, 2, 3))
-            made.append(encode_patches(network.vision, flat, (2 * GRID[0], 2 * GRID[1])))
+            made.append(encode_patches(network.vision, _patchified(pixels), (2 * GRID[0], 2 * GRID[1])))
     return torch.cat([m[0] for m in made]), torch.cat([m[1] for m in made], dim=1)
