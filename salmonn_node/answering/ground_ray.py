@@ -11,7 +11,7 @@ import numpy.typing as npt
 from salmonn_node.stream.answers import Region
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.observations import Pose
-from salmonn_node.stream.rigid import chained, from_rpy, rotation
+from salmonn_node.stream.transforms import chained, from_rpy, rotation
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from salmonn_node.stream.answers import Evidence
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.frame_tree import FrameTree
 from salmonn_node.stream.observations import Pose
-from salmonn_node.stream.rigid import mounted
+from salmonn_node.stream.transforms import mounted
 
 
 class Grounding:

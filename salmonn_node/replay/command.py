@@ -18,7 +18,7 @@ from salmonn_node.replay.job import Job, JobSettings
 from salmonn_node.replay.network import DEFAULT_ARM, arm_names, arms_bytes
 from salmonn_node.replay.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.summary import Finished, write_report
-from salmonn_node.stream.rigid import mounted
+from salmonn_node.stream.transforms import mounted
 
 INTERRUPTED = 130
 

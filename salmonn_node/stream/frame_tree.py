@@ -11,7 +11,7 @@ import numpy as np
 
 from salmonn_node.stream.observations import SECOND_NS, Pose
 from salmonn_node.stream.pose_track import slerp
-from salmonn_node.stream.rigid import chained, inverted
+from salmonn_node.stream.transforms import chained, inverted
 
 TAKEN = "taken"
 NEW_START_NS = 5 * SECOND_NS  # a transform stamped so far before the newest: time runs anew, as when a bag is restarted

@@ -16,8 +16,8 @@ from salmonn_node.memory.evidence import EvidenceIndex
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, Pose
-from salmonn_node.stream.rigid import from_rpy
 from salmonn_node.stream.session import SessionClock
+from salmonn_node.stream.transforms import from_rpy
 from salmonn_node.training.memories import CAMERA, MICROPHONE, observe
 from salmonn_node.training.streams import Tokens
 from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M, camera_model

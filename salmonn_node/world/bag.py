@@ -11,7 +11,7 @@ from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.messages.base import header_message
 from salmonn_node.messages.poses import pose_to_message
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame, Pose
-from salmonn_node.stream.rigid import mounted
+from salmonn_node.stream.transforms import mounted
 from salmonn_node.world.camera import camera_matrix
 from salmonn_node.world.mount import BASE_FRAME, CAMERA_MOUNT
 from salmonn_node.world.randomness import generator

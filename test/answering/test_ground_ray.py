@@ -17,7 +17,7 @@ from salmonn_node.answering.image_region import region_of
 from salmonn_node.stream.answers import Evidence, Region
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.observations import Interval, Pose
-from salmonn_node.stream.rigid import from_rpy, mounted, rotation
+from salmonn_node.stream.transforms import from_rpy, mounted, rotation
 from salmonn_node.world.demo import TRUTH
 from salmonn_node.world.mount import BASE_FRAME, CAMERA_MOUNT, GROUND_Z_M, camera_model
 from salmonn_node.world.truth import Moment

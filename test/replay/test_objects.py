@@ -25,7 +25,7 @@ from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.evidence_picture import picture_of
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, PoseKind, Question
 from salmonn_node.stream.observations import Pose
-from salmonn_node.stream.rigid import from_rpy
+from salmonn_node.stream.transforms import from_rpy
 from salmonn_node.world.demo import BAG, TRUTH
 from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
 from salmonn_node.world.truth import Moment, Seen

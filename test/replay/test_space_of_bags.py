@@ -18,7 +18,7 @@ from salmonn_node.replay.command import _mount
 from salmonn_node.stream.answers import AnswerType, Evidence, Question, Region
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Frame, Interval, Pose
-from salmonn_node.stream.rigid import from_rpy, mounted
+from salmonn_node.stream.transforms import from_rpy, mounted
 from salmonn_node.world.mount import CAMERA_MOUNT
 
 START = 1_000 * S

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from salmonn_node.stream.frame_tree import FrameTree
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Pose
-from salmonn_node.stream.rigid import chained, from_rpy, inverted, mounted, rotation, times
+from salmonn_node.stream.transforms import chained, from_rpy, inverted, mounted, rotation, times
 
 
 def place(parent: str, child: str, t_s: float, x: float = 0.0, y: float = 0.0, yaw: float = 0.0) -> Pose:
