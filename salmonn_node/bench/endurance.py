@@ -16,10 +16,11 @@ import torch
 from rich.table import Table
 from torch.nn import functional as F
 
-from salmonn_node.memory import fast_update, inner_model
-from salmonn_node.memory.fast_update import Rows
-from salmonn_node.memory.inner_model import InnerWeights, Norm
-from salmonn_node.memory.ttt_config import TTTConfig
+from salmonn_node.ttt import inner_model
+from salmonn_node.ttt import update as fast_update
+from salmonn_node.ttt.config import TTTConfig
+from salmonn_node.ttt.inner_model import InnerWeights, Norm
+from salmonn_node.ttt.update import Rows
 
 HEADS, D, MINI_BATCH = 4, 32, 64
 TINY = TTTConfig(hidden_size=HEADS * D, num_heads=HEADS, mini_batch=MINI_BATCH, lag_distance=0)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
-from salmonn_node.memory import hessian_free, inner_model
-from salmonn_node.memory.fast_update import Rows, Step
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
-from salmonn_node.memory.inner_model import InnerWeights, Norm, Objective
-from salmonn_node.memory.rotary import rotary_angles
+from salmonn_node.ttt import hessian_free, inner_model
+from salmonn_node.ttt.inner_model import InnerWeights, Norm, Objective
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
+from salmonn_node.ttt.rotary import rotary_angles
+from salmonn_node.ttt.update import Rows, Step
 
 LAYER_TOLERANCE = {torch.float64: 2e-6, torch.float32: 1e-5, torch.bfloat16: 0.1}
 

@@ -16,13 +16,13 @@ from salmonn_node.engines.runtime import BackendName, EngineSettings, load
 from salmonn_node.engines.spec import DTYPES
 from salmonn_node.engines.timing import seconds
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.kv_cache import KVCache
 from salmonn_node.model.language import LanguageModel, Tokens
 from salmonn_node.model.network import Network
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 WAYS: tuple[tuple[str, BackendName, bool], ...] = (
     ("torch", "torch", False),

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMemoryConfig
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 HEIGHT, WIDTH = 9, 17  # merged tokens of a 288 x 544 frame
 FRAMES_PER_PATCH, PATCH_NS = 2, 2_000_000_000

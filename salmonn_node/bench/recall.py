@@ -21,8 +21,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
+from salmonn_node.ttt.state import TTTState
 
 HIDDEN, HEADS, INNER, MINI_BATCH = 64, 2, 64, 64
 KEYS, VALUES, PATTERNS, FACTS = 128, 8, 4, 2

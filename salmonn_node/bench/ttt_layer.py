@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 
 from salmonn_node.bench.ttt_plain import plain_mini_batch
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 FULL = TTTConfig()
 TINY = TTTConfig(hidden_size=128, num_heads=4, mini_batch=64, lag_distance=64)

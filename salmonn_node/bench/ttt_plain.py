@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from salmonn_node.memory.fast_weights import TTTLayer
-from salmonn_node.memory.rotary import rotary_angles
+from salmonn_node.ttt.layer import TTTLayer
+from salmonn_node.ttt.rotary import rotary_angles
 
 
 def plain_mini_batch(layer: TTTLayer, x: Tensor, source: Tensor, places: Tensor, weights: list[Tensor]) -> Tensor:

@@ -13,8 +13,8 @@ from salmonn_node.memory.token_batch import TokenBatch
 
 if TYPE_CHECKING:
     from salmonn_node.memory.evidence import Moment
-    from salmonn_node.memory.fast_state import TTTState
     from salmonn_node.stream.observations import Pose
+    from salmonn_node.ttt.state import TTTState
 
 
 @dataclass(frozen=True, eq=False)

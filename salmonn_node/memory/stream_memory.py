@@ -16,8 +16,8 @@ from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.fast_state import TTTState
-    from salmonn_node.memory.fast_weights import TTTLayer
+    from salmonn_node.ttt.layer import TTTLayer
+    from salmonn_node.ttt.state import TTTState
 
 __all__ = ["MemoryEvent", "MemoryView", "StatePart", "StoredPart", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.language import LanguageModel
 from salmonn_node.model.towers import AudioTower, VisionTower
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 
 def ttt_config(config: SalmonnConfig) -> TTTConfig | None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.fast_weights import TTTLayer
+from salmonn_node.ttt.layer import TTTLayer
+from salmonn_node.ttt.state import TTTState
 
 
 class RecallReadout(nn.Module):

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields, replace
 
 import torch
 
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.memory.token_batch import COLUMNS
 from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends")
 # What becomes of sound where it is not kept as sight is: the paper merges it, and so did we with `place`.

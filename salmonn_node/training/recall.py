@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.fast_weights import TTTLayer
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.training.language import planned
@@ -21,6 +19,8 @@ from salmonn_node.training.packing import hidden_states, pack
 from salmonn_node.training.plans import LessonPlan
 from salmonn_node.training.sizes import MINI_BATCH
 from salmonn_node.training.streams import Bank
+from salmonn_node.ttt.layer import TTTLayer
+from salmonn_node.ttt.state import TTTState
 
 PLAN = Plan("recall", steps=1500, rate=2e-3, warmup=50)
 # Kinds whose answer a token alone holds; times and places of the robot need the token memory.

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.memory.stream_memory import MemoryEvent, MemoryView, StreamMemory, TokenBatch, TokenMemoryConfig
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 WIDTH, GRID, MINI_BATCH = 32, (2, 3), 8
 SECOND = 1_000_000_000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
 from salmonn_node.model.tiny import tiny_config
 from salmonn_node.replay.arms import (
     MAIN_ARMS,
@@ -19,6 +18,7 @@ from salmonn_node.replay.arms import (
     parse_arms,
     token_bytes,
 )
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 CONFIG = tiny_config()
 

@@ -7,8 +7,8 @@ import torch
 from torch.func import grad, jvp, vjp
 from torch.nn import functional as F
 
-from salmonn_node.memory import inner_model
-from salmonn_node.memory.inner_model import InnerWeights, Norm, Objective
+from salmonn_node.ttt import inner_model
+from salmonn_node.ttt.inner_model import InnerWeights, Norm, Objective
 
 G, N, D, INNER = 6, 10, 6, 8
 

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from salmonn_node.memory import fast_update, inner_model
-from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.fast_update import Rows, Step
-from salmonn_node.memory.inner_model import InnerWeights, Norm
-from salmonn_node.memory.rotary import rotary_angles, rotate
-from salmonn_node.memory.ttt_config import TTTConfig
+from salmonn_node.ttt import inner_model
+from salmonn_node.ttt import update as fast_update
+from salmonn_node.ttt.config import TTTConfig
+from salmonn_node.ttt.inner_model import InnerWeights, Norm
+from salmonn_node.ttt.rotary import rotary_angles, rotate
+from salmonn_node.ttt.state import TTTState
+from salmonn_node.ttt.update import Rows, Step
 
 __all__ = ["TTTConfig", "TTTLayer", "TTTState"]
 

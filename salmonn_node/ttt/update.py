@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from salmonn_node.memory import hessian_free, inner_model
-from salmonn_node.memory.hessian_free import Solution
-from salmonn_node.memory.inner_model import InnerWeights, Linearisation, Norm, Objective
-from salmonn_node.memory.ttt_config import TTTConfig
+from salmonn_node.ttt import hessian_free, inner_model
+from salmonn_node.ttt.config import TTTConfig
+from salmonn_node.ttt.hessian_free import Solution
+from salmonn_node.ttt.inner_model import InnerWeights, Linearisation, Norm, Objective
 
 
 class Rows(NamedTuple):

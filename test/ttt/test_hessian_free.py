@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.memory import hessian_free, inner_model
-from salmonn_node.memory.inner_model import InnerWeights, Norm, Objective
+from salmonn_node.ttt import hessian_free, inner_model
+from salmonn_node.ttt.inner_model import InnerWeights, Norm, Objective
 
 
 def network_problem(seed: int, heads: int = 4, norms: float = 1.5):

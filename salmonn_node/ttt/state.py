@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.inner_model import InnerWeights
+from salmonn_node.ttt.inner_model import InnerWeights
 
 COUNTERS = ("rows", "updates", "slices", "rejected", "skipped")
 

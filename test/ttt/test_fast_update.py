@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_node.memory import inner_model
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.ttt import inner_model
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 HIDDEN, M = 12, 6
 

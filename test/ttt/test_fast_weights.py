@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.memory.fast_state import TTTState
-from salmonn_node.memory.fast_weights import TTTConfig, TTTLayer
+from salmonn_node.ttt.layer import TTTConfig, TTTLayer
+from salmonn_node.ttt.state import TTTState
 
 HIDDEN = 32
 
