@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from salmonn_node.memory.evidence import Moment
+from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.journal import Mark, Record
 from salmonn_node.memory.store import State
 from salmonn_node.memory.stream_memory import StreamMemory

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from salmonn_node.answering.image_region import region_of
-from salmonn_node.memory.evidence import EvidenceIndex, Moment
+from salmonn_node.memory.evidence_index import EvidenceIndex, Moment
 from salmonn_node.stream.answers import Evidence, Region
 from salmonn_node.stream.observations import SECOND_NS, Interval
 

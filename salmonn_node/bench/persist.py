@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from salmonn_node.memory.evidence import EvidenceIndex, Moment, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex, Moment, encode_thumbnail
 from salmonn_node.memory.journal import encode_record
 from salmonn_node.memory.snapshot import Identity
 from salmonn_node.memory.store import MemoryStore, State

@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from salmonn_node.memory.evidence import EvidenceIndex
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.file_layer import FileLayer
 from salmonn_node.memory.journal import SYNC_PERIOD_S, EmptySegmentError, JournalReader, JournalWriter, Record
 from salmonn_node.memory.memory_directory import Lock, MemoryPlace, describe

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.evidence import Moment
+from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.stream_memory import StoredPart, StreamMemory
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemoryConfig

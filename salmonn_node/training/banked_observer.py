@@ -12,7 +12,7 @@ import numpy as np
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.answering.grounding import Grounding
-from salmonn_node.memory.evidence import EvidenceIndex
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, Pose

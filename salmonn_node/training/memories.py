@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.evidence import Moment
+from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS

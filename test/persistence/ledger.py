@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.evidence import EvidenceIndex, Moment
+from salmonn_node.memory.evidence_index import EvidenceIndex, Moment
 from salmonn_node.memory.journal import Mark, Record, encode_record
 from salmonn_node.memory.snapshot import Identity
 from salmonn_node.memory.store import MemoryStore, RestoreReport, State
