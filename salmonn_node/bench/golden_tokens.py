@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
-from salmonn_node.memory import reader
 from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
+from salmonn_node.model import reader
 
 # Keys that depend on the device's top-k or on bf16 rounding.
 _DEVICE_DEPENDENT = re.compile(r"^ties|_bf16$")

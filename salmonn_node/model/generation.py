@@ -9,12 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.reader import Selection
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.evidence_head import MATCHES, Pointing
 from salmonn_node.model.kv_cache import KVCache
 from salmonn_node.model.language import AttentionRecord, Tokens
 from salmonn_node.model.network import Network
+from salmonn_node.model.reader import Selection
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import TextTokenizer
 

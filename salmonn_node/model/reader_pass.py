@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from salmonn_node.memory import reader as rules
+from salmonn_node.model import reader as rules
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.config import ReaderConfig
 from salmonn_node.model.generation import Reading

@@ -23,9 +23,9 @@ from salmonn_node.model.cached_prefill import PrefillCache, settled_rows, usable
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.frames import fitted, normalise, patchify, resized
 from salmonn_node.model.generation import Answering, Generation, Grammar
-from salmonn_node.model.ingest import Ingest, WaitingFrame, WaitingSound
 from salmonn_node.model.int8_linear import quantise
 from salmonn_node.model.network import Network
+from salmonn_node.model.pending_input import Ingest, WaitingFrame, WaitingSound
 from salmonn_node.model.reading import read
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.sound import MelFrontEnd

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.memory import reader
-from salmonn_node.memory.reader import ReaderConfig
+from salmonn_node.model import reader
+from salmonn_node.model.reader import ReaderConfig
 
 
 def heads(h: int, t: int, d: int, seed: int) -> torch.Tensor:
