@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from salmonn_node.ros.client import Memory
+    from salmonn_node.client.memory_client import Memory
     from salmonn_node.ros.processes import own_domain, running_node
 
     own_domain()

@@ -19,7 +19,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 if TYPE_CHECKING:
-    from salmonn_node.ros.client import Memory
+    from salmonn_node.client.memory_client import Memory
 
 STARTUP_S, ANSWER_S, STATUS_S = 120.0, 60.0, 30.0
 SHOWN_STATUS = (

@@ -24,9 +24,9 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from salmonn_interfaces.msg import AudioChunk, MemoryStatus
 from salmonn_interfaces.srv import Query
+from salmonn_node.client.memory_client import Memory
 from salmonn_node.messages import RosTypes
 from salmonn_node.messages.base import header_message, time_message
-from salmonn_node.ros.client import Memory
 from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.ros.spinning import spin
 

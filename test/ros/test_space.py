@@ -12,8 +12,8 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
 
+from salmonn_node.client.memory_client import Memory
 from salmonn_node.messages.base import header_message
-from salmonn_node.ros.client import Memory
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, PoseKind
 
 from .harness import HEIGHT, PATIENCE_S, TYPES, WIDTH, NodeProcess, Robot

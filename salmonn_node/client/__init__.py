@@ -1,0 +1,1 @@
+"""What a planner imports: a client of the node's query service, action and watch."""
