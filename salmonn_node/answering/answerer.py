@@ -46,7 +46,7 @@ class Answerer:
     """Answers questions about an observer's memory, one at a time, in the caller's thread; any thread may ask.
 
     The work looks at the deadline and at `cancel` between two tokens. A caller who must reply to the millisecond, or
-    who serves many with an order of deadlines, asks through a queue (see `ros/question_queue.py`).
+    who serves many with an order of deadlines, asks through a queue (see `answering/question_queue.py`).
 
     Args:
         observer: gives views of the memory.

@@ -20,6 +20,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from salmonn_node.answering.question_queue import QuestionQueue, Ticket
 from salmonn_node.ros import parameters as node_parameters
 from salmonn_node.ros import spinning
 from salmonn_node.ros.answer_topics import AnswerTopics
@@ -29,7 +30,6 @@ from salmonn_node.ros.inputs import Inputs
 from salmonn_node.ros.memory_services import MemoryServices
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.ros.query_server import Desk, QueryServer
-from salmonn_node.ros.question_queue import QuestionQueue, Ticket
 from salmonn_node.ros.status import StatusPublisher
 from salmonn_node.ros.watch_server import WatchServer
 from salmonn_node.stream.answers import Answer, Question

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from salmonn_node.answering.pace import Pace
-from salmonn_node.ros.question_queue import DEADLINE_MARGIN_S, REPLY_S, QuestionQueue, Ticket, _reply_times
+from salmonn_node.answering.question_queue import DEADLINE_MARGIN_S, REPLY_S, QuestionQueue, Ticket, _reply_times
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 ONE_S = Pace([(1, 1.0)])
