@@ -13,10 +13,10 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from salmonn_node.evaluation.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.fleet import run_here, run_processes, run_ray
 from salmonn_node.replay.job import Job, JobSettings
 from salmonn_node.replay.network import DEFAULT_ARM, arm_names, arms_bytes
-from salmonn_node.replay.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.summary import Finished, write_report
 from salmonn_node.stream.transforms import mounted
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from salmonn_node.answering.grounding import Grounding
-from salmonn_node.replay.answer_file import Answered, read_answers, to_line, write_answers
+from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.network import build
-from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.replay.runner import Progress, ReplayRun
 from salmonn_node.replay.video_stream import VideoStream, is_video
 from salmonn_node.stream.observations import SECOND_NS

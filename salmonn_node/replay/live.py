@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from salmonn_node.replay.answer_file import answer_to_json
+from salmonn_node.evaluation.answer_file import answer_to_json
 from salmonn_node.replay.job import Job, run_job
 from salmonn_node.stream.answers import Answer
 

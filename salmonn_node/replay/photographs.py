@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord
 from salmonn_node.messages.bag_writer import BagWriter
-from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame, Pose
 
 START_NS = 1_767_225_600 * SECOND_NS  # 2026-01-01 00:00 UTC

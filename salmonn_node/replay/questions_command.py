@@ -7,10 +7,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from salmonn_node.evaluation.import_choice import import_choice, read_rows
+from salmonn_node.evaluation.import_navqa import import_navqa
+from salmonn_node.evaluation.questions import QuestionFileError, QuestionRecord, parse_questions, write_questions
 from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.import_choice import import_choice, read_rows
-from salmonn_node.replay.import_navqa import import_navqa
-from salmonn_node.replay.questions import QuestionFileError, QuestionRecord, parse_questions, write_questions
 from salmonn_node.replay.video_stream import VideoStream
 from salmonn_node.stream.observations import Pose
 from salmonn_node.stream.pose_track import PoseTrack

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from salmonn_node.replay.answer_file import Answered
-from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.evaluation.answer_file import Answered
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 from salmonn_node.stream.observations import SECOND_NS
 

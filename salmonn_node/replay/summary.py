@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from salmonn_node.evaluation.report import ReportData, ReportEntry, render
+from salmonn_node.evaluation.scores import Judgement, judge, score
 from salmonn_node.replay.job import Job, JobResult, pictures
-from salmonn_node.replay.report import ReportData, ReportEntry, render
-from salmonn_node.replay.scores import Judgement, judge, score
 from salmonn_node.stream.answers import Answer, ErrorCode
 
 

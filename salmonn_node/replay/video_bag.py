@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from salmonn_node.evaluation.import_choice import VIDEO_START_NS
 from salmonn_node.messages.bag_writer import BagWriter
-from salmonn_node.replay.import_choice import VIDEO_START_NS
 from salmonn_node.replay.video_stream import MICROPHONE, VideoStream
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.replay.import_choice import VIDEO_START_NS
+from salmonn_node.evaluation.import_choice import VIDEO_START_NS
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame
 
 CAMERA, MICROPHONE = "video", "sound"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from salmonn_node.replay.questions import QuestionRecord, read_questions
+from salmonn_node.evaluation.questions import QuestionRecord, read_questions
 from salmonn_node.ros.demo_sheet import Asked, show, write
 from salmonn_node.ros.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome

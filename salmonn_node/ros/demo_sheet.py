@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from salmonn_node.replay.evidence_picture import picture_of
-from salmonn_node.replay.questions import QuestionRecord
-from salmonn_node.replay.scores import Judgement, judge
+from salmonn_node.evaluation.evidence_picture import picture_of
+from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.evaluation.scores import Judgement, judge
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 

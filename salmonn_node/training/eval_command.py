@@ -12,10 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from salmonn_node.evaluation.arms import bytes_table, changes, parse_arms
+from salmonn_node.evaluation.scores import Judgement, accuracy, bootstrap
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.replay.arms import bytes_table, changes, parse_arms
-from salmonn_node.replay.scores import Judgement, accuracy, bootstrap
 from salmonn_node.training import bank
 from salmonn_node.training.eval_plot import write_plot
 from salmonn_node.training.evaluate import answered, blind, records, table

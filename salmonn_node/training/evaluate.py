@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from salmonn_node.answering.confidence import Calibration
+from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.evaluation.scores import Judgement, abstention, judge
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.replay.questions import QuestionRecord
-from salmonn_node.replay.scores import Judgement, abstention, judge
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
 from salmonn_node.training.banked_observer import BankedObserver, answerer
 from salmonn_node.training.evidence_tokens import evidence_rows, stamps_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.scene_view import SceneView
-from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.training.sizes import GRID
 from salmonn_node.training.vision import COVERED

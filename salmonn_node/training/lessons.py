@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt, prompt_of
 from salmonn_node.model.config import SalmonnConfig
@@ -15,7 +16,6 @@ from salmonn_node.model.prompt import ANSWER_TOKENS, ASSISTANT, END
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.timeline import AudioRun, Timeline
 from salmonn_node.model.tokenizer import FileTokenizer
-from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.training.evidence_tokens import PATCH_TOKENS, TOKEN_NS, Stamps, evidence_rows
 from salmonn_node.training.sizes import GRID

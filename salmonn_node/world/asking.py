@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from salmonn_node.replay.questions import Expected, QuestionRecord
+from salmonn_node.evaluation.questions import Expected, QuestionRecord
 from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.world.objects import COLOURS, PERSON, Thing, pairs
 from salmonn_node.world.phrasings import phrase

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from salmonn_node.replay.questions import write_questions
+from salmonn_node.evaluation.questions import write_questions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

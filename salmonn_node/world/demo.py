@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from salmonn_node.replay.questions import QuestionRecord, write_questions
+from salmonn_node.evaluation.questions import QuestionRecord, write_questions
 from salmonn_node.world.asking import ask
 from salmonn_node.world.bag import write_bag
 from salmonn_node.world.schedule import Density

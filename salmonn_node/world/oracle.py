@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, Outcome, PoseKind
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 from salmonn_node.world.objects import PERSON

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.replay.questions import EvidenceInterval, QuestionRecord
+from salmonn_node.evaluation.questions import EvidenceInterval, QuestionRecord
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
 from salmonn_node.world.asking import ask
 from salmonn_node.world.shards import Shard, make_shard

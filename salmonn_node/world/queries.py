@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from salmonn_node.replay.questions import EvidenceInterval, Expected, Tolerance
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, Tolerance
 from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.world.layout import ROOMS
 from salmonn_node.world.objects import COLOURS, PERSON, SHAPES, Thing

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from replay.bags import START_NS, write_bag
 
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.network import build
-from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord
 from salmonn_node.replay.runner import ReplayRun
 from salmonn_node.replay.summary import Finished, write_report
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame, Pose

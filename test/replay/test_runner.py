@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from salmonn_node.replay.answer_file import Answered
-from salmonn_node.replay.questions import Expected, QuestionRecord
+from salmonn_node.evaluation.answer_file import Answered
+from salmonn_node.evaluation.questions import Expected, QuestionRecord
 from salmonn_node.replay.runner import ReplayRun
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 

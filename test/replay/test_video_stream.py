@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from salmonn_node.cli import main
+from salmonn_node.evaluation.import_choice import VIDEO_START_NS
+from salmonn_node.evaluation.questions import Expected, QuestionRecord
 from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.import_choice import VIDEO_START_NS
 from salmonn_node.replay.job import Job, JobSettings, run_job
-from salmonn_node.replay.questions import Expected, QuestionRecord
 from salmonn_node.replay.video_stream import VideoStream, is_video
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from salmonn_node.answering.confidence import Calibration
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.generation import Generation
-from salmonn_node.replay.questions import QuestionRecord
 from salmonn_node.ros.backend import Backend, build_backend, load_model
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from replay.bags import START_NS, write_bag
 
+from salmonn_node.evaluation.questions import Expected, QuestionRecord, read_questions
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.live import compare
-from salmonn_node.replay.questions import Expected, QuestionRecord, read_questions
 from salmonn_node.stream.answers import Outcome
 from salmonn_node.stream.observations import SECOND_NS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from salmonn_node.replay.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
-from salmonn_node.replay.questions import KINDS, QuestionRecord, read_questions
-from salmonn_node.replay.scores import accuracy, judge, score
+from salmonn_node.evaluation.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
+from salmonn_node.evaluation.questions import KINDS, QuestionRecord, read_questions
+from salmonn_node.evaluation.scores import accuracy, judge, score
 from salmonn_node.world import demo
 from salmonn_node.world.asking import ask
 from salmonn_node.world.oracle import Oracle

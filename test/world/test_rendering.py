@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from salmonn_node import cli
-from salmonn_node.replay.questions import read_questions
-from salmonn_node.replay.scores import judge
+from salmonn_node.evaluation.questions import read_questions
+from salmonn_node.evaluation.scores import judge
 from salmonn_node.stream.observations import SECOND_NS
 from salmonn_node.world import demo
 from salmonn_node.world.objects import COLOURS

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord, Tolerance
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord, Tolerance
 from salmonn_node.stream.observations import SECOND_NS
 
 # The evidence is a clock reading to the second; ReMEmbR itself works in segments of three seconds.

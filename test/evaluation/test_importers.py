@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from salmonn_node.replay.import_choice import VIDEO_START_NS, import_choice, read_rows
-from salmonn_node.replay.import_navqa import import_navqa
+from salmonn_node.evaluation.import_choice import VIDEO_START_NS, import_choice, read_rows
+from salmonn_node.evaluation.import_navqa import import_navqa
 from salmonn_node.stream.observations import SECOND_NS
 
 # The header of the published table has line breaks inside two of its names.

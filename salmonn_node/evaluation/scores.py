@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.stream.answers import Answer, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord
-from salmonn_node.replay.report import ReportData, ReportEntry, render
-from salmonn_node.replay.scores import judge, score
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord
+from salmonn_node.evaluation.report import ReportData, ReportEntry, render
+from salmonn_node.evaluation.scores import judge, score
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence
 from salmonn_node.stream.observations import SECOND_NS, Interval
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from salmonn_node.replay.questions import EvidenceInterval, Expected, QuestionRecord
+from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord
 from salmonn_node.stream.observations import SECOND_NS
 
 _OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.replay.answer_file import Answered, read_answers, to_line, write_answers
+from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome
 from salmonn_node.stream.observations import Interval, Pose
 

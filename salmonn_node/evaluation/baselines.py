@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from salmonn_node.replay.questions import QuestionRecord
+from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, Outcome, PoseKind
 from salmonn_node.stream.observations import Interval, Pose
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_node.model.tiny import tiny_config
-from salmonn_node.replay.arms import (
+from salmonn_node.evaluation.arms import (
     MAIN_ARMS,
     SOUND,
     Arm,
@@ -18,6 +17,7 @@ from salmonn_node.replay.arms import (
     parse_arms,
     token_bytes,
 )
+from salmonn_node.model.tiny import tiny_config
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 CONFIG = tiny_config()

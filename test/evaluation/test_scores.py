@@ -8,15 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from salmonn_node.replay.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
-from salmonn_node.replay.questions import (
+from salmonn_node.evaluation.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
+from salmonn_node.evaluation.questions import (
     QuestionFileError,
     QuestionRecord,
     parse_questions,
     read_questions,
     write_questions,
 )
-from salmonn_node.replay.scores import interval_iou, judge, score, text_matches
+from salmonn_node.evaluation.scores import interval_iou, judge, score, text_matches
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, PoseKind
 from salmonn_node.stream.observations import SECOND_NS, Interval
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from salmonn_node.replay.evidence_picture import picture_of
-from salmonn_node.replay.questions import QuestionRecord
-from salmonn_node.replay.scores import Judgement
+from salmonn_node.evaluation.evidence_picture import picture_of
+from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.evaluation.scores import Judgement
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -72,7 +72,7 @@ def render(data: ReportData) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise RuntimeError(f"the report needs {error.name}: pip install 'salmonn_node[report]'") from None
-    source = resources.files("salmonn_node.replay").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    source = resources.files("salmonn_node.evaluation").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = lambda v: "–" if v is None or math.isnan(v) else f"{100 * v:.1f} %"
     environment.filters["number"] = lambda v: "–" if v is None or math.isnan(v) else f"{v:.2f}"

@@ -1,0 +1,1 @@
+"""Question files, scores, arms, importers and the report."""
