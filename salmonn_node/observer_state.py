@@ -15,7 +15,7 @@ from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:
-    from salmonn_node.observer import Observer
+    from salmonn_node.ingest.observer import Observer
 
 # Poses older than this are not looked up again: an audio window is at most 30 s, and kept moments have theirs already.
 TRACK_S = 45.0

@@ -20,9 +20,9 @@ from salmonn_node.observer_state import capture, forget, install, memory_part, r
 from salmonn_node.stream.observations import AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:
+    from salmonn_node.ingest.observer import Observer
     from salmonn_node.memory.stream_memory import StreamMemory
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-    from salmonn_node.observer import Observer
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.pace import prompt_rows
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.memory.memory_view import MemoryView
-from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 

@@ -23,9 +23,9 @@ from rich.table import Table
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.evaluation.questions import QuestionRecord, read_questions
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame, Pose
 from salmonn_node.world.demo import QUESTIONS

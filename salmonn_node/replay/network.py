@@ -5,8 +5,8 @@ from __future__ import annotations
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.arms import bytes_table, changes, parse_arms
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.checkpoint import load
-from salmonn_node.observer import Observer
 
 DEFAULT_ARM = "default"
 # The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".

@@ -15,7 +15,7 @@ class Backend:
     """The rooms behind the doors of ROS.
 
     Attributes:
-        observer: takes observations in (salmonn_node.observer.Observer).
+        observer: takes observations in (salmonn_node.ingest.observer.Observer).
         answerer: answers questions (salmonn_node.answering.answerer.Answerer).
         checkpoint_id: the network's weights.
         trained: False: untrained weights, answers mean nothing.
@@ -110,8 +110,8 @@ def _open(
     """A memory called `name` with its observer and answerer, restored when persistence is on."""
     from salmonn_node.answering.answerer import Answerer
     from salmonn_node.answering.grounding import Grounding
+    from salmonn_node.ingest.observer import Observer
     from salmonn_node.memory.store import MemoryStore
-    from salmonn_node.observer import Observer
 
     store = None
     if parameters.persistence:

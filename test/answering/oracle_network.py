@@ -16,9 +16,9 @@ from torch import Tensor
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.confidence import Calibration
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import AudioChunk, Frame, Pose
 

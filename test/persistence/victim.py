@@ -22,8 +22,8 @@ from pathlib import Path
 import torch
 from persistence.robot import START_NS, STEP_NS, Robot, fingerprint, step
 
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame
 
 STEPS = 24  # 12 s of stream; then a new memory is begun

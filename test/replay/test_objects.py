@@ -19,9 +19,9 @@ import torch
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.evidence_picture import picture_of
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, PoseKind, Question
 from salmonn_node.stream.observations import Pose

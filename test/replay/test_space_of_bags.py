@@ -10,9 +10,9 @@ import pytest
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.command import _mount
 from salmonn_node.stream.answers import AnswerType, Evidence, Question, Region

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from salmonn_node.answering.answerer import Answerer
+from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.observer import Observer
 from salmonn_node.stream.answers import Answer, Question
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Frame, Pose
