@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from salmonn_node.memory.file_layer import FileLayer
-from salmonn_node.memory.journal import JournalReader
-from salmonn_node.memory.memory_directory import Lock, LockedError, MemoryPlace, default_root, describe, list_memories
-from salmonn_node.memory.remembered import as_text, remembered, write_png
-from salmonn_node.memory.snapshot import (
+from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, default_root, describe, list_memories
+from salmonn_node.storage.files import FileLayer
+from salmonn_node.storage.journal import JournalReader
+from salmonn_node.storage.retention import as_text, remembered, write_png
+from salmonn_node.storage.snapshot import (
     Manifest,
     SnapshotError,
     read_manifest,

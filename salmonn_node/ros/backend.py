@@ -21,7 +21,7 @@ class Backend:
         trained: False: untrained weights, answers mean nothing.
         encoders: (backend, reason) of "vision" and "audio".
         grounding: frames, cameras and mounts; the topics fill it (salmonn_node.answering.grounding.Grounding).
-        persistence: binds the observer to its store (salmonn_node.persistence.Persistence); None keeps nothing.
+        persistence: binds the observer to its store (salmonn_node.storage.persistence.Persistence); None keeps nothing.
         pace: how long answers take (salmonn_node.answering.pace.Pace); it belongs to the network.
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
@@ -111,11 +111,11 @@ def _open(
     from salmonn_node.answering.answerer import Answerer
     from salmonn_node.answering.grounding import Grounding
     from salmonn_node.ingest.observer import Observer
-    from salmonn_node.memory.store import MemoryStore
+    from salmonn_node.storage.store import MemoryStore
 
     store = None
     if parameters.persistence:
-        from salmonn_node.persistence import Persistence, identity_of
+        from salmonn_node.storage.persistence import Persistence, identity_of
 
         store = MemoryStore(
             parameters.memory_directory,

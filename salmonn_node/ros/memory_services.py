@@ -118,7 +118,7 @@ class MemoryServices:
             response.error_msg = f"other stored memories still hold the interval: {', '.join(forgotten.copies)}"
 
     def _on_info(self, request: Any, response: Any) -> None:
-        from salmonn_node.memory.memory_directory import list_memories
+        from salmonn_node.storage.directory import list_memories
 
         backend = self._running()
         if backend.persistence is None:
@@ -160,7 +160,7 @@ def _checked(name: str) -> str:
 
 
 def _describe(root: Path, name: str) -> Any:
-    from salmonn_node.memory.memory_directory import MemoryPlace, describe
+    from salmonn_node.storage.directory import MemoryPlace, describe
 
     return describe(MemoryPlace(root, name))
 
@@ -170,8 +170,8 @@ def _answering(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], Any]:
 
     @functools.wraps(work)
     def callback(request: Any, response: Any) -> Any:
-        from salmonn_node.memory.memory_directory import LockedError
-        from salmonn_node.memory.snapshot import DamagedError, IncompatibleError
+        from salmonn_node.storage.directory import LockedError
+        from salmonn_node.storage.snapshot import DamagedError, IncompatibleError
 
         codes: tuple[tuple[type[Exception], int], ...] = (
             (FileNotFoundError, NOT_FOUND),

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from salmonn_node.ingest.observer import Observer
-from salmonn_node.memory.store import MemoryStore
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.persistence import Persistence, identity_of
+from salmonn_node.storage.persistence import Persistence, identity_of
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame, Pose
 
 STEP_NS = SECOND_NS // 2

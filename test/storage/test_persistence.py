@@ -8,9 +8,9 @@ import pytest
 import torch
 from persistence.robot import START_NS, STEP_NS, Robot, Uninterrupted, differences, fingerprint, step
 
-from salmonn_node.memory.memory_directory import list_memories
-from salmonn_node.memory.snapshot import IncompatibleError
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.storage.directory import list_memories
+from salmonn_node.storage.snapshot import IncompatibleError
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from salmonn_node.memory.memory_directory import MemoryPlace, describe, list_memories
-from salmonn_node.memory.snapshot import Identity, IncompatibleError, Manifest
-from salmonn_node.memory.store import MemoryStore, RestoreReport
-from salmonn_node.observer_state import capture, forget, install, memory_part, replay, session_mark
+from salmonn_node.storage.directory import MemoryPlace, describe, list_memories
+from salmonn_node.storage.observer_state import capture, forget, install, memory_part, replay, session_mark
+from salmonn_node.storage.snapshot import Identity, IncompatibleError, Manifest
+from salmonn_node.storage.store import MemoryStore, RestoreReport
 from salmonn_node.stream.observations import AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from salmonn_node.memory.evidence_index import EvidenceIndex, Moment
-from salmonn_node.memory.journal import Mark, Record, encode_record
-from salmonn_node.memory.snapshot import Identity
-from salmonn_node.memory.store import MemoryStore, RestoreReport, State
+from salmonn_node.storage.journal import Mark, Record, encode_record
+from salmonn_node.storage.snapshot import Identity
+from salmonn_node.storage.store import MemoryStore, RestoreReport, State
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 IDENTITY = Identity("ledger-1", "small")

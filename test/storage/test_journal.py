@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from persistence.faulty_files import FaultyFiles
 from persistence.ledger import observation
 
-from salmonn_node.memory.file_layer import FileLayer
-from salmonn_node.memory.journal import JournalReader, JournalWriter, Mark, decode_record, encode_record
+from salmonn_node.storage.files import FileLayer
+from salmonn_node.storage.journal import JournalReader, JournalWriter, Mark, decode_record, encode_record
 from salmonn_node.stream.observations import AudioSpan, Frame, Pose
 
 names = st.text(max_size=20)

@@ -12,8 +12,8 @@ import torch
 from persistence.ledger import IDENTITY, observe, reopen
 
 from salmonn_node.cli import main
-from salmonn_node.memory.store import MemoryStore, State
 from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMemoryConfig
+from salmonn_node.storage.store import MemoryStore, State
 from salmonn_node.stream.observations import SECOND_NS
 
 

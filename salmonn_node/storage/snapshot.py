@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from salmonn_node.memory.file_layer import FileLayer
+from salmonn_node.storage.files import FileLayer
 
 SCHEMA_VERSION = 1
 MANIFEST, TENSORS, EVIDENCE = "manifest.json", "state.safetensors", "evidence.db"

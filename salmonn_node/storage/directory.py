@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from salmonn_node.memory.file_layer import FileLayer
-from salmonn_node.memory.snapshot import Manifest, SnapshotError, read_manifest, snapshot_directories
+from salmonn_node.storage.files import FileLayer
+from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest, snapshot_directories
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _SEGMENT = re.compile(r"^(\d{8})\.log$")

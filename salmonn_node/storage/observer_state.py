@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from salmonn_node.memory.evidence_index import Moment
-from salmonn_node.memory.journal import Mark, Record
-from salmonn_node.memory.store import State
 from salmonn_node.memory.stream_memory import StreamMemory
+from salmonn_node.storage.journal import Mark, Record
+from salmonn_node.storage.store import State
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from salmonn_node.memory.file_layer import FileLayer
+from salmonn_node.storage.files import FileLayer
 
 
 class Crash(BaseException):

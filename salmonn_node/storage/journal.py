@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from salmonn_node.memory.file_layer import FileLayer
+from salmonn_node.storage.files import FileLayer
 from salmonn_node.stream.observations import AudioSpan, Frame, Pose
 
 MAGIC = b"SALMJNL1"

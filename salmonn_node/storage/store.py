@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from salmonn_node.memory.evidence_index import EvidenceIndex
-from salmonn_node.memory.file_layer import FileLayer
-from salmonn_node.memory.journal import SYNC_PERIOD_S, EmptySegmentError, JournalReader, JournalWriter, Record
-from salmonn_node.memory.memory_directory import Lock, MemoryPlace, describe
-from salmonn_node.memory.snapshot import (
+from salmonn_node.storage.directory import Lock, MemoryPlace, describe
+from salmonn_node.storage.files import FileLayer
+from salmonn_node.storage.journal import SYNC_PERIOD_S, EmptySegmentError, JournalReader, JournalWriter, Record
+from salmonn_node.storage.snapshot import (
     EVIDENCE,
     DamagedError,
     Identity,

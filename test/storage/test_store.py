@@ -13,9 +13,9 @@ import pytest
 from persistence.faulty_files import Crash, FaultyFiles
 from persistence.ledger import IDENTITY, Ledger, observation, observe, reopen, uninterrupted
 
-from salmonn_node.memory.memory_directory import LockedError, MemoryPlace, describe, list_memories
-from salmonn_node.memory.snapshot import DamagedError, Identity, IncompatibleError, snapshot_directories
-from salmonn_node.memory.store import MemoryStore
+from salmonn_node.storage.directory import LockedError, MemoryPlace, describe, list_memories
+from salmonn_node.storage.snapshot import DamagedError, Identity, IncompatibleError, snapshot_directories
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 
@@ -273,7 +273,7 @@ def test_another_checkpoint_configuration_or_schema_is_refused_by_name(tmp_path:
 
 
 def rewrite_manifest(directory: Path, schema: int = 1, **changes) -> None:
-    from salmonn_node.memory.snapshot import _digest
+    from salmonn_node.storage.snapshot import _digest
 
     body = {**json.loads((directory / "manifest.json").read_text())["body"], **changes}
     (directory / "manifest.json").write_text(
