@@ -9,9 +9,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from salmonn_node.answering.question_queue import QuestionQueue
-from salmonn_node.ros.backend import Backend
 from salmonn_node.ros.inputs import Inputs
 from salmonn_node.ros.monitor import InputMonitor, InputReport
+from salmonn_node.runtime.build import Backend
 from salmonn_node.stream.answers import AnswerType, Question
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE

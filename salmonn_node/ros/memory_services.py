@@ -13,9 +13,9 @@ from rclpy.lifecycle import LifecycleNode
 from salmonn_interfaces.srv import ClearMemory, ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
 from salmonn_node.messages import MessageError, RosTypes, stamp_ns
 from salmonn_node.messages.base import time_message
-from salmonn_node.ros.backend import Backend
 from salmonn_node.ros.parameters import MEMORY_NAME
 from salmonn_node.ros.status import memory_status
+from salmonn_node.runtime.build import Backend
 from salmonn_node.stream.observations import Interval
 
 # One numbering for all five (SaveMemory.srv and its neighbours).

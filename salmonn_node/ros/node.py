@@ -24,7 +24,6 @@ from salmonn_node.answering.question_queue import QuestionQueue, Ticket
 from salmonn_node.ros import parameters as node_parameters
 from salmonn_node.ros import spinning
 from salmonn_node.ros.answer_topics import AnswerTopics
-from salmonn_node.ros.backend import Backend, build_backend
 from salmonn_node.ros.diagnostics import Diagnostics
 from salmonn_node.ros.inputs import Inputs
 from salmonn_node.ros.memory_services import MemoryServices
@@ -32,6 +31,7 @@ from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.ros.query_server import Desk, QueryServer
 from salmonn_node.ros.status import StatusPublisher
 from salmonn_node.ros.watch_server import WatchServer
+from salmonn_node.runtime.build import Backend, build_backend
 from salmonn_node.stream.answers import Answer, Question
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE

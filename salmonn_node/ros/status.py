@@ -11,7 +11,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
 from salmonn_interfaces.msg import DropCount, MemoryStatus
 from salmonn_node.messages.base import RosTypes, time_message
-from salmonn_node.ros.backend import Backend
+from salmonn_node.runtime.build import Backend
 
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 

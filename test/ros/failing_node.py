@@ -6,9 +6,9 @@ import sys
 import threading
 from typing import Any
 
-from salmonn_node.ros.backend import Backend, build_backend, load_model
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.build import Backend, build_backend, load_model
 
 GOOD_PATCHES = 3
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.generation import Generation
-from salmonn_node.ros.backend import Backend, build_backend, load_model
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.build import Backend, build_backend, load_model
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 from salmonn_node.world.asking import ask

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from salmonn_node.model.generation import Generation
-from salmonn_node.ros.backend import Backend, build_backend, load_model
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.build import Backend, build_backend, load_model
 
 
 def scripted(parameters: NodeParameters) -> Any:

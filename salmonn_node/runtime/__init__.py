@@ -1,0 +1,1 @@
+"""Where model, observer, answerer and store are put together, for the node and for recordings alike."""
