@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bag": ("salmonn_node.replay.bag_command", "look at, play, cut or make a rosbag"),
     "bench": ("salmonn_node.bench.command", "run a benchmark and print its figures"),
     "checkpoint": ("salmonn_node.model.checkpoint_command", "inspect, convert or verify a checkpoint"),
-    "demo": ("salmonn_node.ros.demo", "run the node on the demo bag and ask it questions"),
+    "demo": ("salmonn_node.live.demo", "run the node on the demo bag and ask it questions"),
     "doctor": ("salmonn_node.engines.doctor", "say what this machine can build and run"),
     "engines": ("salmonn_node.engines.command", "export, build, verify and list encoder engines"),
     "eval": ("salmonn_node.training.eval_command", "score memories on synthetic worlds"),

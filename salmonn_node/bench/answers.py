@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from rclpy.executors import SingleThreadedExecutor
 
     from salmonn_node.client.memory_client import Memory
-    from salmonn_node.ros.processes import own_domain, running_node
+    from salmonn_node.live.processes import own_domain, running_node
 
     own_domain()
     node_parameters = {"image_transport": "compressed", "persistence": "false", "threads": "1"}

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Run one; returns the exit status."""
     if args.action == "play":
         # The player needs rclpy, which this room does not import.
-        os.execv(sys.executable, [sys.executable, "-m", "salmonn_node.ros.bag_player", *args.arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "salmonn_node.live.bag_player", *args.arguments])
     try:
         return {"info": _info, "make": _make, "cut": _cut}[args.action](args)
     except (OSError, ModuleNotFoundError, RuntimeError, ValueError) as error:

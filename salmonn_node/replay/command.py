@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for fault in faults:
         console.print(f"[yellow]left out:[/] {fault}", highlight=False, soft_wrap=True)
     if args.live:
-        from salmonn_node.replay.live import run_live
+        from salmonn_node.live.compare import run_live
 
         return run_live(jobs, console, args.rate)
     if len({job.settings.arm for job in jobs} - {DEFAULT_ARM}) > 1:

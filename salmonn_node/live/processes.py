@@ -85,7 +85,7 @@ def play(
         report: file for the number of messages played on each topic.
         domain: ROS domain; this process' own when left out.
     """
-    command = [sys.executable, "-m", "salmonn_node.ros.bag_player", str(bag), "--rate", str(rate)]
+    command = [sys.executable, "-m", "salmonn_node.live.bag_player", str(bag), "--rate", str(rate)]
     command += ["--meet", meet] if meet else []
     command += ["--report", str(report)] if report is not None else []
     command += ["--wait-for", *topics]

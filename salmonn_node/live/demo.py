@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from salmonn_node.evaluation.questions import QuestionRecord, read_questions
-from salmonn_node.ros.demo_sheet import Asked, show, write
-from salmonn_node.ros.processes import client, end, own_domain, play, running_node
+from salmonn_node.live.demo_sheet import Asked, show, write
+from salmonn_node.live.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the demo; returns 0 when every question got an answer that holds what it promises, right or not."""
     if args.kill:
-        from salmonn_node.ros.demo_kill import run_killed
+        from salmonn_node.live.demo_kill import run_killed
 
         return run_killed(args)
     own_domain()

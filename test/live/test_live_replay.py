@@ -11,8 +11,8 @@ import pytest
 from replay.bags import START_NS, write_bag
 
 from salmonn_node.evaluation.questions import Expected, QuestionRecord, read_questions
+from salmonn_node.live.compare import compare
 from salmonn_node.replay.job import Job, JobSettings, run_job
-from salmonn_node.replay.live import compare
 from salmonn_node.stream.answers import Outcome
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -20,7 +20,7 @@ from salmonn_node.stream.observations import SECOND_NS
 @pytest.mark.ros
 @pytest.mark.timeout(600)
 def test_live_answers_equal_offline_answers(tmp_path):
-    from salmonn_node.ros.live_replay import ask_live
+    from salmonn_node.live.live_replay import ask_live
 
     bag = write_bag(tmp_path / "walk", seconds=8)
     questions = tuple(

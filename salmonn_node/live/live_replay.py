@@ -14,10 +14,10 @@ from rclpy.node import Node
 
 from salmonn_node.client.memory_client import Memory
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.live.processes import end, free_domain, play, running_node, spun_node
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
 from salmonn_node.replay.topics import CAMERA_INFO_TYPE, IMAGE_TYPES, camera_of_info
-from salmonn_node.ros.processes import end, free_domain, play, running_node, spun_node
 from salmonn_node.stream.answers import Answer
 
 STARTUP_S, MAX_TEXT = 120.0, 48

@@ -15,7 +15,7 @@ from salmonn_node.replay.job import Job, run_job
 from salmonn_node.stream.answers import Answer
 
 if TYPE_CHECKING:
-    from salmonn_node.ros.live_replay import LiveRun
+    from salmonn_node.live.live_replay import LiveRun
 
 # What may differ without the answer being another: how far the stream had got when it was asked.
 _OF_THE_MOMENT = ("last_observation_ns", "memory_start_ns")
@@ -45,7 +45,7 @@ def compare(job: Job, offline: dict[str, Answer], live: dict[str, Answer]) -> li
 
 def run_live(jobs: Sequence[Job], console: Console, rate: float = 1.0) -> int:
     """Replay each job both ways and print what differs; 0 when nothing does, 1 otherwise, 2 when a bag is unusable."""
-    from salmonn_node.ros.live_replay import ask_live, last_stamp
+    from salmonn_node.live.live_replay import ask_live, last_stamp
 
     different = 0
     for job in jobs:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.live.compare import asked_within, compare, explanation
 from salmonn_node.replay.job import Job, JobSettings
-from salmonn_node.replay.live import asked_within, compare, explanation
 from salmonn_node.stream.answers import Answer, Evidence
 from salmonn_node.stream.observations import Interval
 
