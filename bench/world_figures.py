@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from salmonn_node.world.asking import ask
-from salmonn_node.world.bag import write_bag
-from salmonn_node.world.stream import World, play
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.bag import write_bag
+from salmonn_node.lab.world.stream import World, play
 
 
 def frames_a_second(world: World) -> None:

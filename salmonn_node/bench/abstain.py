@@ -24,11 +24,11 @@ from rich.table import Table
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.evaluation.questions import QuestionRecord, read_questions
 from salmonn_node.ingest.observer import Observer
+from salmonn_node.lab.world.demo import QUESTIONS
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame, Pose
-from salmonn_node.world.demo import QUESTIONS
 
 START_NS = 1_767_225_600 * SECOND_NS
 HALF = 0.5
@@ -93,7 +93,7 @@ def _images(folder: Path | None) -> Iterator[tuple[str, np.ndarray]]:
 def _sounds(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
     if args.sounds is None:
         if importlib.util.find_spec("espeakng_loader"):
-            from salmonn_node.world.speech import say_anything
+            from salmonn_node.lab.world.speech import say_anything
 
             for voice in VOICES:
                 yield f"espeak-ng {voice}", say_anything(SENTENCES, voice)

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn_node.lab.world.schedule import DENSE
+from salmonn_node.lab.world.shards import Shard
+from salmonn_node.lab.world.sounds import SOUNDS
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.truth import Sound
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
 from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.world.schedule import DENSE
-from salmonn_node.world.shards import Shard
-from salmonn_node.world.sounds import SOUNDS
-from salmonn_node.world.stream import World
-from salmonn_node.world.truth import Sound
 
 CLASSES = tuple(SOUNDS)
 UNITS = tuple(name for name, sound in SOUNDS.items() if sound.max_repeats > 1)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from salmonn_node.world.shards import Shard, make_shard, read_shard, write_shard
-from salmonn_node.world.stream import World
+from salmonn_node.lab.world.shards import Shard, make_shard, read_shard, write_shard
+from salmonn_node.lab.world.stream import World
 
 WIDTH_PX, HEIGHT_PX = 128, 72
 SECONDS = 480

@@ -9,6 +9,10 @@ import numpy as np
 import torch
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.objects import SHAPES
+from salmonn_node.lab.world.queries import UNITS
+from salmonn_node.lab.world.truth import START_NS, Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt, prompt_of
 from salmonn_node.model.config import SalmonnConfig
@@ -21,10 +25,6 @@ from salmonn_node.training.evidence_tokens import PATCH_TOKENS, TOKEN_NS, Stamps
 from salmonn_node.training.sizes import GRID
 from salmonn_node.training.streams import CUT_S, Tokens
 from salmonn_node.training.wording import reworded
-from salmonn_node.world.asking import ask
-from salmonn_node.world.objects import SHAPES
-from salmonn_node.world.queries import UNITS
-from salmonn_node.world.truth import START_NS, Truth
 
 UNKNOWN = "unknown"
 # Kinds whose answer takes more than one piece of evidence.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from salmonn_node.lab.world.truth import Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.config import MemoryConfig, SalmonnConfig
@@ -25,7 +26,6 @@ from salmonn_node.training.loop import Plan
 from salmonn_node.training.memories import observe
 from salmonn_node.training.packing import Packed
 from salmonn_node.training.streams import CUT_S, Bank, Pieces, quiet_seconds
-from salmonn_node.world.truth import Truth
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
 FURTHER = Plan("further", steps=5_000, rate=1.5e-3, warmup=100)

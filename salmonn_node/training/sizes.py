@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from salmonn_node.lab.world.layout import ROOMS
+from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES
+from salmonn_node.lab.world.phrasings import TEMPLATES
+from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
 from salmonn_node.model.config import FrameConfig, MemoryConfig, SalmonnConfig
 from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.tokenizer import FileTokenizer, byte_tokenizer
-from salmonn_node.world.layout import ROOMS
-from salmonn_node.world.objects import COLOURS, PERSON, SHAPES
-from salmonn_node.world.phrasings import TEMPLATES
-from salmonn_node.world.sounds import SOUNDS, SPOKEN
 
 VOCABULARY = 768
 # A frame becomes 128 x 64 pixels whether it comes as 128 x 72 or as 640 x 360: 2 x 4 tokens a temporal patch.

@@ -9,7 +9,7 @@ import re
 
 import numpy as np
 
-from salmonn_node.world.phrasings import TEMPLATES
+from salmonn_node.lab.world.phrasings import TEMPLATES
 
 OTHER: dict[str, tuple[str, ...]] = {
     "existence_thing": (

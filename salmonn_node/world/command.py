@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _world(args: argparse.Namespace) -> object:
-    from salmonn_node.world.stream import World
+    from salmonn_node.lab.world.stream import World
 
     return World(args.seed, round(args.minutes * 60), args.dense)
 
@@ -49,9 +49,9 @@ def _world(args: argparse.Namespace) -> object:
 def _make(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from salmonn_node.world.asking import ask
-    from salmonn_node.world.bag import write_bag
-    from salmonn_node.world.truth_file import event_log, truth_to_json
+    from salmonn_node.lab.world.asking import ask
+    from salmonn_node.lab.world.bag import write_bag
+    from salmonn_node.lab.world.truth_file import event_log, truth_to_json
 
     world = _world(args)
     folder = args.output or Path(f"world-{args.seed}")
@@ -86,7 +86,7 @@ def _make(args: argparse.Namespace) -> int:
 def _look(args: argparse.Namespace) -> int:
     import cv2
 
-    from salmonn_node.world.sheet import contact_sheet
+    from salmonn_node.lab.world.sheet import contact_sheet
 
     path = args.output or Path(f"world-{args.seed}.png")
     sheet = contact_sheet(_world(args), args.tiles)
@@ -97,7 +97,7 @@ def _look(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from salmonn_node.world.page import check_page
+    from salmonn_node.lab.world.page import check_page
 
     path = args.output or Path(f"world-{args.seed}.html")
     path.write_text(check_page(_world(args), args.questions, args.width), encoding="utf-8")

@@ -11,14 +11,14 @@ import torch
 from salmonn_node.answering.confidence import TypeName, read_calibration
 from salmonn_node.evaluation.questions import read_questions
 from salmonn_node.evaluation.scores import Judgement, judge
+from salmonn_node.lab.world.demo import BAG, QUESTIONS
+from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.checkpoint import BUNDLED, TINY, load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.job import Job, JobResult, JobSettings, run_job
 from salmonn_node.stream.answers import ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
-from salmonn_node.world.demo import BAG, QUESTIONS
-from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
 
 FOLDER = BUNDLED / TINY
 MOST_PARAMETERS, MOST_BYTES = 4_000_000, 16_000_000

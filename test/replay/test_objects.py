@@ -20,16 +20,16 @@ from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.evidence_picture import picture_of
 from salmonn_node.ingest.observer import Observer
+from salmonn_node.lab.world.demo import BAG, TRUTH
+from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
+from salmonn_node.lab.world.truth import Moment, Seen
+from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, PoseKind, Question
 from salmonn_node.stream.observations import Pose
 from salmonn_node.stream.transforms import from_rpy
-from salmonn_node.world.demo import BAG, TRUTH
-from salmonn_node.world.mount import CAMERA_MOUNT, GROUND_Z_M
-from salmonn_node.world.truth import Moment, Seen
-from salmonn_node.world.truth_file import truth_from_json
 
 TRUE = truth_from_json(TRUTH.read_text())
 # Clear views in the first picture of a temporal patch (every even second), whose pose and stamp the evidence has.

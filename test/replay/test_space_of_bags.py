@@ -11,6 +11,7 @@ import pytest
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.ingest.observer import Observer
+from salmonn_node.lab.world.mount import CAMERA_MOUNT
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_stream import BagStream
@@ -19,7 +20,6 @@ from salmonn_node.stream.answers import AnswerType, Evidence, Question, Region
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Frame, Interval, Pose
 from salmonn_node.stream.transforms import from_rpy, mounted
-from salmonn_node.world.mount import CAMERA_MOUNT
 
 START = 1_000 * S
 OPTICAL = "front_optical"

@@ -20,17 +20,17 @@ from torch import Tensor
 
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.demo import SEED, TRUTH
+from salmonn_node.lab.world.oracle import Oracle
+from salmonn_node.lab.world.truth import START_NS, Moment, Truth
+from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.model.generation import Generation
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.runtime.build import Backend, build_backend, load_model
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
-from salmonn_node.world.asking import ask
-from salmonn_node.world.demo import SEED, TRUTH
-from salmonn_node.world.oracle import Oracle
-from salmonn_node.world.truth import START_NS, Moment, Truth
-from salmonn_node.world.truth_file import truth_from_json
 
 # As an evidence head with this file would be: half of the weight on "nothing" is an abstention.
 CALIBRATION = Calibration(checkpoint="oracle", temperature={"BINARY": 1.0}, null_above=0.5, ambiguous_ratio=0.7)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from salmonn_node.lab.world.demo import TRUTH
+from salmonn_node.lab.world.truth import Truth
+from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.training.streams import Tokens
-from salmonn_node.world.demo import TRUTH
-from salmonn_node.world.truth import Truth
-from salmonn_node.world.truth_file import truth_from_json
 
 
 def demo_truth(seconds: int = 80) -> Truth:

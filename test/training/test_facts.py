@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from salmonn_node.lab.world.truth import index
 from salmonn_node.training.fact_reader import FactReader, judged
 from salmonn_node.training.facts import KINDS, Segment, facts_of
 from salmonn_node.training.streams import Tokens
 from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.ttt.layer import TTTConfig
-from salmonn_node.world.truth import index
 
 from .banked import demo_truth
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.training import language
@@ -15,7 +16,6 @@ from salmonn_node.training.memories import observe
 from salmonn_node.training.memory import asking_moments
 from salmonn_node.training.packing import hidden_states, pack
 from salmonn_node.training.sizes import network_config, tokenizer
-from salmonn_node.world.truth import START_NS
 
 from .banked import demo_truth, tokens
 

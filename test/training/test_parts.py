@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from salmonn_node.lab.world.phrasings import TEMPLATES, phrase
+from salmonn_node.lab.world.truth import Sound
 from salmonn_node.model.frames import patchify
 from salmonn_node.model.network import Network
 from salmonn_node.training import audio, loop, plans, recall, vision, wording
@@ -19,8 +21,6 @@ from salmonn_node.training.evidence_tokens import whole_stamps
 from salmonn_node.training.lessons import draw, lesson, whole_view
 from salmonn_node.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
 from salmonn_node.training.streams import Pieces, mirrored, quiet_seconds
-from salmonn_node.world.phrasings import TEMPLATES, phrase
-from salmonn_node.world.truth import Sound
 
 from .banked import demo_truth, tokens
 

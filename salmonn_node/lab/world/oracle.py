@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.world.objects import PERSON
+from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
+from salmonn_node.lab.world.truth import START_NS, Moment, Sound, Truth
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, Outcome, PoseKind
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
-from salmonn_node.world.objects import PERSON
-from salmonn_node.world.sounds import SOUNDS, SPOKEN
-from salmonn_node.world.truth import START_NS, Moment, Sound, Truth
 
 
 class _Nothing(Exception):

@@ -12,13 +12,13 @@ import pytest
 from salmonn_node.evaluation.baselines import BlindAnswerer, MajorityAnswerer, always_unknown, expected_answer
 from salmonn_node.evaluation.questions import KINDS, QuestionRecord, read_questions
 from salmonn_node.evaluation.scores import accuracy, judge, score
-from salmonn_node.world import demo
-from salmonn_node.world.asking import ask
-from salmonn_node.world.oracle import Oracle
-from salmonn_node.world.phrasings import TEMPLATES
-from salmonn_node.world.shards import read_shard
-from salmonn_node.world.truth import CLEAR_SHARE, Truth, ask_stamp_ns, compose, quiet_cuts
-from salmonn_node.world.truth_file import truth_from_json, truth_to_json
+from salmonn_node.lab.world import demo
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.oracle import Oracle
+from salmonn_node.lab.world.phrasings import TEMPLATES
+from salmonn_node.lab.world.shards import read_shard
+from salmonn_node.lab.world.truth import CLEAR_SHARE, Truth, ask_stamp_ns, compose, quiet_cuts
+from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
 
 DATA = Path(__file__).parents[1] / "data" / "world"
 SEED = 100_007

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from salmonn_node.lab.world.camera import camera_matrix
+from salmonn_node.lab.world.mount import BASE_FRAME, CAMERA_MOUNT
+from salmonn_node.lab.world.randomness import generator
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.trajectory import ODOMETRY_HZ, OdometrySample, Pose2D, odometry
+from salmonn_node.lab.world.truth import START_NS, Moment, Truth
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.messages.base import header_message
 from salmonn_node.messages.poses import pose_to_message
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, Frame, Pose
 from salmonn_node.stream.transforms import mounted
-from salmonn_node.world.camera import camera_matrix
-from salmonn_node.world.mount import BASE_FRAME, CAMERA_MOUNT
-from salmonn_node.world.randomness import generator
-from salmonn_node.world.stream import World
-from salmonn_node.world.trajectory import ODOMETRY_HZ, OdometrySample, Pose2D, odometry
-from salmonn_node.world.truth import START_NS, Moment, Truth
 
 WIDTH, HEIGHT = 640, 360
 CAMERA, MICROPHONE = "front", "mic"

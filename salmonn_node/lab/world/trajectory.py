@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.world.layout import Flat, Spot
-from salmonn_node.world.randomness import generator
+from salmonn_node.lab.world.layout import Flat, Spot
+from salmonn_node.lab.world.randomness import generator
 
 SPEED_M_S = 0.8
 TURN_RAD_S = np.deg2rad(100.0)

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.world.layout import STAND_HEIGHT_M, Flat
-from salmonn_node.world.objects import Thing
-from salmonn_node.world.randomness import generator
-from salmonn_node.world.scene import FIELD_OF_VIEW_Y_DEG, HIDDEN, scene_xml, thing_size_m
-from salmonn_node.world.schedule import Schedule
+from salmonn_node.lab.world.layout import STAND_HEIGHT_M, Flat
+from salmonn_node.lab.world.objects import Thing
+from salmonn_node.lab.world.randomness import generator
+from salmonn_node.lab.world.scene import FIELD_OF_VIEW_Y_DEG, HIDDEN, scene_xml, thing_size_m
+from salmonn_node.lab.world.schedule import Schedule
 
 SENSOR_NOISE = 1.5  # standard deviation in grey levels at 640 pixels; a picture made smaller averages it out
 LEAST_NOISE = 0.5

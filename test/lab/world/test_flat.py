@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.world.layout import SPOT_OFFSET_M, make_flat
-from salmonn_node.world.objects import COLOURS, SHAPES, Thing, meshes, pair_held_out, pairs
-from salmonn_node.world.randomness import HELD_OUT_SEED_START, generator
-from salmonn_node.world.sounds import SOUNDS, SPOKEN
-from salmonn_node.world.stream import World
-from salmonn_node.world.trajectory import TURN_RAD_S, odometry
+from salmonn_node.lab.world.layout import SPOT_OFFSET_M, make_flat
+from salmonn_node.lab.world.objects import COLOURS, SHAPES, Thing, meshes, pair_held_out, pairs
+from salmonn_node.lab.world.randomness import HELD_OUT_SEED_START, generator
+from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.trajectory import TURN_RAD_S, odometry
 
 SEEDS = st.integers(0, 2 * HELD_OUT_SEED_START)
 

@@ -6,7 +6,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
-from salmonn_node.world.layout import (
+from salmonn_node.lab.world.layout import (
     DOORWAY_WIDTH_M,
     ROOM_SIZE_M,
     ROOMS,
@@ -18,8 +18,8 @@ from salmonn_node.world.layout import (
     Room,
     Spot,
 )
-from salmonn_node.world.objects import COLOURS, SIZES_M, Thing, meshes
-from salmonn_node.world.randomness import generator
+from salmonn_node.lab.world.objects import COLOURS, SIZES_M, Thing, meshes
+from salmonn_node.lab.world.randomness import generator
 
 CAMERA_HEIGHT_M = 1.0
 CAMERA_PITCH_RAD = np.deg2rad(5.0)  # downwards

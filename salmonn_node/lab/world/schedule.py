@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.world.layout import Spot
-from salmonn_node.world.objects import COLOURS, PERSON, Thing, pairs
-from salmonn_node.world.randomness import generator, is_held_out
-from salmonn_node.world.sounds import SOUNDS, SPOKEN
-from salmonn_node.world.trajectory import Patrol, Visit
+from salmonn_node.lab.world.layout import Spot
+from salmonn_node.lab.world.objects import COLOURS, PERSON, Thing, pairs
+from salmonn_node.lab.world.randomness import generator, is_held_out
+from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
+from salmonn_node.lab.world.trajectory import Patrol, Visit
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import functools
 import numpy as np
 import soxr
 
+from salmonn_node.lab.world.sounds import SPOKEN
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
-from salmonn_node.world.sounds import SPOKEN
 
 VOICES = ("en-us", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+m3", "en-us+m7", "en-gb-scotland", "en-gb-x-rp")
 WORDS_PER_MINUTE = 150

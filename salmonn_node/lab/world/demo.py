@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from salmonn_node.evaluation.questions import QuestionRecord, write_questions
-from salmonn_node.world.asking import ask
-from salmonn_node.world.bag import write_bag
-from salmonn_node.world.schedule import Density
-from salmonn_node.world.stream import World
-from salmonn_node.world.truth import Truth
-from salmonn_node.world.truth_file import truth_to_json
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.bag import write_bag
+from salmonn_node.lab.world.schedule import Density
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.truth import Truth
+from salmonn_node.lab.world.truth_file import truth_to_json
 
 FOLDER = Path(__file__).parent / "data" / "demo"
 BAG, QUESTIONS, TRUTH = FOLDER / "bag", FOLDER / "questions.jsonl", FOLDER / "truth.json"

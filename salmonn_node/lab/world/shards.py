@@ -12,9 +12,9 @@ import numpy.typing as npt
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from salmonn_node.world.stream import World, play
-from salmonn_node.world.truth import Truth
-from salmonn_node.world.truth_file import truth_from_json, truth_to_json
+from salmonn_node.lab.world.stream import World, play
+from salmonn_node.lab.world.truth import Truth
+from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
 
 
 @dataclass(frozen=True)

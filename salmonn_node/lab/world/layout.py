@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.world.randomness import generator, is_held_out
+from salmonn_node.lab.world.randomness import generator, is_held_out
 
 ROOM_SIZE_M = 4.0
 WALL_HEIGHT_M = 2.4

@@ -13,15 +13,15 @@ import pytest
 from salmonn_node import cli
 from salmonn_node.evaluation.questions import read_questions
 from salmonn_node.evaluation.scores import judge
+from salmonn_node.lab.world import demo
+from salmonn_node.lab.world.objects import COLOURS
+from salmonn_node.lab.world.oracle import Oracle
+from salmonn_node.lab.world.shards import make_shard, read_shard, write_shard
+from salmonn_node.lab.world.sounds import SPOKEN
+from salmonn_node.lab.world.stream import World, stream
+from salmonn_node.lab.world.truth import START_NS
+from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.world import demo
-from salmonn_node.world.objects import COLOURS
-from salmonn_node.world.oracle import Oracle
-from salmonn_node.world.shards import make_shard, read_shard, write_shard
-from salmonn_node.world.sounds import SPOKEN
-from salmonn_node.world.stream import World, stream
-from salmonn_node.world.truth import START_NS
-from salmonn_node.world.truth_file import truth_from_json, truth_to_json
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
 
@@ -48,9 +48,9 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_bag_reads_back_as_the_stream(tmp_path: Path) -> None:
+    from salmonn_node.lab.world.bag import write_bag
     from salmonn_node.replay.bag_stream import BagStream
     from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
-    from salmonn_node.world.bag import write_bag
 
     world = World(100_031, 12, dense=True)
     write_bag(tmp_path / "bag", world, fps=2)
@@ -126,7 +126,7 @@ def test_shards_round_trip(tmp_path: Path) -> None:
 
 
 def test_speech_is_the_same_and_differs_by_word_and_voice() -> None:
-    from salmonn_node.world.speech import VOICES, say
+    from salmonn_node.lab.world.speech import VOICES, say
 
     waves = {}
     for voice in VOICES:
@@ -141,7 +141,7 @@ def test_speech_is_the_same_and_differs_by_word_and_voice() -> None:
         say("three", "xx-none")
     # In a process of its own, after other words.
     code = (
-        "import hashlib; from salmonn_node.world.speech import VOICES, say; say('nine', VOICES[3]);"
+        "import hashlib; from salmonn_node.lab.world.speech import VOICES, say; say('nine', VOICES[3]);"
         "print(hashlib.sha256(say('three', VOICES[0]).tobytes()).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

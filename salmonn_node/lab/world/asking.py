@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from salmonn_node.evaluation.questions import Expected, QuestionRecord
+from salmonn_node.lab.world.objects import COLOURS, PERSON, Thing, pairs
+from salmonn_node.lab.world.phrasings import phrase
+from salmonn_node.lab.world.queries import Query, all_queries
+from salmonn_node.lab.world.randomness import generator, is_held_out
+from salmonn_node.lab.world.truth import Truth, ask_stamp_ns, index
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.world.objects import COLOURS, PERSON, Thing, pairs
-from salmonn_node.world.phrasings import phrase
-from salmonn_node.world.queries import Query, all_queries
-from salmonn_node.world.randomness import generator, is_held_out
-from salmonn_node.world.truth import Truth, ask_stamp_ns, index
 
 AGE_BINS_S = (0.0, 15.0, 60.0, 300.0, 1200.0, 3600.0, 7200.0)
 UNANSWERABLE = 0.3

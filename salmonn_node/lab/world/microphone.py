@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from salmonn_node.lab.world.randomness import generator
+from salmonn_node.lab.world.schedule import Event, Schedule
+from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
+from salmonn_node.lab.world.speech import VOICES, say
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
-from salmonn_node.world.randomness import generator
-from salmonn_node.world.schedule import Event, Schedule
-from salmonn_node.world.sounds import SOUNDS, SPOKEN
-from salmonn_node.world.speech import VOICES, say
 
 QUIET_RMS = 0.004  # -48 dB of full scale: a quiet flat with a running robot
 LOUDEST_NOISE_DB = 12.0  # how much noisier the noisiest flat is

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from salmonn_node.evaluation.questions import EvidenceInterval, QuestionRecord
+from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.shards import Shard, make_shard
+from salmonn_node.lab.world.sheet import clock
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
-from salmonn_node.world.asking import ask
-from salmonn_node.world.shards import Shard, make_shard
-from salmonn_node.world.sheet import clock
-from salmonn_node.world.stream import World
-from salmonn_node.world.truth import START_NS
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #28282c; background: #faf9f6; max-width: 1080px;

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from salmonn_node.lab.world.objects import Thing
+from salmonn_node.lab.world.trajectory import Pose2D
 from salmonn_node.stream.observations import SECOND_NS, Interval
-from salmonn_node.world.objects import Thing
-from salmonn_node.world.trajectory import Pose2D
 
 START_NS = 1_767_254_400 * SECOND_NS  # 2026-01-01 08:00 UTC: every stream starts then
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.world.camera import Camera, Region
-from salmonn_node.world.layout import STAND_HEIGHT_M, make_flat
-from salmonn_node.world.microphone import Microphone
-from salmonn_node.world.objects import Thing
-from salmonn_node.world.schedule import DENSE, SPARSE, Density, Event, Schedule
-from salmonn_node.world.trajectory import Patrol
-from salmonn_node.world.truth import CLEAR_SHARE, GLIMPSE_SHARE, Looked, Moment, Seen, Sound, Truth
+from salmonn_node.lab.world.camera import Camera, Region
+from salmonn_node.lab.world.layout import STAND_HEIGHT_M, make_flat
+from salmonn_node.lab.world.microphone import Microphone
+from salmonn_node.lab.world.objects import Thing
+from salmonn_node.lab.world.schedule import DENSE, SPARSE, Density, Event, Schedule
+from salmonn_node.lab.world.trajectory import Patrol
+from salmonn_node.lab.world.truth import CLEAR_SHARE, GLIMPSE_SHARE, Looked, Moment, Seen, Sound, Truth
 
 DOOR_SHARE = 0.06  # leaf and daylight together, to see whether a door is open
 STAND_SHARE = 0.015  # to see whether something stands on a stand

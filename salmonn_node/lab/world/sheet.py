@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.world.schedule import Event
-from salmonn_node.world.stream import World
-from salmonn_node.world.trajectory import Visit
+from salmonn_node.lab.world.schedule import Event
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.trajectory import Visit
 
 Image = npt.NDArray[np.uint8]
 _PAPER, _INK, _FAINT, _ACCENT = (250, 249, 246), (40, 40, 44), (140, 140, 146), (178, 60, 30)

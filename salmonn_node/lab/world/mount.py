@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from salmonn_node.lab.world.camera import camera_matrix
+from salmonn_node.lab.world.layout import STAND_HEIGHT_M
+from salmonn_node.lab.world.scene import CAMERA_HEIGHT_M, CAMERA_PITCH_RAD
 from salmonn_node.stream.camera_model import CameraModel
-from salmonn_node.world.camera import camera_matrix
-from salmonn_node.world.layout import STAND_HEIGHT_M
-from salmonn_node.world.scene import CAMERA_HEIGHT_M, CAMERA_PITCH_RAD
 
 BASE_FRAME = "base_link"
 # x y z roll pitch yaw of the optical frame (z forward, x right, y down) in the base frame; it looks a little down.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from salmonn_node.world.objects import Thing
-from salmonn_node.world.stream import World
-from salmonn_node.world.trajectory import Pose2D
-from salmonn_node.world.truth import START_NS, Looked, Moment, Seen, Sound, Truth
+from salmonn_node.lab.world.objects import Thing
+from salmonn_node.lab.world.stream import World
+from salmonn_node.lab.world.trajectory import Pose2D
+from salmonn_node.lab.world.truth import START_NS, Looked, Moment, Seen, Sound, Truth
 
 FORMAT = 1
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from salmonn_node.evaluation.questions import EvidenceInterval, Expected, Tolerance
+from salmonn_node.lab.world.layout import ROOMS
+from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES, Thing
+from salmonn_node.lab.world.sounds import DIGITS, SOUNDS, SPOKEN
+from salmonn_node.lab.world.truth import START_NS, Episode, Index, Sound, Truth, frames_between
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.world.layout import ROOMS
-from salmonn_node.world.objects import COLOURS, PERSON, SHAPES, Thing
-from salmonn_node.world.sounds import DIGITS, SOUNDS, SPOKEN
-from salmonn_node.world.truth import START_NS, Episode, Index, Sound, Truth, frames_between
 
 THING_WORDS = (*COLOURS, *SHAPES, PERSON)
 SETTLE_S = 4  # a glimpse this soon after or before a clear look does not make "last" or "first" doubtful

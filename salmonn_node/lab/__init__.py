@@ -1,0 +1,1 @@
+"""The workshop, which no robot needs: the synthetic world, the training recipe and the benchmarks."""
