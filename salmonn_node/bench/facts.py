@@ -17,10 +17,10 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from salmonn_node.training import bank, fact_reader, facts, loop
-from salmonn_node.training.result_rows import add_row, read_rows
-from salmonn_node.training.sizes import MINI_BATCH, network_config
-from salmonn_node.training.stages import Work
+from salmonn_node.lab.training import bank, fact_reader, facts, loop
+from salmonn_node.lab.training.result_rows import add_row, read_rows
+from salmonn_node.lab.training.sizes import MINI_BATCH, network_config
+from salmonn_node.lab.training.stages import Work
 from salmonn_node.ttt.layer import TTTConfig
 
 # name -> (update rule, K, rate of a token as a share of its step at most)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from salmonn_node.training.stages import STAGES, GateError
-from salmonn_node.training.work import Work
+from salmonn_node.lab.training.stages import STAGES, GateError
+from salmonn_node.lab.training.work import Work
 
 FIRST_COLUMNS = ("step", "s", "loss")
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             return 1
     if args.out is not None:
-        from salmonn_node.training.release import write_checkpoint
+        from salmonn_node.lab.training.release import write_checkpoint
 
         console.print(f"written: {write_checkpoint(work, args.out)}")
     return 0

@@ -14,14 +14,14 @@ from rich.table import Table
 
 from salmonn_node.evaluation.arms import bytes_table, changes, parse_arms
 from salmonn_node.evaluation.scores import Judgement, accuracy, bootstrap
+from salmonn_node.lab.training import bank
+from salmonn_node.lab.training.eval_plot import write_plot
+from salmonn_node.lab.training.evaluate import answered, blind, records, table
+from salmonn_node.lab.training.memories import CAMERA, MICROPHONE
+from salmonn_node.lab.training.result_rows import add_row, read_rows
+from salmonn_node.lab.training.streams import Pieces, Tokens, joined, read_bank
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.training import bank
-from salmonn_node.training.eval_plot import write_plot
-from salmonn_node.training.evaluate import answered, blind, records, table
-from salmonn_node.training.memories import CAMERA, MICROPHONE
-from salmonn_node.training.result_rows import add_row, read_rows
-from salmonn_node.training.streams import Pieces, Tokens, joined, read_bank
 
 DEFAULT = "default"
 ARMS = "default,recent,fifo,uniform,merge,paper,place"

@@ -12,6 +12,8 @@ import numpy as np
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.lab.training.memories import CAMERA, MICROPHONE, observe
+from salmonn_node.lab.training.streams import Tokens
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M, camera_model
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.memory.evidence_index import EvidenceIndex
@@ -20,8 +22,6 @@ from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, Pose
 from salmonn_node.stream.session import SessionClock
 from salmonn_node.stream.transforms import from_rpy
-from salmonn_node.training.memories import CAMERA, MICROPHONE, observe
-from salmonn_node.training.streams import Tokens
 
 PICTURE = (640, 360)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from salmonn_node.lab.training.evidence_tokens import PATCH_TOKENS
+from salmonn_node.lab.training.streams import Bank, Piece, Pieces
+from salmonn_node.lab.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.lab.world.objects import Thing, pairs
 from salmonn_node.lab.world.truth import Truth, compose, index
-from salmonn_node.training.evidence_tokens import PATCH_TOKENS
-from salmonn_node.training.streams import Bank, Piece, Pieces
-from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 
 UPDATES = 8  # of a segment
 ASKED_AFTER = (UPDATES // 2, UPDATES)

@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from salmonn_node.lab.training import audio, vision
+from salmonn_node.lab.training.bank import WorldSet, shard_path
 from salmonn_node.lab.world.shards import Shard, read_shard, read_truth
 from salmonn_node.lab.world.truth import Truth, compose
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
-from salmonn_node.training import audio, vision
-from salmonn_node.training.bank import WorldSet, shard_path
 
 # Pieces begin and end where a whole audio window does.
 CUT_S = 4

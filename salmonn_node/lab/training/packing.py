@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from salmonn_node.lab.training.lessons import Asked, Lesson
 from salmonn_node.model.network import Network
-from salmonn_node.training.lessons import Asked, Lesson
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,13 @@ from typing import Any
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import Judgement, abstention, judge
+from salmonn_node.lab.training.banked_observer import BankedObserver, answerer
+from salmonn_node.lab.training.evidence_tokens import evidence_rows, stamps_of
+from salmonn_node.lab.training.streams import Tokens
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
-from salmonn_node.training.banked_observer import BankedObserver, answerer
-from salmonn_node.training.evidence_tokens import evidence_rows, stamps_of
-from salmonn_node.training.streams import Tokens
 
 
 def records(tokens: Tokens, count: int, seed: int, name: str) -> list[QuestionRecord]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from salmonn_node.lab.training.sizes import GRID
+from salmonn_node.lab.training.streams import CUT_S, Tokens
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.training.sizes import GRID
-from salmonn_node.training.streams import CUT_S, Tokens
 
 CAMERA, MICROPHONE = "camera", "microphone"
 PIXEL_GRID = (2 * GRID[0], 2 * GRID[1])

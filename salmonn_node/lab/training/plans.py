@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from salmonn_node.lab.training.evidence_tokens import PATCH_TOKENS, whole_stamps
+from salmonn_node.lab.training.lessons import Asked, draw
+from salmonn_node.lab.training.sizes import GRID
+from salmonn_node.lab.training.streams import Piece, Pieces
 from salmonn_node.lab.world.truth import Truth, compose
-from salmonn_node.training.evidence_tokens import PATCH_TOKENS, whole_stamps
-from salmonn_node.training.lessons import Asked, draw
-from salmonn_node.training.sizes import GRID
-from salmonn_node.training.streams import Piece, Pieces
 
 # (seconds, share of the plans): mixed from the start, as a network that has seen one length knows no other.
 LENGTHS = ((8, 0.15), (12, 0.2), (24, 0.25), (44, 0.25), (60, 0.15))

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn_node.lab.training.lessons import Lesson, lesson, some, whole_view
+from salmonn_node.lab.training.loop import Figures, Plan
+from salmonn_node.lab.training.packing import Packed, hidden_states, pack
+from salmonn_node.lab.training.plans import LessonPlan
+from salmonn_node.lab.training.streams import Bank
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
-from salmonn_node.training.lessons import Lesson, lesson, some, whole_view
-from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.training.packing import Packed, hidden_states, pack
-from salmonn_node.training.plans import LessonPlan
-from salmonn_node.training.streams import Bank
 
 PLAN = Plan("language", steps=1300, rate=3e-3, warmup=100)
 ROWS = 5_000  # rows of a batch, padding included

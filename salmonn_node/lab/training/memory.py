@@ -11,6 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from salmonn_node.lab.training.evidence_tokens import PATCH_TOKENS, stamps_of
+from salmonn_node.lab.training.language import Batches, filled
+from salmonn_node.lab.training.lessons import Asked, Lesson, draw, known, lesson, put, some
+from salmonn_node.lab.training.loop import Plan
+from salmonn_node.lab.training.memories import observe
+from salmonn_node.lab.training.packing import Packed
+from salmonn_node.lab.training.streams import CUT_S, Bank, Pieces, quiet_seconds
 from salmonn_node.lab.world.truth import Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt
@@ -19,13 +26,6 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
-from salmonn_node.training.evidence_tokens import PATCH_TOKENS, stamps_of
-from salmonn_node.training.language import Batches, filled
-from salmonn_node.training.lessons import Asked, Lesson, draw, known, lesson, put, some
-from salmonn_node.training.loop import Plan
-from salmonn_node.training.memories import observe
-from salmonn_node.training.packing import Packed
-from salmonn_node.training.streams import CUT_S, Bank, Pieces, quiet_seconds
 
 PLAN = Plan("memory", steps=900, rate=1.5e-3, warmup=30)
 FURTHER = Plan("further", steps=5_000, rate=1.5e-3, warmup=100)

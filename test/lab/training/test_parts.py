@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from salmonn_node.lab.training import audio, loop, plans, recall, vision, wording
+from salmonn_node.lab.training.batched_vision import encode_patches
+from salmonn_node.lab.training.evidence_tokens import whole_stamps
+from salmonn_node.lab.training.lessons import draw, lesson, whole_view
+from salmonn_node.lab.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
+from salmonn_node.lab.training.streams import Pieces, mirrored, quiet_seconds
 from salmonn_node.lab.world.phrasings import TEMPLATES, phrase
 from salmonn_node.lab.world.truth import Sound
 from salmonn_node.model.frames import patchify
 from salmonn_node.model.network import Network
-from salmonn_node.training import audio, loop, plans, recall, vision, wording
-from salmonn_node.training.batched_vision import encode_patches
-from salmonn_node.training.evidence_tokens import whole_stamps
-from salmonn_node.training.lessons import draw, lesson, whole_view
-from salmonn_node.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
-from salmonn_node.training.streams import Pieces, mirrored, quiet_seconds
 
 from .banked import demo_truth, tokens
 

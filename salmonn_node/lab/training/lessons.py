@@ -9,6 +9,10 @@ import numpy as np
 import torch
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.training.evidence_tokens import PATCH_TOKENS, TOKEN_NS, Stamps, evidence_rows
+from salmonn_node.lab.training.sizes import GRID
+from salmonn_node.lab.training.streams import CUT_S, Tokens
+from salmonn_node.lab.training.wording import reworded
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.objects import SHAPES
 from salmonn_node.lab.world.queries import UNITS
@@ -21,10 +25,6 @@ from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.timeline import AudioRun, Timeline
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.training.evidence_tokens import PATCH_TOKENS, TOKEN_NS, Stamps, evidence_rows
-from salmonn_node.training.sizes import GRID
-from salmonn_node.training.streams import CUT_S, Tokens
-from salmonn_node.training.wording import reworded
 
 UNKNOWN = "unknown"
 # Kinds whose answer takes more than one piece of evidence.

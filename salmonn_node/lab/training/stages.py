@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from salmonn_node.lab.training import audio, bank, language, loop, memory, plans, recall, scaling, vision
+from salmonn_node.lab.training.language import Batches
+from salmonn_node.lab.training.lessons import Lesson, thinned
+from salmonn_node.lab.training.loop import Figures
+from salmonn_node.lab.training.packing import Packed
+from salmonn_node.lab.training.streams import Bank, encode, read_bank
+from salmonn_node.lab.training.work import Work
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
-from salmonn_node.training import audio, bank, language, loop, memory, plans, recall, scaling, vision
-from salmonn_node.training.language import Batches
-from salmonn_node.training.lessons import Lesson, thinned
-from salmonn_node.training.loop import Figures
-from salmonn_node.training.packing import Packed
-from salmonn_node.training.streams import Bank, encode, read_bank
-from salmonn_node.training.work import Work
 
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
 MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 480, 8

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn_node.lab.training.language import planned
+from salmonn_node.lab.training.lessons import Lesson
+from salmonn_node.lab.training.loop import Figures, Plan
+from salmonn_node.lab.training.packing import hidden_states, pack
+from salmonn_node.lab.training.plans import LessonPlan
+from salmonn_node.lab.training.sizes import MINI_BATCH
+from salmonn_node.lab.training.streams import Bank
 from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
-from salmonn_node.training.language import planned
-from salmonn_node.training.lessons import Lesson
-from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.training.packing import hidden_states, pack
-from salmonn_node.training.plans import LessonPlan
-from salmonn_node.training.sizes import MINI_BATCH
-from salmonn_node.training.streams import Bank
 from salmonn_node.ttt.layer import TTTLayer
 from salmonn_node.ttt.state import TTTState
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from salmonn_node.training import memory
-from salmonn_node.training.lessons import AT_ONCE, Asked, some
-from salmonn_node.training.memory import MixedBatches, StoredLesson, lessons_of, restored
-from salmonn_node.training.sizes import network_config, tokenizer
-from salmonn_node.training.streams import Bank, Pieces
+from salmonn_node.lab.training import memory
+from salmonn_node.lab.training.lessons import AT_ONCE, Asked, some
+from salmonn_node.lab.training.memory import MixedBatches, StoredLesson, lessons_of, restored
+from salmonn_node.lab.training.sizes import network_config, tokenizer
+from salmonn_node.lab.training.streams import Bank, Pieces
 
 from .banked import tokens
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from salmonn_node.lab.training.streams import Tokens
 from salmonn_node.model.network import Network
-from salmonn_node.training.streams import Tokens
 
 STD = 0.25
 

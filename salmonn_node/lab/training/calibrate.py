@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from salmonn_node.answering.confidence import Calibration, calibration_error, fit_temperature, risk_coverage
+from salmonn_node.lab.training.evaluate import answered, records
+from salmonn_node.lab.training.lessons import UNKNOWN
+from salmonn_node.lab.training.streams import Bank, Pieces, Tokens
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import AnswerType
-from salmonn_node.training.evaluate import answered, records
-from salmonn_node.training.lessons import UNKNOWN
-from salmonn_node.training.streams import Bank, Pieces, Tokens
 
 # (seconds of stream, streams): lengths within the budget and beyond it.
 LENGTHS = ((24, 24), (60, 24), (240, 16), (900, 8), (3600, 4))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from salmonn_node.lab.training.fact_reader import FactReader, judged
+from salmonn_node.lab.training.facts import KINDS, Segment, facts_of
+from salmonn_node.lab.training.streams import Tokens
+from salmonn_node.lab.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.lab.world.truth import index
-from salmonn_node.training.fact_reader import FactReader, judged
-from salmonn_node.training.facts import KINDS, Segment, facts_of
-from salmonn_node.training.streams import Tokens
-from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.ttt.layer import TTTConfig
 
 from .banked import demo_truth

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn_node.lab.training.batched_vision import encode_patches
+from salmonn_node.lab.training.loop import Figures, Plan
+from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.world.layout import ROOMS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES
 from salmonn_node.lab.world.shards import Shard
 from salmonn_node.lab.world.truth import Moment
 from salmonn_node.model.frames import MEAN, STD, fitted
 from salmonn_node.model.network import Network
-from salmonn_node.training.batched_vision import encode_patches
-from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.training.sizes import GRID
 
 SIZE_PX = (64, 128)
 NONE, IGNORE = 0, -100

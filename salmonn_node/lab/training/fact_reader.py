@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn_node.training.facts import ASKED_AFTER, KINDS, UPDATES, Fact, Segment
-from salmonn_node.training.loop import Figures, Plan
-from salmonn_node.training.recall import CARRY, carried, one_of, streamed
-from salmonn_node.training.streams import Bank
-from salmonn_node.training.vision import COLOUR, ROOM, SHAPE
+from salmonn_node.lab.training.facts import ASKED_AFTER, KINDS, UPDATES, Fact, Segment
+from salmonn_node.lab.training.loop import Figures, Plan
+from salmonn_node.lab.training.recall import CARRY, carried, one_of, streamed
+from salmonn_node.lab.training.streams import Bank
+from salmonn_node.lab.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 from salmonn_node.ttt.state import TTTState
 

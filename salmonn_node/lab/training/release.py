@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from salmonn_node.lab.training.calibrate import Calibrated, calibrate
+from salmonn_node.lab.training.work import Work
 from salmonn_node.model.checkpoint import CALIBRATION, load, save
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
-from salmonn_node.training.calibrate import Calibrated, calibrate
-from salmonn_node.training.work import Work
 
 ABOUT = {"name": "tiny", "trained": True}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
+from salmonn_node.lab.training import audio, bank, language, loop, memory, recall, vision
+from salmonn_node.lab.training.sizes import network_config, tokenizer
+from salmonn_node.lab.training.streams import Bank, Pieces, read_bank
 from salmonn_node.lab.world.shards import Shard, read_truth
 from salmonn_node.lab.world.truth import Truth
 from salmonn_node.model.network import Network
-from salmonn_node.training import audio, bank, language, loop, memory, recall, vision
-from salmonn_node.training.sizes import network_config, tokenizer
-from salmonn_node.training.streams import Bank, Pieces, read_bank
 
 SEED = 1
 REHEARSED_WORLDS, REHEARSED_STEPS, REHEARSED_COUNT = 2, 4, 4

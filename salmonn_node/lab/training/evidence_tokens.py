@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.training.sizes import GRID
+from salmonn_node.lab.training.vision import COVERED
 from salmonn_node.lab.world.objects import COLOURS, SHAPES
 from salmonn_node.lab.world.truth import START_NS, Moment
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.observations import SECOND_NS
-from salmonn_node.training.sizes import GRID
-from salmonn_node.training.vision import COVERED
 
 TOKEN_NS = SECOND_NS // 2
 PATCH_TOKENS = GRID[0] * GRID[1]

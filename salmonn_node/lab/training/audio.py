@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from salmonn_node.lab.training.loop import Figures, Plan
 from salmonn_node.lab.world.schedule import DENSE
 from salmonn_node.lab.world.shards import Shard
 from salmonn_node.lab.world.sounds import SOUNDS
@@ -19,7 +20,6 @@ from salmonn_node.lab.world.truth import Sound
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
-from salmonn_node.training.loop import Figures, Plan
 
 CLASSES = tuple(SOUNDS)
 UNITS = tuple(name for name, sound in SOUNDS.items() if sound.max_repeats > 1)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from salmonn_node.lab.training import language
+from salmonn_node.lab.training.evidence_tokens import stamps_of, whole_stamps
+from salmonn_node.lab.training.lessons import JOINT, draw, lesson, thinned, whole_view
+from salmonn_node.lab.training.memories import observe
+from salmonn_node.lab.training.memory import asking_moments
+from salmonn_node.lab.training.packing import hidden_states, pack
+from salmonn_node.lab.training.sizes import network_config, tokenizer
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
-from salmonn_node.training import language
-from salmonn_node.training.evidence_tokens import stamps_of, whole_stamps
-from salmonn_node.training.lessons import JOINT, draw, lesson, thinned, whole_view
-from salmonn_node.training.memories import observe
-from salmonn_node.training.memory import asking_moments
-from salmonn_node.training.packing import hidden_states, pack
-from salmonn_node.training.sizes import network_config, tokenizer
 
 from .banked import demo_truth, tokens
 
