@@ -51,6 +51,6 @@ status=$?
 if [ -z "$dry" ] && [ -s "$out/gpu.json" ]; then
     "$python" -c "import json,sys; f=json.load(open(sys.argv[1])); json.dump(f['gpu'], open(sys.argv[2],'w'), indent=1)" \
         "$out/gpu.json" "$out/figures.json"
-    "$python" -m salmonn_node.bench.gpu_report "$out/figures.json" bench/RESULTS.md && echo "bench/RESULTS.md is up to date"
+    "$python" -m salmonn_node.lab.bench.gpu_report "$out/figures.json" bench/RESULTS.md && echo "bench/RESULTS.md is up to date"
 fi
 exit $status

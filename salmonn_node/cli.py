@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("salmonn_node.engines.doctor", "say what this machine can build and run"),
     "engines": ("salmonn_node.engines.command", "export, build, verify and list encoder engines"),
     "eval": ("salmonn_node.training.eval_command", "score memories on synthetic worlds"),
-    "golden": ("salmonn_node.bench.golden", "check the mathematics against golden vectors"),
+    "golden": ("salmonn_node.lab.bench.golden", "check the mathematics against golden vectors"),
     "memory": ("salmonn_node.memory.command", "list, verify, export and clean stored memories"),
     "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),
     "questions": ("salmonn_node.replay.questions_command", "check a question file or import one"),

@@ -21,29 +21,47 @@ from rich.table import Table
 # name -> (modules whose results stand under their last name, help)
 BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     "memory": (
-        ("salmonn_node.bench.ttt_layer", "salmonn_node.bench.token_memory"),
+        ("salmonn_node.lab.bench.ttt_layer", "salmonn_node.lab.bench.token_memory"),
         "throughput of the TTT layer and cost of a token-memory step",
     ),
-    "recall": (("salmonn_node.bench.recall",), "what the fast weights recall, by update rule, age and stream length"),
-    "facts": (("salmonn_node.bench.facts",), "facts of the synthetic world in the fast weights alone, by update rule"),
-    "discard": (("salmonn_node.bench.discard",), "what each discard rule still holds after an hour"),
+    "recall": (
+        ("salmonn_node.lab.bench.recall",),
+        "what the fast weights recall, by update rule, age and stream length",
+    ),
+    "facts": (
+        ("salmonn_node.lab.bench.facts",),
+        "facts of the synthetic world in the fast weights alone, by update rule",
+    ),
+    "discard": (("salmonn_node.lab.bench.discard",), "what each discard rule still holds after an hour"),
     "hours": (
-        ("salmonn_node.bench.hours",),
+        ("salmonn_node.lab.bench.hours",),
         "three hours of frames through the whole memory: bytes held, norms",
     ),
-    "endurance": (("salmonn_node.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
-    "persist": (("salmonn_node.bench.persist",), "what keeping the memory on disk costs: time, pauses, bytes an hour"),
-    "gpu": (("salmonn_node.bench.gpu",), "encoders, memory and language model at full size on a GPU, against floors"),
-    "ingest": (("salmonn_node.bench.ingest",), "the node's inputs: received, used, dropped, callback times, CPU share"),
+    "endurance": (("salmonn_node.lab.bench.endurance",), "norms of the fast weights over 100 000 mini-batches"),
+    "persist": (
+        ("salmonn_node.lab.bench.persist",),
+        "what keeping the memory on disk costs: time, pauses, bytes an hour",
+    ),
+    "gpu": (
+        ("salmonn_node.lab.bench.gpu",),
+        "encoders, memory and language model at full size on a GPU, against floors",
+    ),
+    "ingest": (
+        ("salmonn_node.lab.bench.ingest",),
+        "the node's inputs: received, used, dropped, callback times, CPU share",
+    ),
     "answers": (
-        ("salmonn_node.bench.answers",),
+        ("salmonn_node.lab.bench.answers",),
         "questions at once with short deadlines while sensors send: overshoot, p50 and p99 by type",
     ),
     "abstain": (
-        ("salmonn_node.bench.abstain",),
+        ("salmonn_node.lab.bench.abstain",),
         "photographs and strange voices, then questions of the synthetic world: abstains or invents",
     ),
-    "model": (("salmonn_node.bench.model",), "the network as a stream: ingest, first token, ten questions, 8B floors"),
+    "model": (
+        ("salmonn_node.lab.bench.model",),
+        "the network as a stream: ingest, first token, ten questions, 8B floors",
+    ),
 }
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from salmonn_node import cli
-from salmonn_node.bench import gpu_report
+from salmonn_node.lab.bench import gpu_report
 
 
 def test_dry_run_takes_every_figure_and_marks_itself(tmp_path):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from salmonn_node.bench import golden
 from salmonn_node.cli import main
+from salmonn_node.lab.bench import golden
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 golden.load_families()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from salmonn_node.bench.golden import check_file, load_families
+from salmonn_node.lab.bench.golden import check_file, load_families
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
 

@@ -12,8 +12,8 @@ import torch
 from model.slow_decoder import SlowDecoder
 from model.slow_fast_weights import SlowFastWeights
 
-from salmonn_node.bench.golden import GoldenFile
-from salmonn_node.bench.golden_model import SPECIALS, START_NS, CodePointTokenizer, e2e_config, e2e_model
+from salmonn_node.lab.bench.golden import GoldenFile
+from salmonn_node.lab.bench.golden_model import SPECIALS, START_NS, CodePointTokenizer, e2e_config, e2e_model
 from salmonn_node.model.config import MemoryConfig
 from salmonn_node.stream.observations import SECOND_NS
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from model.slow_decoder import SlowDecoder
 
-from salmonn_node.bench.golden import GoldenFile
-from salmonn_node.bench.golden_model import e2e_config, e2e_model, observe_inputs
+from salmonn_node.lab.bench.golden import GoldenFile
+from salmonn_node.lab.bench.golden_model import e2e_config, e2e_model, observe_inputs
 from salmonn_node.model.assembly import embed_prompt
 from salmonn_node.model.config import MemoryConfig, ReaderConfig
 

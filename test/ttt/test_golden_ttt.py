@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from salmonn_node.bench.golden import check_file, load_families
+from salmonn_node.lab.bench.golden import check_file, load_families
 
 load_families()
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"

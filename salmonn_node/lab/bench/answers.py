@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             memory.startup(180.0)
             calls = _Calls(node)
             seconds = SETTLE_S + args.deadline + LATE * LATE_STEP_S + 2.0 * args.rounds * len(TYPES)
-            source = [sys.executable, "-m", "salmonn_node.bench.ingest_source", "--compressed"]
+            source = [sys.executable, "-m", "salmonn_node.lab.bench.ingest_source", "--compressed"]
             # They are ended in the middle of their work, and rclpy complains of that.
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with subprocess.Popen([*source, "--seconds", str(seconds)], **quiet) as sensors:

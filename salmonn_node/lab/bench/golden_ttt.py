@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
+from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.ttt import hessian_free, inner_model
 from salmonn_node.ttt.inner_model import InnerWeights, Norm, Objective
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer

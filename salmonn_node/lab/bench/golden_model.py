@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
+from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.checkpoint_names import network_name
 from salmonn_node.model.config import AudioConfig, MemoryConfig, ReaderConfig, SalmonnConfig

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from salmonn_node.bench.ttt_plain import plain_mini_batch
+from salmonn_node.lab.bench.ttt_plain import plain_mini_batch
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 FULL = TTTConfig()

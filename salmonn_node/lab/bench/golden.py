@@ -18,9 +18,9 @@ from torch import Tensor
 
 # Modules that register families when imported; a room adds its own here.
 FAMILY_MODULES = [
-    "salmonn_node.bench.golden_tokens",
-    "salmonn_node.bench.golden_ttt",
-    "salmonn_node.bench.golden_model",
+    "salmonn_node.lab.bench.golden_tokens",
+    "salmonn_node.lab.bench.golden_ttt",
+    "salmonn_node.lab.bench.golden_model",
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from salmonn_node.bench import discard, hours, token_memory
+from salmonn_node.lab.bench import discard, hours, token_memory
 
 
 @pytest.mark.parametrize("rule", ["released", "paper"])

@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from salmonn_node.bench.gpu_parts import PARTS, Bench
 from salmonn_node.engines import machine
 from salmonn_node.engines.cache import EngineCache
+from salmonn_node.lab.bench.gpu_parts import PARTS, Bench
 from salmonn_node.model.profiles import profile
 
 

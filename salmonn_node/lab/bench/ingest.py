@@ -125,7 +125,7 @@ def _node(transport: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _send(transport: str, seconds: float) -> dict[str, int]:
-    command = [sys.executable, "-m", "salmonn_node.bench.ingest_source", "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "salmonn_node.lab.bench.ingest_source", "--seconds", str(seconds)]
     environment = dict(os.environ)
     if transport == "compressed":
         command.append("--compressed")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from salmonn_node.bench.golden import Check, GoldenFile, close, exact, family
+from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
 from salmonn_node.model import reader
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from salmonn_node.bench import recall
 from salmonn_node.cli import main
+from salmonn_node.lab.bench import recall
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_endurance_of_a_short_run(tmp_path, capsys):
 def test_hundred_thousand_mini_batches_stay_finite(name, dtype):
     from dataclasses import replace
 
-    from salmonn_node.bench.endurance import ARMS, TINY, endure
+    from salmonn_node.lab.bench.endurance import ARMS, TINY, endure
 
     result = endure(replace(TINY, **ARMS[name]), 100_000, dtype)
     assert result["finite"]
