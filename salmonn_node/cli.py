@@ -9,21 +9,21 @@ from collections.abc import Sequence
 
 # name -> (module, help). A module provides add_arguments(parser) and run(args) -> exit status.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "ask": ("salmonn_node.ros.ask", "ask a running node a question"),
-    "bag": ("salmonn_node.replay.bag_command", "look at, play, cut or make a rosbag"),
-    "bench": ("salmonn_node.bench.command", "run a benchmark and print its figures"),
-    "checkpoint": ("salmonn_node.model.checkpoint_command", "inspect, convert or verify a checkpoint"),
+    "ask": ("salmonn_node.commands.ask", "ask a running node a question"),
+    "bag": ("salmonn_node.commands.bag", "look at, play, cut or make a rosbag"),
+    "bench": ("salmonn_node.commands.bench", "run a benchmark and print its figures"),
+    "checkpoint": ("salmonn_node.commands.checkpoint", "inspect, convert or verify a checkpoint"),
     "demo": ("salmonn_node.live.demo", "run the node on the demo bag and ask it questions"),
-    "doctor": ("salmonn_node.engines.doctor", "say what this machine can build and run"),
-    "engines": ("salmonn_node.engines.command", "export, build, verify and list encoder engines"),
-    "eval": ("salmonn_node.training.eval_command", "score memories on synthetic worlds"),
+    "doctor": ("salmonn_node.commands.doctor", "say what this machine can build and run"),
+    "engines": ("salmonn_node.commands.engines", "export, build, verify and list encoder engines"),
+    "eval": ("salmonn_node.commands.evaluate", "score memories on synthetic worlds"),
     "golden": ("salmonn_node.lab.bench.golden", "check the mathematics against golden vectors"),
-    "memory": ("salmonn_node.memory.command", "list, verify, export and clean stored memories"),
+    "memory": ("salmonn_node.commands.memory", "list, verify, export and clean stored memories"),
     "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),
-    "questions": ("salmonn_node.replay.questions_command", "check a question file or import one"),
-    "replay": ("salmonn_node.replay.command", "replay bags through the memory and score the answers"),
-    "train": ("salmonn_node.training.command", "train the tiny checkpoint"),
-    "world": ("salmonn_node.world.command", "make or look at a synthetic world"),
+    "questions": ("salmonn_node.commands.questions", "check a question file or import one"),
+    "replay": ("salmonn_node.commands.replay", "replay bags through the memory and score the answers"),
+    "train": ("salmonn_node.commands.train", "train the tiny checkpoint"),
+    "world": ("salmonn_node.commands.world", "make or look at a synthetic world"),
 }
 
 

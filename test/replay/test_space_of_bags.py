@@ -10,12 +10,12 @@ import pytest
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.commands.replay import _mount
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.lab.world.mount import CAMERA_MOUNT
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.command import _mount
 from salmonn_node.stream.answers import AnswerType, Evidence, Question, Region
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Frame, Interval, Pose

@@ -1,0 +1,1 @@
+"""Sub-commands of salmonn, one file each: they parse, call and print."""
