@@ -137,8 +137,8 @@ class _Teller:
 def _prepare(kind: str, output: Path) -> Show:
     cameras = ("/front/image/compressed", "/mic/audio")
     if kind == "world":
-        from salmonn_node.lab.world.demo import BAG, QUESTIONS
         from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
+        from salmonn_node.live.demo_recording import BAG, QUESTIONS
 
         records = list(read_questions(QUESTIONS))
         # The bag is older than the world's /tf_static: the robot's camera is where the parameter says.

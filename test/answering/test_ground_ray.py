@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from salmonn_node.answering.ground_ray import NoGroundPointError, direction, ground_point
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.image_region import region_of
-from salmonn_node.lab.world.demo import TRUTH
 from salmonn_node.lab.world.mount import BASE_FRAME, CAMERA_MOUNT, GROUND_Z_M, camera_model
 from salmonn_node.lab.world.truth import Moment
 from salmonn_node.lab.world.truth_file import truth_from_json
+from salmonn_node.live.demo_recording import TRUTH
 from salmonn_node.stream.answers import Evidence, Region
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.observations import Interval, Pose

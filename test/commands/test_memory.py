@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from persistence.ledger import IDENTITY, observe, reopen
+from storage.ledger import IDENTITY, observe, reopen
 
 from salmonn_node.cli import main
 from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMemoryConfig

@@ -49,7 +49,7 @@ def test_live_answers_equal_offline_answers(tmp_path):
 @pytest.mark.timeout(900)
 def test_the_demo_recording_gives_equal_answers_live_and_offline(tmp_path):
     """As a user runs it, with each question also asked earlier, while the robot still drives."""
-    from salmonn_node.lab.world.demo import BAG, QUESTIONS
+    from salmonn_node.live.demo_recording import BAG, QUESTIONS
 
     records = list(read_questions(QUESTIONS))
     first_ns = min(record.ask_ns for record in records) - 60 * SECOND_NS

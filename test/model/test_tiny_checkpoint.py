@@ -11,8 +11,8 @@ import torch
 from salmonn_node.answering.confidence import TypeName, read_calibration
 from salmonn_node.evaluation.questions import read_questions
 from salmonn_node.evaluation.scores import Judgement, judge
-from salmonn_node.lab.world.demo import BAG, QUESTIONS
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
+from salmonn_node.live.demo_recording import BAG, QUESTIONS
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.checkpoint import BUNDLED, TINY, load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS

@@ -20,10 +20,10 @@ from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.evidence_picture import picture_of
 from salmonn_node.ingest.observer import Observer
-from salmonn_node.lab.world.demo import BAG, TRUTH
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
 from salmonn_node.lab.world.truth import Moment, Seen
 from salmonn_node.lab.world.truth_file import truth_from_json
+from salmonn_node.live.demo_recording import BAG, TRUTH
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_stream import BagStream

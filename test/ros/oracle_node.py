@@ -21,10 +21,11 @@ from torch import Tensor
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.lab.world.asking import ask
-from salmonn_node.lab.world.demo import SEED, TRUTH
+from salmonn_node.lab.world.demo import SEED
 from salmonn_node.lab.world.oracle import Oracle
 from salmonn_node.lab.world.truth import START_NS, Moment, Truth
 from salmonn_node.lab.world.truth_file import truth_from_json
+from salmonn_node.live.demo_recording import TRUTH
 from salmonn_node.model.generation import Generation
 from salmonn_node.ros.node import main
 from salmonn_node.ros.parameters import NodeParameters

@@ -19,9 +19,9 @@ from sensor_msgs.msg import CompressedImage
 from salmonn_node.client.memory_client import Memory
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import judge
-from salmonn_node.lab.world.demo import BAG
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
 from salmonn_node.lab.world.truth import START_NS, Truth
+from salmonn_node.live.demo_recording import BAG
 from salmonn_node.live.processes import end, free_domain, play, spun_node
 from salmonn_node.messages.base import header_message
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, PoseKind

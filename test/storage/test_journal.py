@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from persistence.faulty_files import FaultyFiles
-from persistence.ledger import observation
+from storage.faulty_files import FaultyFiles
+from storage.ledger import observation
 
 from salmonn_node.storage.files import FileLayer
 from salmonn_node.storage.journal import JournalReader, JournalWriter, Mark, decode_record, encode_record

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from persistence.robot import START_NS, STEP_NS, Robot, Uninterrupted, differences, fingerprint, step
+from storage.robot import START_NS, STEP_NS, Robot, Uninterrupted, differences, fingerprint, step
 
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.storage.directory import list_memories

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from persistence.faulty_files import Crash, FaultyFiles
-from persistence.ledger import IDENTITY, Ledger, observation, observe, reopen, uninterrupted
+from storage.faulty_files import Crash, FaultyFiles
+from storage.ledger import IDENTITY, Ledger, observation, observe, reopen, uninterrupted
 
 from salmonn_node.storage.directory import LockedError, MemoryPlace, describe, list_memories
 from salmonn_node.storage.snapshot import DamagedError, Identity, IncompatibleError, snapshot_directories

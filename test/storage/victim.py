@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from persistence.robot import START_NS, STEP_NS, Robot, fingerprint, step
+from storage.robot import START_NS, STEP_NS, Robot, fingerprint, step
 
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS

@@ -24,7 +24,7 @@ from rich.table import Table
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.evaluation.questions import QuestionRecord, read_questions
 from salmonn_node.ingest.observer import Observer
-from salmonn_node.lab.world.demo import QUESTIONS
+from salmonn_node.live.demo_recording import QUESTIONS
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome

@@ -17,7 +17,7 @@ from typing import Any
 from rich.table import Table
 
 TARGET_CALLBACK_P99_MS = 2.0
-PROFILE = Path(__file__).parents[2] / "config" / "fastdds_camera.xml"
+PROFILE = Path(__file__).parents[3] / "config" / "fastdds_camera.xml"
 SOURCES = ("camera", "microphone", "pose")
 
 

@@ -14,8 +14,6 @@ from salmonn_node.lab.world.stream import World
 from salmonn_node.lab.world.truth import Truth
 from salmonn_node.lab.world.truth_file import truth_to_json
 
-FOLDER = Path(__file__).parent / "data" / "demo"
-BAG, QUESTIONS, TRUTH = FOLDER / "bag", FOLDER / "questions.jsonl", FOLDER / "truth.json"
 SEED = 100_179
 SECONDS = 84
 # Between sparse and dense, so that a minute and a half holds one of most things; the lights stay on.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from salmonn_node.lab.training.streams import Tokens
-from salmonn_node.lab.world.demo import TRUTH
 from salmonn_node.lab.world.truth import Truth
 from salmonn_node.lab.world.truth_file import truth_from_json
+from salmonn_node.live.demo_recording import TRUTH
 
 
 def demo_truth(seconds: int = 80) -> Truth:

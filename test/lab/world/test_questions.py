@@ -20,7 +20,7 @@ from salmonn_node.lab.world.shards import read_shard
 from salmonn_node.lab.world.truth import CLEAR_SHARE, Truth, ask_stamp_ns, compose, quiet_cuts
 from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
 
-DATA = Path(__file__).parents[1] / "data" / "world"
+DATA = Path(__file__).parents[2] / "data" / "world"
 SEED = 100_007
 
 
