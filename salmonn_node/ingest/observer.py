@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from salmonn_node.engines.reasons import is_device_error
 from salmonn_node.ingest.intake import TAKEN, Intake, Recorder
 from salmonn_node.ingest.status import ObserverStatus, SourceStatus
-from salmonn_node.look import Look
+from salmonn_node.ingest.view_requests import Look
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Frame, Pose
