@@ -1,4 +1,4 @@
-"""`salmonn checkpoint inspect|convert|verify`: what a folder of weights holds, and whether it is sound."""
+"""`salmonn checkpoint get|inspect|verify|convert`: download weights by name, see what they hold, check them."""
 
 from __future__ import annotations
 
@@ -6,53 +6,79 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import safe_open
+from salmonn_node.model.checkpoint_cache import TINY, find
+from salmonn_node.model.known_checkpoints import KNOWN
 
-from salmonn_node.model.checkpoint import BUNDLED, TINY, check, digest, files_of, headers, index_of, load, save
-from salmonn_node.model.checkpoint_config import Folder, read_folder
-from salmonn_node.model.network import Network
-from salmonn_node.model.tokenizer import FileTokenizer
+if TYPE_CHECKING:
+    from salmonn_node.model.checkpoint_config import Folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn checkpoint`."""
     actions = parser.add_subparsers(dest="action", required=True)
+    get = actions.add_parser("get", help="download weights by name into the hub's cache; goes on where it was cut off")
+    get.add_argument("checkpoint", help=f"{', '.join(KNOWN)}, or any hub id; @REVISION may follow")
     for name, text in (
-        ("inspect", "say what a folder holds, from its headers"),
+        ("inspect", "say what a checkpoint holds, from its headers"),
         ("verify", "check names, shapes, tokenizer, and that every value is finite"),
     ):
-        actions.add_parser(name, help=text).add_argument("folder", type=Path, help="or tiny, the one that comes along")
+        actions.add_parser(name, help=text).add_argument("checkpoint", help=f"a folder, {TINY}, or a name as for get")
     convert = actions.add_parser("convert", help="merge the adapter and write our own single folder")
-    convert.add_argument("folder", type=Path)
-    convert.add_argument("target", type=Path)
+    convert.add_argument("checkpoint", help="a folder, or a name as for get")
+    convert.add_argument("target", type=Path, help="folder to write; must be empty or new")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when the folder is sound, 1 when it is not."""
     try:
-        own = str(args.folder) == TINY and not args.folder.exists()
-        folder = read_folder(BUNDLED / TINY if own else args.folder)
+        if args.action == "get":
+            return _get(args.checkpoint)
+        path = find(args.checkpoint)
+        from salmonn_node.model.checkpoint_config import read_folder
+
+        folder = read_folder(path)
         if args.action == "inspect":
             return _inspect(folder)
         if args.action == "verify":
             return _verify(folder)
         return _convert(folder, args.target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1
 
 
+def _get(checkpoint: str) -> int:
+    from salmonn_node.model.checkpoint_download import download, next_commands
+
+    path = download(checkpoint)
+    from salmonn_node.model.checkpoint_config import read_folder
+
+    folder = read_folder(path)
+    for text in folder.missing:
+        print(f"note: {text}")
+    _fits(folder)
+    print(f"ready: {folder.path}")
+    print("Next:\n  " + "\n  ".join(next_commands(checkpoint)))
+    return 0
+
+
 def _files(folder: Folder) -> list[Path]:
+    from salmonn_node.model.checkpoint import files_of
+
     return [*files_of(folder.weights), *(files_of(folder.adapter) if folder.adapter else [])]
 
 
 def _inspect(folder: Folder) -> int:
+    from salmonn_node.model.checkpoint import digest, headers
+
     config = folder.config
     print(f"kind        {folder.kind}")
     print(f"name        {folder.name}{' (trained)' if folder.trained else ' (untrained: answers mean nothing)'}")
     print(f"id          {digest(folder)}")
+    if folder.commit:
+        print(f"commit      {folder.commit}")
     print(f"text        {config.text['num_hidden_layers']} layers, width {config.hidden_size}, dtype {config.dtype}")
     print(f"vision      {config.vision['depth']} layers, width {config.vision['hidden_size']}")
     print(f"audio       {f'{config.audio.layers} layers, width {config.audio.d_model}' if config.audio else 'none'}")
@@ -74,15 +100,25 @@ def _inspect(folder: Folder) -> int:
 
 
 def _fits(folder: Folder) -> int:
+    """Compare names and shapes with the network, and look for the special tokens."""
+    import torch
+
+    from salmonn_node.model.checkpoint import check, index_of
+    from salmonn_node.model.network import Network
+    from salmonn_node.model.tokenizer import FileTokenizer
+
+    FileTokenizer.from_folder(folder.weights)
     with torch.device("meta"):
         network = Network(folder.config)
     check(network, index_of(folder))
-    print("all tensors are there, with the right shapes")
+    print("all tensors are there, with the right shapes; the tokenizer has the special tokens")
     return 0
 
 
 def _verify(folder: Folder) -> int:
-    FileTokenizer.from_folder(folder.weights)
+    import torch
+    from safetensors import safe_open
+
     _fits(folder)
     bad = []
     for file in _files(folder):
@@ -91,11 +127,13 @@ def _verify(folder: Folder) -> int:
     if bad:
         print("not finite:\n  " + "\n  ".join(bad), file=sys.stderr)
         return 1
-    print("every value is finite; the tokenizer has the special tokens")
+    print("every value is finite")
     return 0
 
 
 def _convert(folder: Folder, target: Path) -> int:
+    from salmonn_node.model.checkpoint import load, save
+
     if target.exists() and any(target.iterdir()):
         print(f"{target} exists and is not empty", file=sys.stderr)
         return 1

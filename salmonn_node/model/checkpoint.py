@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from salmonn_node.model.checkpoint_cache import BUNDLED, TINY, find
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.checkpoint_names import IGNORED, LORA, adapter_name, network_name, released_name
 from salmonn_node.model.config import CONFIG_FILE, SalmonnConfig
@@ -22,8 +23,6 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
-TINY = "tiny"
-BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints"
 CARD = "README.md"
 CALIBRATION = "calibration.json"
 LISTED = 20
@@ -62,22 +61,21 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     """Load a network.
 
     Args:
-        checkpoint: "tiny" (the one that comes with the package), or a folder: ours, the release's, or a stock Qwen3-VL.
+        checkpoint: "tiny" (the one that comes with the package), a folder (ours, the release's, or a stock Qwen3-VL),
+            or a short name or hub id that `salmonn checkpoint get` has downloaded.
         device: where the weights go.
         changes: fields of the configuration to replace.
 
     Raises:
-        FileNotFoundError: no such folder, or files of it are missing.
+        FileNotFoundError: it is not on this machine, or files of it are missing. Nothing is downloaded here.
         CheckpointError: tensors are missing, unexpected or of a wrong shape; raised before memory is taken.
         ValueError: a malformed configuration or tokenizer.
     """
-    if checkpoint == TINY:
-        if not (BUNDLED / TINY / CONFIG_FILE).is_file():
-            model = VideoSalmonnS.tiny(**changes)
-            model.network.to(device)
-            return model
-        checkpoint = str(BUNDLED / TINY)
-    folder = read_folder(Path(checkpoint).expanduser())
+    if checkpoint == TINY and not (BUNDLED / TINY / CONFIG_FILE).is_file():
+        model = VideoSalmonnS.tiny(**changes)
+        model.network.to(device)
+        return model
+    folder = read_folder(find(checkpoint))
     config = folder.config.replace(**changes)
     tokenizer = FileTokenizer.from_folder(folder.weights)
     with torch.device("meta"):

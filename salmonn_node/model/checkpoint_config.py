@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salmonn_node.model.checkpoint_cache import origin
 from salmonn_node.model.config import CONFIG_FILE, AudioConfig, MemoryConfig, SalmonnConfig
 
 BASE, ADAPTER = "base", "video_salmonn_s_ttt_lora"
@@ -54,7 +55,8 @@ class Folder:
         weights: folder of the base weights and of the tokenizer.
         adapter: folder of the release's adapter, or None.
         scale: factor of the adapter's low-rank product, alpha / r.
-        name: for people.
+        name: for people; the hub's name for a folder in its cache.
+        commit: of the hub, "" for a folder from elsewhere.
         trained: what an own folder says of its weights; True for the others.
         missing: what the network cannot do for lack of weights.
     """
@@ -68,6 +70,7 @@ class Folder:
     name: str = ""
     trained: bool = True
     missing: tuple[str, ...] = ()
+    commit: str = ""
 
 
 def read_folder(path: Path) -> Folder:
@@ -82,16 +85,17 @@ def read_folder(path: Path) -> Folder:
     if (path / BASE).is_dir() or (path / ADAPTER).is_dir():
         return _release(path)
     values = _json(path / CONFIG_FILE)
+    hub_name, commit = origin(path)
     if "salmonn_node" in values:
         about = values.get("checkpoint", {})
         config = SalmonnConfig.from_dict(values["salmonn_node"])
-        name, trained = str(about.get("name", path.name)), bool(about.get("trained", False))
-        return Folder("own", path, config, path, name=name, trained=trained, missing=_missing(config))
-    config = hf_config(values, path.name)
+        name, trained = str(about.get("name", hub_name)), bool(about.get("trained", False))
+        return Folder("own", path, config, path, name=name, trained=trained, missing=_missing(config), commit=commit)
+    config = hf_config(values, hub_name)
     if config.ttt is None:
         # Without fast weights the discard rule is all there is: `place` is the one that keeps what changed.
         config = config.replace(memory=dataclasses.replace(config.memory, visual_rule="place"))
-    return Folder("qwen3_vl", path, config, path, name=path.name, missing=_missing(config))
+    return Folder("qwen3_vl", path, config, path, name=hub_name, missing=_missing(config), commit=commit)
 
 
 def _release(path: Path) -> Folder:
@@ -109,10 +113,11 @@ def _release(path: Path) -> Folder:
             raise ValueError(f"{path / ADAPTER}/adapter_config.json: {name} is not supported")
     scale = alpha / (rank**0.5 if adapter.get("use_rslora") else rank)
     ttt = dict(RELEASED_TTT) | {k: values[k] for k in ("num_heads", "mini_batch") if isinstance(values.get(k), int)}
-    config = hf_config(values, path.name).replace(ttt=ttt)
+    name, commit = origin(path)
+    config = hf_config(values, name).replace(ttt=ttt)
     if config.audio is None:
         config = config.replace(audio=AudioConfig())
-    return Folder("release", path, config, path / BASE, path / ADAPTER, scale, name=path.name)
+    return Folder("release", path, config, path / BASE, path / ADAPTER, scale, name=name, commit=commit)
 
 
 def hf_config(values: Mapping[str, Any], name: str) -> SalmonnConfig:

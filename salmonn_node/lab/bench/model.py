@@ -100,17 +100,17 @@ def first_token(prefill: str, tokens: int) -> dict[str, Any]:
     def see(pixels: torch.Tensor, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(1, 40, width, generator=generator), torch.zeros(rows, 1, 40, width)
 
-    model.encoder.vision = see
+    model.vision_encoder = see
     memory = model.new_memory()
     for patch in range(tokens // 40):
         stamp = SECOND_NS * (1 + 2 * patch)
-        model.writer.observe_patch(memory, torch.zeros(160, 1), (10, 16), (stamp, stamp + SECOND_NS))
+        model.observe_patch(memory, torch.zeros(160, 1), (10, 16), (stamp, stamp + SECOND_NS))
     begin = time.process_time()
     view = model.view(memory)
-    decoder = model.answers.read(QUESTION, view)
-    decoder.decode(1, lambda: False, None)
+    answering = model._read(QUESTION, view)
+    answering.decode(1, lambda: False, None)
     took = time.process_time() - begin
-    prompt = len(decoder.prompt)
+    prompt = len(answering.prompt)
     read = prompt - (len(view.prefill.keys) if view.prefill is not None else 0)
     return {
         "prefill": prefill,

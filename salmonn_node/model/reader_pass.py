@@ -1,0 +1,82 @@
+"""The prompt-dependent reader inside the language model: each layer keeps what the question asks for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from salmonn_node.model import reader as rules
+from salmonn_node.model.assembly import Prompt
+from salmonn_node.model.config import ReaderConfig
+from salmonn_node.model.generation import Reading
+from salmonn_node.model.kv_cache import KVCache
+from salmonn_node.model.language import AttentionRecord, Captured, LanguageModel, Tokens
+
+
+def read_selectively(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: ReaderConfig) -> Reading:
+    """Read the context in groups, each together with the whole question; then the question alone.
+
+    After each group every layer keeps its best `working_tokens` memory tokens and all text; the question's keys and
+    values leave, until the last pass.
+    """
+    settings = rules.ReaderConfig(reader.working_tokens, reader.group_tokens, reader.div_factor, reader.score)
+    start, length = prompt.question_start, len(prompt)
+    question = tokens.slice(start, length)
+    scoring = prompt.score_end - start
+    is_memory = (prompt.memory >= 0).to(tokens.embeddings.device)
+    layers = language.layers
+    cache = KVCache(layers)
+    kept = [rules.nothing_cached(tokens.embeddings.device) for _ in range(layers)]
+    rows = [torch.zeros(0, dtype=torch.int64, device=tokens.embeddings.device) for _ in range(layers)]
+    hidden: list[Tensor] = []
+    history: list[list[tuple[rules.Selection, Tensor]]] = []
+    for group in rules.groups(is_memory[:start], settings):
+        new = Tokens.cat(tokens.slice(group.start, group.end), question)
+        flags = torch.cat([is_memory[group.start : group.end], is_memory[start:]])
+        size, cached = group.end - group.start, len(cache)
+        with language.capture() as captured:
+            hidden.append(language(new, cache)[:size])
+        here = torch.arange(group.start, group.end, device=rows[0].device)
+        for layer in range(layers):
+            scores = _scores(captured, cache, layer, size, scoring, cached, settings)
+            kept[layer] = rules.select(scores, flags, len(question), group.memory_size, kept[layer])
+            rows[layer] = torch.cat([rows[layer], here])[kept[layer].positions]
+        history.append(list(zip(kept, rows, strict=True)))
+        cache.select([selection.positions for selection in kept])
+    record = AttentionRecord()
+    hidden.append(language(question, cache, record))
+    rest = torch.arange(start, length, device=rows[0].device)
+    return Reading(
+        cache,
+        torch.cat(hidden),
+        [torch.cat([r, rest]) for r in rows],
+        record,
+        _mean_scores(kept, rows, length),
+        history,
+    )
+
+
+def _scores(
+    captured: Captured, cache: KVCache, layer: int, group: int, scoring: int, cached: int, settings: rules.ReaderConfig
+) -> Tensor:
+    """(T,) scores of the new tokens of a pass [group ; question] in one layer."""
+    asking = slice(group, group + scoring)
+    if settings.score == "attention":
+        queries = captured.rotated[layer][0, :, asking]
+        scores = rules.attention_scores(queries, cache.keys(layer)[0], cached + group, cached)
+    else:
+        queries = captured.queries[layer][0, :, asking]
+        scores = rules.dot_scores(queries, captured.keys[layer][0], normalised=settings.diversity > 0)
+    if settings.diversity > 0:
+        scores = scores + rules.diversity_term(captured.hidden[layer], settings.diversity)
+    return scores
+
+
+def _mean_scores(kept: list[rules.Selection], rows: list[Tensor], length: int) -> Tensor:
+    """(L,) mean score over the layers that kept a row; -inf for rows that none kept."""
+    total = torch.zeros(length, device=rows[0].device)
+    count = torch.zeros(length, device=rows[0].device)
+    for selection, index in zip(kept, rows, strict=True):
+        total.index_add_(0, index, selection.scores)
+        count.index_add_(0, index, torch.ones_like(selection.scores))
+    return torch.where(count > 0, total / count.clamp(min=1), -torch.inf)
