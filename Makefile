@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both do all the set-up on a bare Debian or Ubuntu with Python 3.10 to 3.12.
+# Two commands: `make demo` and `make test`. Both do all the set-up on a bare Debian or Ubuntu with Python 3.11 to 3.13.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -20,8 +20,9 @@ setup: $(READY)
 # A CUDA build of torch is several GB, so a machine without a GPU gets the CPU build, and is told so.
 $(READY): setup.py $(INTERFACES)
 	@if [ -n "$$ROS_DISTRO" ]; then echo "A ROS installation is sourced in this shell; the wheels need a shell without it."; exit 1; fi
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || \
-		{ echo "Python 3.10 to 3.12 is needed, $(PYTHON) is another; use make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+		{ echo "This project needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)."; \
+		echo "Install one of them and name it, for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || { echo "Setting up $(VENV): about 2 GB, a few minutes, this once."; $(PYTHON) -m venv $(VENV); }
 	@if nvidia-smi >/dev/null 2>&1; then \
 		echo "GPU found: installing the CUDA build of torch $(TORCH)"; \

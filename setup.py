@@ -38,7 +38,7 @@ setup(
         data_files("launch"),
         data_files("config"),
     ],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "numpy",
         "torch",

@@ -23,8 +23,7 @@ import rclpy
 from py_trees.common import Access, Status
 from rclpy.executors import MultiThreadedExecutor
 
-from salmonn_node.client.memory_client import Memory
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
+from salmonn_node.client import Answer, AnswerType, ErrorCode, Memory, Outcome
 
 
 class AskMemory(py_trees.behaviour.Behaviour):

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import question_schema
 import rclpy
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 
 PROTOCOLS = ("2025-06-18", "2025-03-26", "2024-11-05")
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS = -32700, -32600, -32601, -32602

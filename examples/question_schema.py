@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from salmonn_interfaces.msg import Question
-from salmonn_node.client.memory_client import Memory
-from salmonn_node.stream.answers import Answer, AnswerType, Evidence
+from salmonn_node.client import Answer, AnswerType, Evidence, Memory
 from salmonn_node.stream.observations import Pose
 
 NAME = "ask_memory"

@@ -12,7 +12,6 @@ PACKAGE = ROOT / "salmonn_node"
 # Imports that still climb; this list only gets shorter.
 CLIMBING = {
     ("answering", "ingest"),
-    ("client", "ros"),
     ("live", "commands"),
     ("live", "lab"),
     ("runtime", "ros"),

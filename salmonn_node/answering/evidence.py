@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from salmonn_node.answering.image_region import region_of
-from salmonn_node.memory.evidence_index import EvidenceIndex, Moment
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.stream.answers import Evidence, Region
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 if TYPE_CHECKING:

@@ -1,1 +1,21 @@
-"""What a planner imports: a client of the node's query service, action and watch."""
+"""What a planner imports: `from salmonn_node.client import Memory, AnswerType, ErrorCode, Outcome`.
+
+It needs rclpy and salmonn_interfaces, and never loads torch: a planner may live on another machine than the node.
+"""
+
+from salmonn_node.client.memory_client import Memory, Watched
+from salmonn_node.client.qos import LATCHED, MANY_AT_ONCE
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind
+
+__all__ = [
+    "LATCHED",
+    "MANY_AT_ONCE",
+    "Answer",
+    "AnswerType",
+    "ErrorCode",
+    "Evidence",
+    "Memory",
+    "Outcome",
+    "PoseKind",
+    "Watched",
+]

@@ -18,9 +18,9 @@ from rclpy.task import Future
 from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.client.action_client import ThreadedActionClient
+from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import RosTypes, answer_from_message, question_to_message
 from salmonn_node.messages.base import duration_message, stamp_ns, time_message
-from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 # The node replies by the deadline; the way there and back takes a little more.

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     """Ask and print; 0 when there is an answer, 1 when it was not observed or is ambiguous, 2 on an error."""
     import rclpy
 
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
 
     rclpy.init()
     node = rclpy.create_node("salmonn_ask")

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salmonn_node.memory.evidence_index import EvidenceIndex, Moment, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex, encode_thumbnail
 from salmonn_node.stream.audio_timeline import AudioTimeline
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame, Frame, Interval, Pose
 from salmonn_node.stream.pose_track import PoseTrack
 

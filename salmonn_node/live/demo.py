@@ -19,7 +19,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 if TYPE_CHECKING:
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
 
 STARTUP_S, ANSWER_S, STATUS_S = 120.0, 60.0, 30.0
 SHOWN_STATUS = (
@@ -196,8 +196,8 @@ def _memory_status(span: Interval) -> dict[str, Any]:
     from rclpy.executors import SingleThreadedExecutor
 
     from salmonn_interfaces.msg import MemoryStatus
+    from salmonn_node.client.qos import LATCHED
     from salmonn_node.messages import stamp_ns
-    from salmonn_node.ros.status import LATCHED
 
     held: dict[str, Any] = {}
 

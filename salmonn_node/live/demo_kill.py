@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from salmonn_interfaces.msg import MemoryStatus
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.commands.bag import run as bag_command
 from salmonn_node.evaluation.scores import judge
 from salmonn_node.live.demo import ANSWER_S, NODE_PARAMETERS, STARTUP_S, _prepare, _span
 from salmonn_node.live.demo_sheet import expected, say_checkpoint
 from salmonn_node.live.processes import end, own_domain, play, running_node
 from salmonn_node.messages import stamp_ns
-from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.live.processes import end, free_domain, play, running_node, spun_node
 from salmonn_node.replay.bag_stream import BagStream

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
 
 # The first participant of DDS domain d listens for discovery on this UDP port (DDSI-RTPS 2.5, 9.6.2.3).
 DISCOVERY_PORT, PORTS_PER_DOMAIN = 7410, 250
@@ -109,7 +109,7 @@ def client(name: str) -> Iterator[Memory]:
     """A planner's client with a node of its own."""
     import rclpy
 
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
 
     # A caller that uses rclpy already goes on using it afterwards.
     ours = not rclpy.ok()

@@ -7,17 +7,16 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from salmonn_node.stream.moment import MODALITIES, Moment
 from salmonn_node.stream.observations import Interval, Pose
 
 SCHEMA_VERSION = 1
-MODALITIES = ("vision", "audio")
 THUMBNAIL_PX = 160
 
 _SCHEMA = """
@@ -35,30 +34,6 @@ CREATE INDEX IF NOT EXISTS moments_by_time ON moments (start_ns, end_ns);
 CREATE INDEX IF NOT EXISTS moments_by_pose ON moments (pose_id);
 """
 _MOMENT_COLUMNS = "modality, token_start, token_end, start_ns, end_ns, source, frame_id, pose_id, thumbnail"
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One temporal patch or audio window, as evidence.
-
-    Attributes:
-        modality: "vision" or "audio".
-        token_start, token_end: original token indices of that modality, half open.
-        interval: when it was observed.
-        source: camera or microphone name.
-        frame_id: the sensor's frame.
-        pose_id: id given out by `EvidenceIndex.add_pose`, -1 when unknown.
-        thumbnail: JPEG bytes, empty when there is none.
-    """
-
-    modality: str
-    token_start: int
-    token_end: int
-    interval: Interval
-    source: str
-    frame_id: str = ""
-    pose_id: int = -1
-    thumbnail: bytes = b""
 
 
 def encode_thumbnail(image: npt.NDArray[np.uint8], longest_px: int = THUMBNAIL_PX, quality: int = 80) -> bytes:

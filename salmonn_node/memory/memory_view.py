@@ -12,7 +12,7 @@ from torch import Tensor
 from salmonn_node.memory.token_batch import TokenBatch
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.evidence_index import Moment
+    from salmonn_node.stream.moment import Moment
     from salmonn_node.stream.observations import Pose
     from salmonn_node.ttt.state import TTTState
 

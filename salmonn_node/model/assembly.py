@@ -9,11 +9,20 @@ import torch
 from torch import Tensor
 
 from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.model.blocks import Block
+from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.language import LanguageModel, Tokens
-from salmonn_node.model.positions import place_positions, text_positions
-from salmonn_node.model.prompt import ANSWER_TOKENS, ASSISTANT, END, USER, marked_patches, split_question
+from salmonn_node.model.prompt import (
+    ANSWER_TOKENS,
+    ASSISTANT,
+    END,
+    USER,
+    marked_patches,
+    place_positions,
+    split_question,
+    text_positions,
+)
 from salmonn_node.model.scene_view import SceneView
-from salmonn_node.model.timeline import Block
 from salmonn_node.model.tokenizer import TextTokenizer
 
 
@@ -71,16 +80,16 @@ class _Rows:
         self.add(torch.tensor(ids, dtype=torch.int64), text_positions(pointer, len(ids)), None, block)
 
 
-def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, *, all_marks: bool, max_marks: int) -> Prompt:
-    """Put a question to a view.
+def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> Prompt:
+    """The prompt of a question about a view.
 
     Args:
         view: memory tokens and blocks.
-        question: user text; a `<video>` in it says where the memory goes.
+        question: user text, already escaped; a `<video>` in it says where the memory goes.
         tokenizer: of the checkpoint.
-        all_marks: show blocks without a kept token too, as the release does.
-        max_marks: at most this many blocks show their mark.
+        config: says which blocks show their time mark (`all_marks`, `max_time_marks`).
     """
+    all_marks, max_marks = config.all_marks, config.max_time_marks
     specials = tokenizer.specials
     before, after = split_question(question)
     prefix = tokenizer.encode(USER + before)

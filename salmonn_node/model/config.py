@@ -14,6 +14,8 @@ MODES = ("streaming", "released")
 TIME_MARKS = ("kept", "all")
 PREFILLS = ("exact", "cached")
 WEIGHTS = ("full", "int8")
+# A setting that went. It is still written: the ids of checkpoints and stored memories are digests of these values.
+FORMER = {"deterministic": True}
 
 
 @dataclass(frozen=True)
@@ -86,19 +88,28 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """The prompt-dependent reader; off when `working_tokens` is 0.
+    """Settings of the prompt-dependent reader; see `model/reader.py`.
 
     Attributes:
-        working_tokens: multimodal tokens that each layer keeps for a question (M).
-        group_tokens: context tokens read at a time (G).
-        div_factor: weight of the diversity term.
-        score: "dot" as released, or "attention".
+        working_tokens: M, memory tokens that each layer keeps for a question; 0 turns the reader off.
+        group_tokens: G, context tokens read at a time, text included.
+        div_factor: delta; above 0, scores are cosines and tokens that resemble their neighbours lose.
+        score: "dot", the raw product as released, or "attention", the softmax weights of the same pass (ours).
     """
 
     working_tokens: int = 0
     group_tokens: int = 0
     div_factor: float = 0.0
     score: str = "dot"
+
+    def __post_init__(self) -> None:
+        for name in ("working_tokens", "group_tokens", "div_factor"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"reader.{name}: expected 0 or more, got {getattr(self, name)}")
+        if self.working_tokens and not self.group_tokens:
+            raise ValueError("reader.group_tokens: expected at least 1 when working_tokens is set, got 0")
+        if self.score not in ("dot", "attention"):
+            raise ValueError(f"reader.score: {self.score!r} is neither dot nor attention")
 
 
 @dataclass(frozen=True)
@@ -118,10 +129,8 @@ class SalmonnConfig:
         prefill: "exact" or "cached", see `model/cached_prefill.py`.
         prefill_chunk: tokens the language model reads at once.
         cached_chunk: tokens that the cached prefill computes at once.
-        deterministic: keep one batch shape, so that the same stream gives the same bytes whatever the load. False
-            changes nothing yet: one patch at a time is always used.
         evidence_head: pointer over memory tokens (see `model/evidence_head.py`).
-        recall: the question reads the fast weights directly (see `model/recall.py`).
+        recall: the question reads the fast weights directly (see `model/evidence_head.py`).
         tied_embeddings: lm_head shares the embedding table.
         dtype: torch dtype name of the weights.
         weights: "full", or "int8" for the decoder layers, see `model/int8_linear.py`; chosen when loading.
@@ -143,7 +152,6 @@ class SalmonnConfig:
     prefill: str = "exact"
     prefill_chunk: int = 1_024
     cached_chunk: int = 256
-    deterministic: bool = True
     evidence_head: bool = False
     recall: bool = False
     tied_embeddings: bool = False
@@ -174,26 +182,31 @@ class SalmonnConfig:
         """Positions the language model was made for."""
         return int(self.text.get("max_position_embeddings", 262_144))
 
+    @property
+    def all_marks(self) -> bool:
+        """Whether a temporal patch shows its time mark even when none of its tokens is kept, as in the release."""
+        return self.time_marks == "all" or self.mode == "released"
+
     def replace(self, **changes: Any) -> SalmonnConfig:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | FORMER
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SalmonnConfig:
-        """Read `to_dict`'s values; unknown names are an error.
+        """Read `to_dict`'s values.
 
         Raises:
             ValueError: a field is unknown or out of range.
         """
         known = {f.name for f in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known - set(FORMER))
         if unknown:
             raise ValueError(f"unknown configuration fields: {', '.join(unknown)}")
-        parts = dict(values)
+        parts = {name: value for name, value in values.items() if name not in FORMER}
         for name, kind in (
             ("audio", AudioConfig),
             ("frames", FrameConfig),

@@ -1,7 +1,8 @@
-"""The evidence head: at the answer it points at memory tokens, and what it points at joins the answer's hidden state.
+"""Two heads that add what they read to the answer's hidden state: the evidence head and the recall read-out.
 
-Not part of video-SALMONN S. The pointer is the grounding that the node returns; its weight on "nothing" is the sign
-of abstention.
+The evidence head points at memory tokens. The node returns its pointer as grounding, and abstains by its weight on
+"nothing". The recall read-out asks the fast weights, so it can answer about tokens that were discarded. Neither is
+part of video-SALMONN S.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from salmonn_node.ttt.layer import TTTLayer
+from salmonn_node.ttt.state import TTTState
 
 ORDER_FEATURES = 3
 WAYS = 3
@@ -144,3 +148,18 @@ class EvidenceHead(nn.Module):
             sums = last_run(likely, last) @ counted
             context = context + self.told(torch.cat([most, sums], dim=-1).to(answer.dtype)).float()
         return Pointing(pointed, null, context.to(answer.dtype), match)
+
+
+class RecallReadout(nn.Module):
+    """Question hidden state -> queries of the TTT layer -> addition to the answer's hidden states."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(hidden_size, hidden_size)
+        self.out = nn.Linear(hidden_size, hidden_size)
+        self.gate = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, question: Tensor, layer: TTTLayer, state: TTTState) -> Tensor:
+        """(Q, D) hidden states of question tokens -> (D,); the state is untouched, and a zero gate adds nothing."""
+        recalled = layer.recall(self.query(question), state)
+        return torch.tanh(self.gate) * self.out(recalled.to(question.dtype)).mean(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.evidence_head import EvidenceHead, RecallReadout
 from salmonn_node.model.language import LanguageModel
 from salmonn_node.model.towers import AudioTower, VisionTower
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
@@ -35,18 +36,8 @@ class Network(nn.Module):
         ttt = ttt_config(config)
         self.ttt = TTTLayer(ttt) if ttt else None
         self.language = LanguageModel(config)
-        if config.evidence_head:
-            from salmonn_node.model.evidence_head import EvidenceHead
-
-            self.evidence: nn.Module | None = EvidenceHead(config.hidden_size)
-        else:
-            self.evidence = None
-        if config.recall:
-            from salmonn_node.model.recall import RecallReadout
-
-            self.recall: nn.Module | None = RecallReadout(config.hidden_size)
-        else:
-            self.recall = None
+        self.evidence = EvidenceHead(config.hidden_size) if config.evidence_head else None
+        self.recall = RecallReadout(config.hidden_size) if config.recall else None
 
     @property
     def device(self) -> torch.device:

@@ -14,6 +14,9 @@ from torch import Tensor
 from salmonn_node.model.timeline import Timeline
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
 
+# Name of the part under which it is saved with a memory.
+PART = "ingest"
+
 
 @dataclass
 class WaitingFrame:
@@ -39,13 +42,13 @@ class WaitingSound:
         return self.start_ns + round(len(self.samples) * SECOND_NS / SAMPLE_RATE_HZ)
 
 
-class Ingest:
-    """State of the way in; it persists with the memory, as its part `ingest`.
+class PendingInput:
+    """Frames and sound of a stream that wait, and the timeline. It is saved with the memory as its part `ingest`.
 
     Attributes:
         timeline: positions of blocks in the prompt.
         cameras: names of the cameras seen, in order of appearance.
-        frames, sounds: what waits, by source.
+        frames, sounds: what waits, by source: at most one frame a camera, less than a window a microphone.
         lock: held while memory and timeline change together.
     """
 

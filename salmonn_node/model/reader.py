@@ -1,235 +1,119 @@
-"""The prompt-dependent reader: group by group, each layer keeps the memory tokens that the question's queries ask for.
+"""Read a prompt into keys and values: all of it, or only the memory tokens that the question asks for.
 
-The language model runs [group ; question] with its cache. In each layer it hands queries and keys here, learns which
-cached and new positions stay, and cuts its cache accordingly. Nothing here knows a model class: shapes are
-(heads, tokens, head_dim), one sequence.
+The prompt-dependent reader of video-SALMONN S: the language model reads [group ; question] group by group, and each
+layer keeps the memory tokens that the question's queries score highest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-# Score of a text token: it is kept whatever its score, and no memory token may lose its place to it.
-TEXT_SCORE = -1e5
-
-
-@dataclass(frozen=True)
-class ReaderConfig:
-    """Settings of the reader.
-
-    Attributes:
-        memory_size: M, memory tokens that a layer keeps; 0 turns the reader off.
-        group_size: G, context tokens per group, text included.
-        diversity: delta; above 0, scores are cosines and tokens that resemble their neighbours lose.
-        score: `dot`, the raw product as released; `attention`, ours: softmax weights of the pass itself.
-    """
-
-    memory_size: int = 0
-    group_size: int = 1024
-    diversity: float = 0.0
-    score: str = "dot"
-
-    def __post_init__(self) -> None:
-        if self.memory_size < 0:
-            raise ValueError(f"memory_size: expected 0 or more, got {self.memory_size}")
-        if self.group_size < 1:
-            raise ValueError(f"group_size: expected at least 1, got {self.group_size}")
-        if self.diversity < 0:
-            raise ValueError(f"diversity: expected 0 or more, got {self.diversity}")
-        if self.score not in ("dot", "attention"):
-            raise ValueError(f"score: {self.score!r} is neither dot nor attention")
-
-    def enabled(self, memory_tokens: int) -> bool:
-        """Whether a context with that many memory tokens is pruned at all."""
-        return 0 < self.memory_size < memory_tokens
+from salmonn_node.model import token_selection as rules
+from salmonn_node.model.assembly import Prompt
+from salmonn_node.model.config import ReaderConfig
+from salmonn_node.model.kv_cache import KVCache
+from salmonn_node.model.language import AttentionRecord, Captured, LanguageModel, Tokens
+from salmonn_node.model.token_selection import Selection
 
 
-@dataclass(frozen=True)
-class QuestionSpan:
-    """Where the question lies in a prompt.
+@dataclass
+class Reading:
+    """A prompt that has been read.
 
     Attributes:
-        start: its first position; everything before, with the token right after the last vision end, is context.
-        score_end: end (exclusive) of the positions whose queries score the memory.
-        end: length of the prompt.
+        cache: keys and values that the answer attends to.
+        hidden: (L, D) normed hidden states of the prompt's rows.
+        rows: for each layer, the prompt row of each cache row.
+        record: attention of the last prompt row.
+        scores: (L,) reader scores of the prompt's rows, or None.
+        history: after each group, for each layer, what the reader kept and which prompt rows those are.
     """
 
-    start: int
-    score_end: int
-    end: int
+    cache: KVCache
+    hidden: Tensor
+    rows: list[Tensor]
+    record: AttentionRecord
+    scores: Tensor | None = None
+    history: list[list[tuple[Selection, Tensor]]] = field(default_factory=list)
 
 
-def question_span(ids: Tensor, vision_end: int, im_start: int) -> QuestionSpan:
-    """Find the question in the (n,) token ids of a prompt.
+def read(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: ReaderConfig) -> Reading:
+    """Read a prompt; selectively when the reader's budget is smaller than the number of memory tokens in the prompt."""
+    memory_tokens = int((prompt.memory >= 0).sum())
+    if 0 < reader.working_tokens < memory_tokens:
+        return read_selectively(language, prompt, tokens, reader)
+    cache, record = KVCache(language.layers), AttentionRecord()
+    hidden = language.prefill(tokens, cache, record)
+    rows = torch.arange(len(prompt))
+    return Reading(cache, hidden, [rows] * language.layers, record)
 
-    Queries that score are those up to and including the token after the third `im_start` (the answer's role), or
-    without three of them all but the prompt's last token.
 
-    Raises:
-        ValueError: there is no vision end, or no question after it.
+def read_selectively(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: ReaderConfig) -> Reading:
+    """Read the context in groups, each together with the whole question; then the question alone.
+
+    After each group every layer keeps its best `working_tokens` memory tokens and all text. The question's keys and
+    values leave the cache after each group; they stay after the last pass.
     """
-    ends = (ids == vision_end).nonzero()[:, 0]
-    if not len(ends):
-        raise ValueError("ids: no vision_end token")
-    start, length = int(ends[-1]) + 2, len(ids)
-    turns = (ids == im_start).nonzero()[:, 0]
-    score_end = int(turns[2]) + 2 if len(turns) >= 3 else length - 1
-    if start >= length or score_end <= start:
-        raise ValueError("ids: no question after the last vision_end")
-    return QuestionSpan(start, min(score_end, length), length)
-
-
-@dataclass(frozen=True)
-class Group:
-    """A group of the context: positions [start, end), and msize, the memory tokens a layer holds after it."""
-
-    start: int
-    end: int
-    memory_size: int
-
-
-def groups(is_memory: Tensor, config: ReaderConfig) -> Iterator[Group]:
-    """Cut a context with flags (C,) bool into groups of G; msize = min(M, memory tokens up to the group's end)."""
-    seen = is_memory.long().cumsum(0)
-    for start in range(0, len(is_memory), config.group_size):
-        end = min(start + config.group_size, len(is_memory))
-        yield Group(start, end, min(int(seen[end - 1]), config.memory_size))
-
-
-def dot_scores(queries: Tensor, keys: Tensor, normalised: bool = False) -> Tensor:
-    """Mean over query heads and rows of q . k, before the rotary embedding, without 1/sqrt(d) and softmax.
-
-    Args:
-        queries: (H, Q, d) of the question's scoring rows.
-        keys: (H_kv, T, d) of the new tokens; H is a multiple of H_kv, query head h uses key head h // (H / H_kv).
-        normalised: take q / |q| and k / |k| (as the release does with a diversity term).
-
-    Returns:
-        (T,) float32.
-
-    Raises:
-        ValueError: no query rows, or heads that do not divide.
-    """
-    per_key_head = _per_key_head(queries, keys)
-    q, k = queries.float(), keys.float()
-    if normalised:
-        q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
-    # The mean over heads and rows commutes with the product, so queries are averaged first.
-    mean = q.unflatten(0, (-1, per_key_head)).mean(dim=(1, 2))
-    return torch.einsum("hd,htd->t", mean, k) / keys.shape[0]
-
-
-def attention_scores(queries: Tensor, keys: Tensor, first_query: int, cached: int) -> Tensor:
-    """Attention that the question pays to each new token in this very pass: an option of ours.
-
-    Softmax over cached and new keys after the rotary embedding with 1/sqrt(d), causal, mean over heads and rows.
-
-    Args:
-        queries: (H, Q, d) of the question's scoring rows, rotated; row i is at position `first_query` + i of `keys`.
-        keys: (H_kv, T_cached + T, d), rotated: the cache, then the new tokens.
-        first_query: position in `keys` of the first query row.
-        cached: T_cached.
-
-    Returns:
-        (T,) float32 scores of the new tokens.
-
-    Raises:
-        ValueError: no query rows, or heads that do not divide.
-    """
-    per_key_head = _per_key_head(queries, keys)
-    q = queries.float().unflatten(0, (-1, per_key_head))  # (H_kv, H / H_kv, Q, d)
-    logits = q @ keys.float().transpose(1, 2)[:, None] * queries.shape[-1] ** -0.5
-    place = first_query + torch.arange(queries.shape[1], device=keys.device)
-    hidden = torch.arange(keys.shape[1], device=keys.device)[None] > place[:, None]
-    weights = logits.masked_fill(hidden, float("-inf")).softmax(-1)
-    return weights.mean(dim=(0, 1, 2))[cached:]
-
-
-def _per_key_head(queries: Tensor, keys: Tensor) -> int:
-    if queries.dim() != 3 or queries.shape[1] == 0:
-        raise ValueError(f"queries: expected (H, Q, d) with at least one row, got {tuple(queries.shape)}")
-    if keys.dim() != 3 or keys.shape[2] != queries.shape[2]:
-        raise ValueError(f"keys: expected (H_kv, T, {queries.shape[2]}), got {tuple(keys.shape)}")
-    if queries.shape[0] % keys.shape[0]:
-        raise ValueError(f"keys: {keys.shape[0]} heads do not divide the {queries.shape[0]} of queries")
-    return queries.shape[0] // keys.shape[0]
-
-
-def diversity_term(hidden: Tensor, delta: float) -> Tensor:
-    """What is added to the scores: -delta / 2 (c_{j-1} + c_j), c_j the cosine of hidden states j and j + 1.
-
-    Args:
-        hidden: (T, D) states after the layer's input norm of the pass [group ; question].
-        delta: weight.
-
-    Returns:
-        (T,) float32; a missing neighbour counts as 1.
-    """
-    cosine = F.cosine_similarity(hidden[:-1].float(), hidden[1:].float(), dim=-1)
-    one = cosine.new_ones(1)
-    return -0.5 * delta * (torch.cat([one, cosine]) + torch.cat([cosine, one]))
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """What a layer keeps after a group; `scores` and `is_memory` go into the next `select`.
-
-    Attributes:
-        positions: (n,) int64 ascending positions in [cached ; new] whose keys and values stay.
-        scores: (n,) float32 their scores; a score is never taken anew.
-        is_memory: (n,) bool, False for text.
-    """
-
-    positions: Tensor
-    scores: Tensor
-    is_memory: Tensor
-
-
-def nothing_cached(device: torch.device | None = None) -> Selection:
-    """The selection before the first group."""
-    return Selection(
-        torch.empty(0, dtype=torch.int64, device=device),
-        torch.empty(0, device=device),
-        torch.empty(0, dtype=torch.bool, device=device),
+    start, length = prompt.question_start, len(prompt)
+    question = tokens.slice(start, length)
+    scoring = prompt.score_end - start
+    is_memory = (prompt.memory >= 0).to(tokens.embeddings.device)
+    layers = language.layers
+    cache = KVCache(layers)
+    kept = [rules.nothing_cached(tokens.embeddings.device) for _ in range(layers)]
+    rows = [torch.zeros(0, dtype=torch.int64, device=tokens.embeddings.device) for _ in range(layers)]
+    hidden: list[Tensor] = []
+    history: list[list[tuple[Selection, Tensor]]] = []
+    for group in rules.groups(is_memory[:start], reader.group_tokens, reader.working_tokens):
+        new = Tokens.cat(tokens.slice(group.start, group.end), question)
+        flags = torch.cat([is_memory[group.start : group.end], is_memory[start:]])
+        size, cached = group.end - group.start, len(cache)
+        with language.capture() as captured:
+            hidden.append(language(new, cache)[:size])
+        here = torch.arange(group.start, group.end, device=rows[0].device)
+        for layer in range(layers):
+            scores = _scores(captured, cache, layer, size, scoring, cached, reader)
+            kept[layer] = rules.select(scores, flags, len(question), group.memory_size, kept[layer])
+            rows[layer] = torch.cat([rows[layer], here])[kept[layer].positions]
+        history.append(list(zip(kept, rows, strict=True)))
+        cache.select([selection.positions for selection in kept])
+    record = AttentionRecord()
+    hidden.append(language(question, cache, record))
+    rest = torch.arange(start, length, device=rows[0].device)
+    return Reading(
+        cache,
+        torch.cat(hidden),
+        [torch.cat([r, rest]) for r in rows],
+        record,
+        _mean_scores(kept, rows, length),
+        history,
     )
 
 
-def select(scores: Tensor, is_memory: Tensor, question: int, memory_size: int, cached: Selection) -> Selection:
-    """Keep the `memory_size` best of cached and new memory tokens and all text; the question's own keys leave.
-
-    A group without memory tokens so far keeps its text. Of equal scores the earlier position is kept.
-
-    Args:
-        scores: (T,) of the new tokens [group ; question]; those of text are ignored.
-        is_memory: (T,) bool of the new tokens.
-        question: how many of the new tokens, at the end, are the question.
-        memory_size: msize of this group.
-        cached: the selection after the group before.
-
-    Raises:
-        ValueError: shapes that differ, a question longer than the pass, or scores that are not finite.
-    """
-    if scores.shape != is_memory.shape or scores.dim() != 1:
-        raise ValueError(f"scores, is_memory: shapes {tuple(scores.shape)} and {tuple(is_memory.shape)} differ")
-    if not 0 <= question <= len(scores):
-        raise ValueError(f"question: {question} is not a number of the {len(scores)} new tokens")
-    group = len(scores) - question
-    flags = torch.cat([cached.is_memory, is_memory[:group].bool()])
-    all_scores = torch.cat([cached.scores, new_scores(scores, is_memory)[:group]])
-    if not bool(torch.isfinite(all_scores).all()):
-        raise ValueError("scores: contains NaN or Inf")
-    ranked = torch.sort(torch.where(flags, all_scores, float("-inf")), descending=True, stable=True).indices
-    keep = ~flags
-    keep[ranked[: min(memory_size, int(flags.sum()))]] = True
-    positions = keep.nonzero()[:, 0]
-    return Selection(positions, all_scores[positions], flags[positions])
+def _scores(
+    captured: Captured, cache: KVCache, layer: int, group: int, scoring: int, cached: int, reader: ReaderConfig
+) -> Tensor:
+    """(T,) scores of the new tokens of a pass [group ; question] in one layer."""
+    asking = slice(group, group + scoring)
+    if reader.score == "attention":
+        queries = captured.rotated[layer][0, :, asking]
+        scores = rules.attention_scores(queries, cache.keys(layer)[0], cached + group, cached)
+    else:
+        queries = captured.queries[layer][0, :, asking]
+        scores = rules.dot_scores(queries, captured.keys[layer][0], normalised=reader.div_factor > 0)
+    if reader.div_factor > 0:
+        scores = scores + rules.diversity_term(captured.hidden[layer], reader.div_factor)
+    return scores
 
 
-def new_scores(scores: Tensor, is_memory: Tensor) -> Tensor:
-    """(T,) float32: the scores with those of text set to `TEXT_SCORE`."""
-    return torch.where(is_memory.bool(), scores.float(), TEXT_SCORE)
+def _mean_scores(kept: list[Selection], rows: list[Tensor], length: int) -> Tensor:
+    """(L,) mean score over the layers that kept a row; -inf for rows that none kept."""
+    total = torch.zeros(length, device=rows[0].device)
+    count = torch.zeros(length, device=rows[0].device)
+    for selection, index in zip(kept, rows, strict=True):
+        total.index_add_(0, index, selection.scores)
+        count.index_add_(0, index, torch.ones_like(selection.scores))
+    return torch.where(count > 0, total / count.clamp(min=1), -torch.inf)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from salmonn_node.memory.memory_view import MemoryView
-from salmonn_node.model.timeline import Block
-
-if TYPE_CHECKING:
-    from salmonn_node.model.cached_prefill import PrefillCache
+from salmonn_node.model.blocks import Block
+from salmonn_node.model.prefill_cache import PrefillCache
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +19,17 @@ class SceneView(MemoryView):
     Attributes:
         blocks: remembered and provisional blocks in order of time, with positions.
         next_position: position after the last block.
-        prefill: keys and values of the kept tokens, with `prefill: cached`.
+        prefill: keys and values of the kept tokens, with `prefill: cached`; None when the question reads all anew.
     """
 
-    blocks: tuple[Block, ...] = field(default=())
+    blocks: tuple[Block, ...] = ()
     next_position: int = 0
     prefill: PrefillCache | None = None
+
+    @classmethod
+    def of(
+        cls, view: MemoryView, blocks: Sequence[Block], after: int, prefill: PrefillCache | None = None
+    ) -> SceneView:
+        """A memory's view with its blocks and the position `after` them."""
+        values = {item.name: getattr(view, item.name) for item in fields(view)}
+        return cls(**values, blocks=tuple(blocks), next_position=after, prefill=prefill)

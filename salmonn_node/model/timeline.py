@@ -1,9 +1,8 @@
-"""Where each temporal patch and audio token stands in the unsliced prompt, known as the stream runs, in bounded state.
+"""Where each temporal patch and audio token stands in the prompt, known as the stream runs, in bounded state.
 
-A block is a time mark, vision_start, the patch's video pads, its audio pads, vision_end. Its position is known for
-good once
-the sound before it is known, so blocks are closed in order; a closed block without a kept token is forgotten, and the
-pointer remembers its length. That is how positions stay those of the release while the state stays small.
+Positions are those of the prompt in which nothing was dropped, as in the release. The position of a block is known for
+good once all sound before it is known, so blocks are closed in order. A closed block without a kept token is
+forgotten; the pointer remembers its length. So the state stays small however long the stream is.
 """
 
 from __future__ import annotations
@@ -11,83 +10,16 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from salmonn_node.model.prompt import MAX_MARKED_PATCHES, audio_pads, marked_patches, time_mark
+from salmonn_node.model.blocks import AudioRun, Block, block_values, read_block
+from salmonn_node.model.prompt import time_mark
 from salmonn_node.stream.observations import SECOND_NS
 
-# A block takes sound until the next block begins, but not for longer than this beyond its start.
+# A block takes sound until the next block begins, but at most for this long after its own start.
 REACH_NS = 10 * SECOND_NS
 # Positions left free for the question and the answer.
 RESERVED_POSITIONS = 4_096
-
-
-@dataclass
-class Block:
-    """A temporal patch with its sound, or a stretch of sound without a camera.
-
-    Attributes:
-        patch: number of the patch, -1 for sound alone.
-        source: id of the camera, -1 for sound alone.
-        start_ns: stamp of its first frame or sound.
-        grid: merged grid (h, w), (0, 0) for sound alone.
-        mark: its time mark, and how many tokens that is.
-        audio: runs of audio token indices (first, count).
-        position: of the mark's first token, relative to the first block; -1 while open.
-        marked, placed: False only in thinned prompts of the release.
-    """
-
-    patch: int
-    source: int
-    start_ns: int
-    grid: tuple[int, int]
-    mark: str
-    mark_tokens: int
-    audio: list[tuple[int, int]] = field(default_factory=list)
-    position: int = -1
-    marked: bool = True
-    placed: bool = True
-
-    @property
-    def audio_count(self) -> int:
-        """Audio tokens of the block."""
-        return sum(count for _, count in self.audio)
-
-    @property
-    def text_before(self) -> int:
-        """Text tokens before the pads."""
-        return (self.mark_tokens + (1 if self.grid[0] else 0)) if self.marked else 0
-
-    @property
-    def text_after(self) -> int:
-        """Text tokens after the pads."""
-        return 1 if self.marked and self.grid[0] else 0
-
-    @property
-    def video_position(self) -> int:
-        """Position of the first video pad."""
-        return self.position + self.text_before
-
-    @property
-    def audio_position(self) -> int:
-        """Position of the first audio pad."""
-        return self.video_position + (max(self.grid) if self.placed else self.grid[0] * self.grid[1])
-
-    @property
-    def extent(self) -> int:
-        """Positions that the block takes."""
-        return self.audio_position - self.position + self.audio_count + self.text_after
-
-
-@dataclass(frozen=True)
-class AudioRun:
-    """Audio tokens of equal step: token `first + i` covers [start_ns + i * step_ns, + step_ns)."""
-
-    first: int
-    start_ns: int
-    count: int
-    step_ns: int
 
 
 class Timeline:
@@ -143,7 +75,7 @@ class Timeline:
         """Fix the position of blocks whose sound is complete, or `patience_ns` older than the newest block."""
         while len(self.open) > 1:
             after = self.open[1].start_ns
-            # Before the first sound nothing is complete: it may only be late, and positions must not depend on that.
+            # Before the first sound nothing is complete: it may be late, and positions must not depend on that.
             complete = self.sound_until_ns is not None and after <= self.sound_until_ns
             if not complete and self.open[-1].start_ns - after <= patience_ns:
                 return
@@ -231,13 +163,13 @@ class Timeline:
             "rows": self.rows,
             "read_until": self.read_until,
             "sound_until_ns": self.sound_until_ns,
-            "closed": [_values(b) for b in self.closed],
-            "open": [_values(b) for b in self.open],
+            "closed": [block_values(b) for b in self.closed],
+            "open": [block_values(b) for b in self.open],
         }
 
     def restore(self, values: dict[str, Any]) -> None:
         """Read `to_dict`'s values."""
-        self.closed, self.open = ([_block(v) for v in values[name]] for name in ("closed", "open"))
+        self.closed, self.open = ([read_block(v) for v in values[name]] for name in ("closed", "open"))
         for name in (
             "origin_ns",
             "pointer",
@@ -255,21 +187,6 @@ class Timeline:
         other = Timeline(self._count_tokens, self.keep_all, self.max_position)
         other.restore(self.to_dict())
         return other
-
-
-def released_layout(blocks: Sequence[Block], audio_tokens: int, second: float) -> tuple[list[Block], int]:
-    """Blocks of a whole recording as the release lays them out: marks thinned beyond 6 000 patches."""
-    counts = audio_pads(len(blocks), audio_tokens, second) if audio_tokens and blocks else [0] * len(blocks)
-    shown = set(marked_patches(len(blocks), audio_tokens > 0))
-    laid, pointer, first = [], 0, 0
-    for i, (block, count) in enumerate(zip(blocks, counts, strict=True)):
-        audio = [(first, count)] if count else []
-        placed = len(shown) == len(blocks) or i < min(len(shown), MAX_MARKED_PATCHES)
-        block = dataclasses.replace(block, audio=audio, position=pointer, marked=i in shown, placed=placed)
-        first += count
-        pointer += block.extent
-        laid.append(block)
-    return laid, pointer
 
 
 def _any_kept(runs: Sequence[tuple[int, int]], kept: Sequence[int]) -> bool:
@@ -290,18 +207,3 @@ def _largest_bound(gaps: Sequence[int], room: int) -> int:
         else:
             high = middle - 1
     return low
-
-
-FIELDS = tuple(f.name for f in dataclasses.fields(Block))
-
-
-def _values(block: Block) -> tuple[Any, ...]:
-    """A block's fields in order: `dataclasses.astuple` without its deep copies, which each question waits for."""
-    return tuple(list(v) if isinstance(v := getattr(block, name), list) else v for name in FIELDS)
-
-
-def _block(values: Sequence[Any]) -> Block:
-    block = Block(*values)
-    block.grid = (int(block.grid[0]), int(block.grid[1]))
-    block.audio = [(int(a), int(b)) for a, b in block.audio]
-    return block

@@ -11,8 +11,8 @@ from rclpy.qos import QoSProfile
 from visualization_msgs.msg import Marker, MarkerArray
 
 from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence, Question
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.messages.base import field_names, stamp_ns
-from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.observations import Interval
 
 ANSWERS_SHOWN = 5

@@ -8,11 +8,9 @@ from typing import Any
 
 from rclpy.exceptions import InvalidHandle
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.service import Service
 
-# The default keeps ten: of a hundred requests at once most would be lost in the middleware, and so would replies.
-MANY_AT_ONCE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
+from salmonn_node.client.qos import MANY_AT_ONCE
 
 
 class DeferredReply:

@@ -19,9 +19,10 @@ from rclpy.service_introspection import ServiceIntrospectionState
 from salmonn_interfaces.action import Ask
 from salmonn_interfaces.srv import Query
 from salmonn_node.answering.question_queue import QUEUED, QuestionQueue, Ticket
+from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.ros.answer_topics import AnswerTopics
-from salmonn_node.ros.deferred import MANY_AT_ONCE, DeferredReply, create_deferred_service
+from salmonn_node.ros.deferred import DeferredReply, create_deferred_service
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 
 # What an active node gives: the queue, a question filled with the node's defaults, and its deadline in seconds.

@@ -7,13 +7,11 @@ from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
 from salmonn_interfaces.msg import DropCount, MemoryStatus
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.messages.base import RosTypes, time_message
 from salmonn_node.runtime.build import Backend
-
-LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class StatusPublisher:

@@ -16,10 +16,10 @@ from rclpy.lifecycle import LifecycleNode
 
 from salmonn_interfaces.action import Watch
 from salmonn_node.answering.question_queue import QuestionQueue, Ticket
+from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.messages.base import stamp_ns, time_message
 from salmonn_node.ros.answer_topics import AnswerTopics
-from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.ros.query_server import Desk
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS

@@ -178,8 +178,8 @@ def _load_encoders(model: Any, parameters: NodeParameters) -> tuple[dict[str, tu
     )
     network = model.network
     encoders = load_encoders(network.vision, network.audio, model.config.name, settings)
-    model.vision_encoder = encoders.vision
+    model.encoder.vision = encoders.vision
     if encoders.audio is not None:
-        model.audio_encoder = encoders.audio
+        model.encoder.audio = encoders.audio
     summaries = {name: encoders.summary(name) for name in ("vision", "audio")}
     return {name: (line.backend, line.detail) for name, line in summaries.items()}, encoders.close

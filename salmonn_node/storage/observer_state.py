@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.storage.journal import Mark, Record
 from salmonn_node.storage.store import State
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def forget(observer: Observer, interval: Interval, earlier: dict[str, Tensor] | 
     ingest = memory.parts.get("ingest")
     memory.parts = {} if ingest is None else {"ingest": ingest}
     if ingest is not None:
-        ingest = observer.model.ingest(memory)
+        ingest = observer.model.writer.pending(memory)
         for frames_of, frame in list(ingest.frames.items()):
             if interval.start_ns <= frame.stamp_ns <= interval.end_ns:
                 del ingest.frames[frames_of]

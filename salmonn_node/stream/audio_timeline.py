@@ -16,7 +16,7 @@ BLOCKS_PER_SECOND = 10
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 
 
-class AudioFate(str, enum.Enum):
+class AudioFate(enum.StrEnum):
     """What became of a chunk or of a part of it; every value but TAKEN is a reason that is counted."""
 
     TAKEN = "taken"

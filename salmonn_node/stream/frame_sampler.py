@@ -10,7 +10,7 @@ from salmonn_node.stream.observations import SECOND_NS
 MAX_SLACK = 0.1
 
 
-class FrameFate(str, enum.Enum):
+class FrameFate(enum.StrEnum):
     """What the sampler decided about a frame; every value but TAKEN is a reason that is counted."""
 
     TAKEN = "taken"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from salmonn_node.stream.observations import SECOND_NS
 
 
-class StampFate(str, enum.Enum):
+class StampFate(enum.StrEnum):
     """What a stamp means for the session; every value but OK and NEW_SESSION is a reason that is counted."""
 
     OK = "ok"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
-import tarfile
 from pathlib import Path
 
 import cv2
@@ -107,8 +107,7 @@ def test_export_can_be_used_elsewhere(tmp_path: Path, capsys):
     assert command(tmp_path / "here", "export", "m", str(tmp_path / "m.tar")) == 0
     assert stat.S_IMODE((tmp_path / "m.tar").stat().st_mode) == 0o600
     assert command(tmp_path / "here", "export", "m", str(tmp_path / "m.tar")) == 2
-    with tarfile.open(tmp_path / "m.tar") as tar:
-        tar.extractall(tmp_path / "there", filter="data")
+    shutil.unpack_archive(tmp_path / "m.tar", tmp_path / "there")
     store, ledger, _ = reopen(tmp_path / "there")
     assert ledger.print() == expected
     store.close()

@@ -33,14 +33,14 @@ def test_equal_to_exact_while_nothing_is_dropped():
         memory = observed(model, 48)
         results[prefill] = first_logprob(model, memory)
         if prefill == "cached":
-            assert model.prefill_cache(memory).computed > 100
+            assert model.writer.prefill.of(memory).computed > 100
     assert torch.allclose(results["exact"], results["cached"], atol=1e-4)
 
 
 def test_dropped_tokens_leave_the_cache():
     model = VideoSalmonnS.tiny(prefill="cached", cached_chunk=32, memory=MemoryConfig(64, 16, 16, 16, "place", "merge"))
     memory = observed(model, 120)
-    cache = model.prefill_cache(memory)
+    cache = model.writer.prefill.of(memory)
     assert cache.computed > len(cache.keys)
     visual = {key[1] for key in cache.keys if key[0] == 2}
     assert visual <= set(memory.kept("visual")[0].tolist())

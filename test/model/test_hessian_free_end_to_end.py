@@ -102,18 +102,18 @@ def test_whole_network_equals_the_slow_reference(inputs, mode, iterations):
         memory=MemoryConfig(BUDGET, 10, STEP, 10, rule, "merge"),
     )
     model = e2e_model(config, inputs)
-    vision, seen = model.vision_encoder, []
+    vision, seen = model.encoder.vision, []
 
     def watched(pixels, grid):
         seen.append(vision(pixels, grid))
         return seen[-1]
 
-    model.vision_encoder = watched
+    model.encoder.vision = watched
     memory = model.new_memory()
     pixels = inputs.tensors["pixel_values_videos_f16"].float().unflatten(0, (-1, 24))
     for patch in range(PATCHES):
         stamps = (START_NS + 2 * patch * SECOND_NS, START_NS + (2 * patch + 1) * SECOND_NS)
-        model.observe_patch(memory, pixels[patch], (4, 6), stamps)
+        model.writer.observe_patch(memory, pixels[patch], (4, 6), stamps)
     view = model.view(memory)
     passes = []
     model.network.language.lm_head.register_forward_hook(lambda _m, _i, out: passes.append(out[-1].double()))

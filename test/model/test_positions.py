@@ -8,7 +8,7 @@ import torch
 from salmonn_node.model.cached_prefill import row_keys
 from salmonn_node.model.config import MemoryConfig
 from salmonn_node.model.plan import prompt_maximum
-from salmonn_node.model.positions import mrope_positions
+from salmonn_node.model.released_prompt import mrope_positions
 from salmonn_node.model.timeline import RESERVED_POSITIONS
 from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
@@ -29,7 +29,7 @@ def synthetic(**changes):
     def hear(mel):
         return torch.randn(1, 20, 128, generator=generator)
 
-    model.vision_encoder, model.audio_encoder = see, hear
+    model.encoder.vision, model.encoder.audio = see, hear
     return model
 
 
@@ -37,9 +37,9 @@ def observe(model, memory, patches: int, period_s: float, sound: bool = True) ->
     pixels = torch.zeros(24, 1)
     for patch in range(patches):
         start = SECOND_NS + round(patch * period_s * SECOND_NS)
-        model.observe_patch(memory, pixels, GRID, (start, start + SECOND_NS))
+        model.writer.observe_patch(memory, pixels, GRID, (start, start + SECOND_NS))
         if sound and patch % 5 == 4:
-            model.observe_window(memory, torch.zeros(64, 1000), SECOND_NS + (patch - 4) * 2 * SECOND_NS)
+            model.writer.observe_window(memory, torch.zeros(64, 1000), SECOND_NS + (patch - 4) * 2 * SECOND_NS)
 
 
 def rows_by_token(model, memory) -> dict[tuple, tuple]:
@@ -70,7 +70,7 @@ def test_thirty_days_stay_bounded(patches):
     model = synthetic(text=text, memory=MemoryConfig(96, 24, 24, 8, "place", "merge"))
     memory = model.new_memory()
     observe(model, memory, patches, 30 * 86_400 / patches, sound=False)
-    timeline = model.ingest(memory).timeline
+    timeline = model.writer.pending(memory).timeline
     view = model.view(memory)
     prompt = model.prompt("what happened first?", view)
     assert timeline.compactions > 0

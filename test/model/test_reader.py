@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.model import reader
-from salmonn_node.model.reader import ReaderConfig
+from salmonn_node.model import token_selection
+from salmonn_node.model.config import ReaderConfig
 
 
 def heads(h: int, t: int, d: int, seed: int) -> torch.Tensor:
@@ -51,7 +51,7 @@ def slow_attention(q: torch.Tensor, k: torch.Tensor, first: int, cached: int) ->
 def test_dot_scores(queries: int, keys: int, normalised: bool) -> None:
     q, k = heads(queries, 5, 8, 0), heads(keys, 9, 8, 1)
     torch.testing.assert_close(
-        reader.dot_scores(q, k, normalised), torch.tensor(slow_dot(q, k, normalised)), atol=1e-6, rtol=1e-5
+        token_selection.dot_scores(q, k, normalised), torch.tensor(slow_dot(q, k, normalised)), atol=1e-6, rtol=1e-5
     )
 
 
@@ -60,7 +60,7 @@ def test_attention_scores(queries: int, keys: int, cached: int) -> None:
     new, question = 9, 4
     q, k = heads(queries, 3, 8, 0), heads(keys, cached + new, 8, 1)
     first = cached + new - question
-    got = reader.attention_scores(q, k, first, cached)
+    got = token_selection.attention_scores(q, k, first, cached)
     torch.testing.assert_close(got, torch.tensor(slow_attention(q, k, first, cached)), atol=1e-6, rtol=1e-5)
     assert got.shape == (new,)
 
@@ -69,7 +69,9 @@ def test_diversity_term() -> None:
     hidden = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)).double()
     cosines = [1.0, *(float(a @ b / a.norm() / b.norm()) for a, b in zip(hidden[:-1], hidden[1:], strict=True)), 1.0]
     want = [-0.35 * (cosines[j] + cosines[j + 1]) for j in range(6)]
-    torch.testing.assert_close(reader.diversity_term(hidden.float(), 0.7), torch.tensor(want), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        token_selection.diversity_term(hidden.float(), 0.7), torch.tensor(want), atol=1e-6, rtol=1e-5
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,7 +79,7 @@ def test_diversity_term() -> None:
 def test_select_keeps_the_best_memory_and_all_text(data: st.DataObject) -> None:
     """Chained groups against a list-based reference; few distinct scores, so ties are common."""
     budget = data.draw(st.integers(1, 8))
-    cached = reader.nothing_cached()
+    cached = token_selection.nothing_cached()
     reference: list[tuple[float, bool, int]] = []  # score, memory, identity
     identity = 0
     held: list[int] = []
@@ -86,7 +88,7 @@ def test_select_keeps_the_best_memory_and_all_text(data: st.DataObject) -> None:
         flags = data.draw(st.lists(st.booleans(), min_size=1, max_size=8)) + [False] * question
         scores = [float(data.draw(st.integers(-2, 2))) for _ in flags]
         cached_before = held
-        cached = reader.select(torch.tensor(scores), torch.tensor(flags), question, budget, cached)
+        cached = token_selection.select(torch.tensor(scores), torch.tensor(flags), question, budget, cached)
         pairs = zip(scores, flags, strict=True)
         new = [(s, f, identity + i) for i, (s, f) in enumerate(pairs)][: len(flags) - question]
         identity += len(flags)
@@ -98,49 +100,39 @@ def test_select_keeps_the_best_memory_and_all_text(data: st.DataObject) -> None:
         held = [names[p] for p in cached.positions.tolist()]
         assert held == [t[2] for t in reference]
         assert cached.is_memory.tolist() == [t[1] for t in reference]
-        assert cached.scores.tolist() == [t[0] if t[1] else reader.TEXT_SCORE for t in reference]
+        assert cached.scores.tolist() == [t[0] if t[1] else token_selection.TEXT_SCORE for t in reference]
 
 
 def test_a_group_of_text_alone_keeps_its_text_and_drops_the_question() -> None:
-    kept = reader.select(torch.zeros(5), torch.zeros(5, dtype=torch.bool), 2, 0, reader.nothing_cached())
+    kept = token_selection.select(
+        torch.zeros(5), torch.zeros(5, dtype=torch.bool), 2, 0, token_selection.nothing_cached()
+    )
     assert kept.positions.tolist() == [0, 1, 2]
 
 
 def test_groups_and_budget() -> None:
     flags = torch.tensor([False, True, True, False, True, True, True])
-    cut = list(reader.groups(flags, ReaderConfig(memory_size=3, group_size=3)))
+    cut = list(token_selection.groups(flags, group_tokens=3, working_tokens=3))
     assert [(g.start, g.end, g.memory_size) for g in cut] == [(0, 3, 2), (3, 6, 3), (6, 7, 3)]
-    assert not ReaderConfig(memory_size=3).enabled(3)
-    assert ReaderConfig(memory_size=3).enabled(4)
-    assert not ReaderConfig().enabled(4)
-
-
-def test_question_span() -> None:
-    start, end, other = 1, 2, 3
-    ids = torch.tensor([start, other, end, other, end, 9, 8, 7, start, 6, 5])
-    span = reader.question_span(ids, vision_end=end, im_start=start)
-    assert (span.start, span.score_end, span.end) == (6, 10, 11)
-    three = torch.tensor([start, end, 9, 8, start, 7, start, 6, 5, 4])
-    assert reader.question_span(three, end, start).score_end == 8
-    with pytest.raises(ValueError, match="ids"):
-        reader.question_span(torch.tensor([1, 3, 3]), end, start)
-    with pytest.raises(ValueError, match="ids"):
-        reader.question_span(torch.tensor([1, 2, 3]), end, start)
 
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="queries"):
-        reader.dot_scores(torch.zeros(2, 0, 4), torch.zeros(2, 3, 4))
+        token_selection.dot_scores(torch.zeros(2, 0, 4), torch.zeros(2, 3, 4))
     with pytest.raises(ValueError, match="keys"):
-        reader.dot_scores(torch.zeros(3, 1, 4), torch.zeros(2, 3, 4))
+        token_selection.dot_scores(torch.zeros(3, 1, 4), torch.zeros(2, 3, 4))
     with pytest.raises(ValueError, match="keys"):
-        reader.dot_scores(torch.zeros(2, 1, 4), torch.zeros(2, 3, 5))
+        token_selection.dot_scores(torch.zeros(2, 1, 4), torch.zeros(2, 3, 5))
     with pytest.raises(ValueError, match="scores"):
-        reader.select(torch.tensor([float("nan")]), torch.tensor([True]), 0, 1, reader.nothing_cached())
+        token_selection.select(
+            torch.tensor([float("nan")]), torch.tensor([True]), 0, 1, token_selection.nothing_cached()
+        )
     with pytest.raises(ValueError, match="question"):
-        reader.select(torch.zeros(2), torch.ones(2, dtype=torch.bool), 3, 1, reader.nothing_cached())
-    for name in ("memory_size", "group_size", "diversity"):
+        token_selection.select(torch.zeros(2), torch.ones(2, dtype=torch.bool), 3, 1, token_selection.nothing_cached())
+    for name in ("working_tokens", "group_tokens", "div_factor"):
         with pytest.raises(ValueError, match=name):
             ReaderConfig(**{name: -1})
+    with pytest.raises(ValueError, match="group_tokens"):
+        ReaderConfig(working_tokens=8)
     with pytest.raises(ValueError, match="score"):
         ReaderConfig(score="best")

@@ -50,7 +50,7 @@ def test_reader_keeps_and_answers_as_the_slow_reference(inputs, group, div):
     model = e2e_model(config.replace(ttt=None), without_fast_weights(inputs))
     *_, (memory, _) = observe_inputs(model, short_inputs(inputs, 5))
     view = model.view(memory)
-    answering = model._read(QUESTION, view)
+    answering = model.answers.read(QUESTION, view)
     prompt = answering.prompt
     slow = SlowDecoder(model)
     tokens = embed_prompt(prompt, view, model.network.language)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 
 from .harness import PATIENCE_S, NodeProcess, Robot
 

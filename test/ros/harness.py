@@ -18,16 +18,16 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
 from rclpy.executors import MultiThreadedExecutor
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from salmonn_interfaces.msg import AudioChunk, MemoryStatus
 from salmonn_interfaces.srv import Query
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
+from salmonn_node.client.qos import LATCHED, MANY_AT_ONCE
 from salmonn_node.messages import RosTypes
 from salmonn_node.messages.base import header_message, time_message
-from salmonn_node.ros.deferred import MANY_AT_ONCE
 from salmonn_node.ros.spinning import spin
 
 SECOND_NS = 1_000_000_000
@@ -121,8 +121,7 @@ class Robot:
         self.poses = self.node.create_publisher(Odometry, "pose", reliable)
         self.clock = self.node.create_publisher(Clock, "/clock", reliable)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
-        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(MemoryStatus, "salmonn/memory_status", self._on_status, latched)
+        self.node.create_subscription(MemoryStatus, "salmonn/memory_status", self._on_status, LATCHED)
         self.queries = self.node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
         self.executor = MultiThreadedExecutor(4)
         self.executor.add_node(self.node)

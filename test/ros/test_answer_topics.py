@@ -8,10 +8,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence
 from salmonn_interfaces.srv import ForgetInterval, Query
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.messages.base import time_message
 from salmonn_node.ros.answer_topics import evidence_markers
-from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import ErrorCode
 
 from .harness import PATIENCE_S, SECOND_NS, TYPES, Robot

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from salmonn_interfaces.srv import Query
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.messages.base import header_message
 from salmonn_node.stream.answers import AnswerType, ErrorCode
 

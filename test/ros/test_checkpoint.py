@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from salmonn_interfaces.msg import MemoryStatus
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.model.checkpoint import load, save
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.ros.status import LATCHED
 from salmonn_node.stream.answers import ErrorCode
 
 from .harness import PATIENCE_S, NodeProcess, Robot

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 
 from .harness import PATIENCE_S, NodeProcess, Robot
 

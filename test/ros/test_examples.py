@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.stream.answers import AnswerType
 
 from .harness import PATIENCE_S, ROOT, Robot, _environment

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.stream.answers import ErrorCode
 
 from .harness import PATIENCE_S, NodeProcess, Robot

@@ -13,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.ros.node import MemoryNode
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.stream.answers import Answer, ErrorCode

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import CompressedImage
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import judge
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M

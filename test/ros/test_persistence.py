@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image
 
 from salmonn_interfaces.msg import AudioChunk, MemoryStatus
 from salmonn_interfaces.srv import ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.messages.base import stamp_ns, time_message
 
 from .harness import PATIENCE_S, SECOND_NS, TYPES, NodeProcess, Robot

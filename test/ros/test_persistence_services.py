@@ -9,7 +9,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 
 from salmonn_interfaces.srv import ClearMemory, ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.messages.base import time_message
 from salmonn_node.stream.answers import ErrorCode
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from salmonn_interfaces.srv import Query
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode
 
 from .harness import PATIENCE_S, Robot

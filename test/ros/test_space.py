@@ -12,7 +12,7 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
 
-from salmonn_node.client.memory_client import Memory
+from salmonn_node.client import Memory
 from salmonn_node.messages.base import header_message
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, PoseKind
 

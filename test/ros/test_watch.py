@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from salmonn_interfaces.action import Watch
-from salmonn_node.client.memory_client import Memory, Watched
+from salmonn_node.client import Memory, Watched
 from salmonn_node.stream.answers import ErrorCode
 
 from .harness import PATIENCE_S, SECOND_NS, Robot

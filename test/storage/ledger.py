@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.evidence_index import EvidenceIndex, Moment
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.storage.journal import Mark, Record, encode_record
 from salmonn_node.storage.snapshot import Identity
 from salmonn_node.storage.store import MemoryStore, RestoreReport, State
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 IDENTITY = Identity("ledger-1", "small")

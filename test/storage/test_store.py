@@ -357,7 +357,7 @@ def test_disk_use_is_bounded(tmp_path: Path):
         observe(store, ledger, 20)
         store.snapshot(ledger.state())
         for n in range(20):
-            from salmonn_node.memory.evidence_index import Moment
+            from salmonn_node.stream.moment import Moment
 
             number = 10_000 + ledger.count * 100 + n
             interval = Interval(ledger.newest_ns, ledger.newest_ns)

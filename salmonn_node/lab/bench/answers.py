@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
     from salmonn_node.live.processes import own_domain, running_node
 
     own_domain()
@@ -117,7 +117,7 @@ class _Calls:
 
     def __init__(self, node: Any) -> None:
         from salmonn_interfaces.srv import Query
-        from salmonn_node.ros.deferred import MANY_AT_ONCE
+        from salmonn_node.client.qos import MANY_AT_ONCE
 
         self._client = node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
         self._client.wait_for_service(PATIENCE_S)

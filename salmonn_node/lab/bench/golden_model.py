@@ -11,11 +11,13 @@ from torch import Tensor
 
 from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.memory.stream_memory import StreamMemory
+from salmonn_node.model.answer_decoder import AnswerDecoder
 from salmonn_node.model.checkpoint_names import network_name
 from salmonn_node.model.config import AudioConfig, MemoryConfig, ReaderConfig, SalmonnConfig
 from salmonn_node.model.network import Network
-from salmonn_node.model.positions import mrope_positions
-from salmonn_node.model.prompt import audio_pads, patch_time, render_turn, time_mark
+from salmonn_node.model.prompt import time_mark
+from salmonn_node.model.released_prompt import audio_pads, mrope_positions, patch_time, render_turn
+from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import SpecialIds
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS
@@ -150,10 +152,10 @@ def observe_inputs(model: VideoSalmonnS, inputs: GoldenFile) -> Iterator[tuple[S
     pixels = inputs.tensors["pixel_values_videos_f16"].float().unflatten(0, (count, high * wide))
     for patch in range(count):
         stamps = (START_NS + 2 * patch * SECOND_NS, START_NS + (2 * patch + 1) * SECOND_NS)
-        model.observe_patch(memory, pixels[patch], (high, wide), stamps)
+        model.writer.observe_patch(memory, pixels[patch], (high, wide), stamps)
         yield memory, patch + 1
     for window, mel in enumerate(inputs.tensors["mel_f16"].float()):
-        model.observe_window(memory, mel, START_NS + window * 30 * SECOND_NS)
+        model.writer.observe_window(memory, mel, START_NS + window * 30 * SECOND_NS)
     yield memory, count
 
 
@@ -189,7 +191,7 @@ def _check_e2e(file: GoldenFile, tolerance: float) -> Iterator[Check]:
     per_patch = tokens // int(inputs.tensors["video_grid_thw"][0, 0])
     encoded: list[Tensor] = []
     heard: list[Tensor] = []
-    vision, audio = model.vision_encoder, model.audio_encoder
+    vision, audio = model.encoder.vision, model.encoder.audio
     assert audio is not None
 
     def seen(pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -201,7 +203,7 @@ def _check_e2e(file: GoldenFile, tolerance: float) -> Iterator[Check]:
         heard.append(audio(mel))
         return heard[-1]
 
-    model.vision_encoder, model.audio_encoder = seen, listened
+    model.encoder.vision, model.encoder.audio = seen, listened
     for memory, patches in observe_inputs(model, inputs):
         if patches % config.slice_patches == 0 and "kept_call0" in want and len(heard) == 0:
             call = patches // config.slice_patches - 1
@@ -268,7 +270,7 @@ def _check_positions(want: dict[str, Tensor], inputs: GoldenFile) -> Iterator[Ch
 
 
 def _check_answer(
-    file: GoldenFile, model: VideoSalmonnS, view: object, question: str, inputs: GoldenFile, tolerance: float
+    file: GoldenFile, model: VideoSalmonnS, view: SceneView, question: str, inputs: GoldenFile, tolerance: float
 ) -> Iterator[Check]:
     want = file.tensors
     used = inputs.tensors["used_token_ids"].long()
@@ -280,18 +282,18 @@ def _check_answer(
         language.register_forward_pre_hook(lambda _m, args: passes.append((args[0].embeddings, args[0].positions))),
     ]
     steps = int(file.metadata["max_new_tokens"])
-    answering = model._read(question, view)  # type: ignore[arg-type]
-    generation = answering.decode(steps, lambda: False, None)
+    decoder = model.answers.read(question, view)
+    generation = decoder.decode(steps, lambda: False, None)
     for hook in hooks:
         hook.remove()
-    prompt = answering.prompt
+    prompt = decoder.prompt
     if "lm00.modality_mask" in want:
         yield exact("lm00.modality_mask", (prompt.memory >= 0)[None], want["lm00.modality_mask"])
     if "lm00.position_ids" in want and want["lm00.position_ids"].shape[-1] == len(prompt):
         yield exact("lm00.position_ids", prompt.positions[:, None], want["lm00.position_ids"])
     if "lm00.inputs_embeds" in want and want["lm00.inputs_embeds"].shape[1] == len(prompt):
         reading = [p for p in passes if len(p[0]) > 1]
-        if not answering.reading.history:
+        if not decoder.reading.history:
             embeddings = torch.cat([p[0] for p in reading])[None]
             yield close("lm00.inputs_embeds", embeddings, want["lm00.inputs_embeds"], tolerance)
     if "lm01.position_ids" in want and want["lm01.position_ids"].shape[-1] == 1:
@@ -303,13 +305,13 @@ def _check_answer(
         yield exact("generated", got, want["generated"].flatten()[-len(got) :])
     if "logits_used_rows" in want:
         yield close("logits_used_rows", torch.stack(logits)[:, used], want["logits_used_rows"], tolerance)
-    yield from _check_reader(want, answering, tolerance)
+    yield from _check_reader(want, decoder, tolerance)
 
 
-def _check_reader(want: dict[str, Tensor], answering: object, tolerance: float) -> Iterator[Check]:
+def _check_reader(want: dict[str, Tensor], decoder: AnswerDecoder, tolerance: float) -> Iterator[Check]:
     """What the reader keeps; `group{g}` files list memory tokens by their number among the tokens after assembly."""
     keys = [re.fullmatch(r"group(\d+)\.layer(\d+)\.kept_mm_index", k) for k in want]
-    history = answering.reading.history  # type: ignore[attr-defined]
+    history = decoder.reading.history
     for match in (m for m in keys if m):
         group, layer = (int(x) for x in match.groups())
         selection, rows = history[group][layer]

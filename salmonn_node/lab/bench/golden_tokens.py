@@ -10,7 +10,7 @@ from torch import Tensor
 
 from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, family
 from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
-from salmonn_node.model import reader
+from salmonn_node.model import token_selection
 
 # Keys that depend on the device's top-k or on bf16 rounding.
 _DEVICE_DEPENDENT = re.compile(r"^ties|_bf16$")
@@ -133,7 +133,7 @@ def check_reader(file: GoldenFile) -> Iterator[Check]:
     tensors = file.tensors
     for case in sorted({key.split(".")[0] for key in tensors}):
         start, stop = (_setting(file, case, key) for key in ("query_start_pos", "gen_start_pos"))
-        cached = reader.nothing_cached()
+        cached = token_selection.nothing_cached()
         g = 0
         while f"{case}.g{g}.q" in tensors:
             name = f"{case}.g{g}."
@@ -141,13 +141,15 @@ def check_reader(file: GoldenFile) -> Iterator[Check]:
             length = len(is_memory)
             queries = tensors[f"{name}q"][:, start % length : stop % length or length]
             diverse = f"{name}div_dist" in tensors
-            scores = reader.dot_scores(queries, tensors[f"{name}k"], normalised=diverse)
+            scores = token_selection.dot_scores(queries, tensors[f"{name}k"], normalised=diverse)
             if diverse:
-                term = reader.diversity_term(tensors[f"{name}hidden"], _delta(file, case))
+                term = token_selection.diversity_term(tensors[f"{name}hidden"], _delta(file, case))
                 yield close(f"{name}div_dist", term, tensors[f"{name}div_dist"], 1e-5)
                 scores = scores + term
-            seen = torch.cat([cached.scores, reader.new_scores(scores, is_memory)])
-            cached = reader.select(scores, is_memory, length - start % length, int(tensors[f"{name}memsize"]), cached)
+            seen = torch.cat([cached.scores, token_selection.new_scores(scores, is_memory)])
+            cached = token_selection.select(
+                scores, is_memory, length - start % length, int(tensors[f"{name}memsize"]), cached
+            )
             yield close(f"{name}scores_all", seen, tensors[f"{name}scores_all"], 1e-5)
             yield exact(f"{name}sel_indices", cached.positions, tensors[f"{name}sel_indices"])
             yield close(f"{name}kept_scores", cached.scores, tensors[f"{name}kept_scores"], 1e-5)
@@ -165,5 +167,5 @@ def _delta(file: GoldenFile, case: str) -> float:
     for key in (f"{case}.div_factor", "div_factor"):
         if key in file.metadata:
             return float(file.metadata[key])
-    unit = reader.diversity_term(file.tensors[f"{case}.g0.hidden"], 1.0)
+    unit = token_selection.diversity_term(file.tensors[f"{case}.g0.hidden"], 1.0)
     return round(float((unit @ file.tensors[f"{case}.g0.div_dist"]) / (unit @ unit)), 4)

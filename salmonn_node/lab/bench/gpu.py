@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     config = profile("tiny" if args.dry_run else args.profile)
     bench = Bench(config, 1 if args.dry_run else args.repeats, EngineCache(args.root))
     figures: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "profile": config.name,
         "dry_run": args.dry_run,
         "device": describe(),

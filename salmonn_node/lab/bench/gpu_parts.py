@@ -199,9 +199,9 @@ def ingest(bench: Bench) -> dict[str, Any]:
     for i in range(patches + 2):
         if i == 2:  # two patches warm up
             started = time.perf_counter()
-        model.observe_patch(memory, pixels, grid, (2 * i * second, (2 * i + 1) * second))
+        model.writer.observe_patch(memory, pixels, grid, (2 * i * second, (2 * i + 1) * second))
         if 2 * i % window_s == 0:
-            model.observe_window(memory, mel, 2 * i * second)
+            model.writer.observe_window(memory, mel, 2 * i * second)
     if bench.device.type == "cuda":
         torch.cuda.synchronize()
     taken = time.perf_counter() - started

@@ -60,7 +60,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
 def _run_one(transport: str, seconds: float) -> dict[str, Any]:
     import rclpy
 
-    from salmonn_node.client.memory_client import Memory
+    from salmonn_node.client import Memory
 
     with tempfile.TemporaryDirectory() as folder, _node(transport, Path(folder)) as process:
         rclpy.init()

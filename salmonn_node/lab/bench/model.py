@@ -100,17 +100,17 @@ def first_token(prefill: str, tokens: int) -> dict[str, Any]:
     def see(pixels: torch.Tensor, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.randn(1, 40, width, generator=generator), torch.zeros(rows, 1, 40, width)
 
-    model.vision_encoder = see
+    model.encoder.vision = see
     memory = model.new_memory()
     for patch in range(tokens // 40):
         stamp = SECOND_NS * (1 + 2 * patch)
-        model.observe_patch(memory, torch.zeros(160, 1), (10, 16), (stamp, stamp + SECOND_NS))
+        model.writer.observe_patch(memory, torch.zeros(160, 1), (10, 16), (stamp, stamp + SECOND_NS))
     begin = time.process_time()
     view = model.view(memory)
-    answering = model._read(QUESTION, view)
-    answering.decode(1, lambda: False, None)
+    decoder = model.answers.read(QUESTION, view)
+    decoder.decode(1, lambda: False, None)
     took = time.process_time() - begin
-    prompt = len(answering.prompt)
+    prompt = len(decoder.prompt)
     read = prompt - (len(view.prefill.keys) if view.prefill is not None else 0)
     return {
         "prefill": prefill,

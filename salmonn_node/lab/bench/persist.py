@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from salmonn_node.memory.evidence_index import EvidenceIndex, Moment, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex, encode_thumbnail
 from salmonn_node.storage.journal import encode_record
 from salmonn_node.storage.snapshot import Identity
 from salmonn_node.storage.store import MemoryStore, State
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
 # name -> (frame height, width), kept tokens (visual, audio), width, deepstack rows, fast weights (heads, D), lag, dtype

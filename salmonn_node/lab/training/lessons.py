@@ -19,10 +19,11 @@ from salmonn_node.lab.world.queries import UNITS
 from salmonn_node.lab.world.truth import START_NS, Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt, prompt_of
+from salmonn_node.model.blocks import AudioRun
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.prompt import ANSWER_TOKENS, ASSISTANT, END
 from salmonn_node.model.scene_view import SceneView
-from salmonn_node.model.timeline import AudioRun, Timeline
+from salmonn_node.model.timeline import Timeline
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -140,7 +141,7 @@ def whole_view(tokens: Tokens, config: SalmonnConfig, tokenizer: FileTokenizer) 
 
 def lesson(view: SceneView, asked: Sequence[Asked], config: SalmonnConfig, tokenizer: FileTokenizer) -> Lesson:
     """Put questions to a view, packed after one prefix."""
-    prompt = prompt_of(view, "?", tokenizer, all_marks=False, max_marks=config.max_time_marks)
+    prompt = prompt_of(view, "?", tokenizer, config)
     start = prompt.question_start - 1
     prefix = Prompt(
         prompt.ids[:start], prompt.positions[:, :start], prompt.memory[:start], prompt.block[:start], start, start,

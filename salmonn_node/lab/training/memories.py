@@ -11,9 +11,9 @@ from torch import Tensor
 from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.training.streams import CUT_S, Tokens
 from salmonn_node.lab.world.truth import START_NS
-from salmonn_node.memory.evidence_index import Moment
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS
 
 CAMERA, MICROPHONE = "camera", "microphone"
@@ -47,8 +47,8 @@ def observe(model: VideoSalmonnS, memory: StreamMemory, tokens: Tokens, start_s:
         start_s: second of the memory's clock at which it begins.
     """
     looked = Looked(tokens)
-    was = model.vision_encoder, model.audio_encoder
-    model.vision_encoder, model.audio_encoder = looked.vision, looked.audio
+    was = model.encoder.vision, model.encoder.audio
+    model.encoder.vision, model.encoder.audio = looked.vision, looked.audio
     try:
         for second in range(0, tokens.truth.seconds, CUT_S):
             moments = []
@@ -57,9 +57,9 @@ def observe(model: VideoSalmonnS, memory: StreamMemory, tokens: Tokens, start_s:
                 stamp = START_NS + (start_s + 2 * patch) * SECOND_NS
                 pixels = torch.tensor([[float(patch)]])
                 moments.append(
-                    model.observe_patch(memory, pixels, PIXEL_GRID, (stamp, stamp + SECOND_NS), CAMERA, patch)
+                    model.writer.observe_patch(memory, pixels, PIXEL_GRID, (stamp, stamp + SECOND_NS), CAMERA, patch)
                 )
-            moments += model.observe_window(memory, torch.tensor([[float(second // CUT_S)]]), at, MICROPHONE)
+            moments += model.writer.observe_window(memory, torch.tensor([[float(second // CUT_S)]]), at, MICROPHONE)
             yield moments
     finally:
-        model.vision_encoder, model.audio_encoder = was
+        model.encoder.vision, model.encoder.audio = was

@@ -39,7 +39,7 @@ def test_a_packed_question_reads_what_it_reads_alone(model: VideoSalmonnS) -> No
         hidden = hidden_states(model.network, packed)
         for b, one in enumerate(made):
             for question in packed.questions[b]:
-                alone = model._read(question.asked.text, one.view)
+                alone = model.answers.read(question.asked.text, one.view)
                 together = hidden[b, question.first - 1]
                 torch.testing.assert_close(alone.reading.hidden[-1], together, atol=1e-4, rtol=1e-4)
                 _, pointing = alone.logits(alone.reading.hidden[-1:])

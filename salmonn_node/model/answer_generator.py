@@ -1,0 +1,111 @@
+"""The way out: a question and a view become a prompt, the language model reads it, and an answer is decoded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salmonn_node.model.answer_decoder import AnswerDecoder
+from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
+from salmonn_node.model.cached_prefill import CachedPrefill
+from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.generation import Generation, Grammar
+from salmonn_node.model.network import Network
+from salmonn_node.model.reader import read
+from salmonn_node.model.scene_view import SceneView
+from salmonn_node.model.tokenizer import TextTokenizer
+
+
+class AnswerGenerator:
+    """Answers questions, one at a time; any thread may ask.
+
+    Args:
+        config: of the network.
+        network: language model and heads.
+        tokenizer: of the checkpoint.
+        prefill: reads questions with a view's prefill cache; None with `prefill: exact`.
+    """
+
+    def __init__(
+        self, config: SalmonnConfig, network: Network, tokenizer: TextTokenizer, prefill: CachedPrefill | None
+    ) -> None:
+        self.config, self.network, self.tokenizer, self.prefill = config, network, tokenizer, prefill
+        self._turn = threading.Lock()
+
+    def prompt(self, question: str, view: SceneView) -> Prompt:
+        """The prompt of a question, with special tokens in its text escaped; the language model reads `len` tokens.
+
+        Raises:
+            TypeError: not a view that a `SceneBuilder` made.
+        """
+        if not isinstance(view, SceneView):
+            raise TypeError(f"view: expected a SceneView, got {type(view).__name__}")
+        return prompt_of(view, self.tokenizer.escape(question), self.tokenizer, self.config)
+
+    @torch.no_grad()
+    def read(self, question: str, view: SceneView) -> AnswerDecoder:
+        """Read a question's prompt, once. The decoder then answers it."""
+        prompt = self.prompt(question, view)
+        if self.prefill is not None and view.prefill is not None and self.prefill.usable(prompt):
+            reading = self.prefill.read(view.prefill, prompt, view)
+        else:
+            tokens = embed_prompt(prompt, view, self.network.language)
+            reading = read(self.network.language, prompt, tokens, self.config.reader)
+        return AnswerDecoder(self.network, self.tokenizer, view, prompt, reading)
+
+    @torch.no_grad()
+    def answer(
+        self,
+        question: str,
+        view: SceneView,
+        *,
+        max_new_tokens: int = 512,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_text: Callable[[str], None] | None = None,
+        options: Sequence[str] = (),
+        grammar: Grammar | None = None,
+    ) -> Generation:
+        """Answer a question from a view, greedily. The memory is untouched, and the prompt is read once.
+
+        Args:
+            question: user text.
+            view: what the question may see.
+            max_new_tokens: limit of the answer, at least 1.
+            should_stop: called before each token; True ends the answer.
+            on_text: called with each new piece of text.
+            options: texts that are compared as whole answers, see `Generation.option_logprobs`.
+            grammar: of a second, typed answer, see `Generation.value`.
+        """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
+        with self._turn:
+            decoder = self.read(question, view)
+            found: dict[str, Any] = {}
+            if options:
+                ids = self._option_ids(options)
+                lengths = torch.tensor([len(option) for option in ids])
+                found["option_logprobs"] = decoder.score(ids) / lengths
+            if grammar is not None:
+                found["value"], found["value_logprob"] = decoder.constrained(grammar, should_stop)
+            return replace(decoder.decode(max_new_tokens, should_stop, on_text), **found)
+
+    @torch.no_grad()
+    def score(self, question: str, options: Sequence[str], view: SceneView) -> Tensor:
+        """(n,) float32 log-likelihood of each option as the whole answer, its end token included.
+
+        Raises:
+            ValueError: no options.
+        """
+        if not options:
+            raise ValueError("options: expected at least one")
+        with self._turn:
+            return self.read(question, view).score(self._option_ids(options))
+
+    def _option_ids(self, options: Sequence[str]) -> list[list[int]]:
+        end = self.tokenizer.specials.im_end
+        return [[*self.tokenizer.encode(self.tokenizer.escape(option)), end] for option in options]

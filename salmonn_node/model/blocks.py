@@ -1,0 +1,93 @@
+"""Blocks of the prompt: a temporal patch with its sound, or sound alone, with the position of each part."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class Block:
+    """A temporal patch with its sound, or a stretch of sound without a camera.
+
+    In the prompt it is: time mark, vision_start, video pads, audio pads, vision_end.
+
+    Attributes:
+        patch: number of the patch, -1 for sound alone.
+        source: id of the camera, -1 for sound alone.
+        start_ns: stamp of its first frame or sound.
+        grid: merged grid (h, w), (0, 0) for sound alone.
+        mark: its time mark, and how many tokens that is.
+        audio: runs of audio token indices (first, count).
+        position: of the mark's first token, relative to the first block; -1 while open.
+        marked, placed: False only in thinned prompts of the release.
+    """
+
+    patch: int
+    source: int
+    start_ns: int
+    grid: tuple[int, int]
+    mark: str
+    mark_tokens: int
+    audio: list[tuple[int, int]] = field(default_factory=list)
+    position: int = -1
+    marked: bool = True
+    placed: bool = True
+
+    @property
+    def audio_count(self) -> int:
+        """Audio tokens of the block."""
+        return sum(count for _, count in self.audio)
+
+    @property
+    def text_before(self) -> int:
+        """Text tokens before the pads."""
+        return (self.mark_tokens + (1 if self.grid[0] else 0)) if self.marked else 0
+
+    @property
+    def text_after(self) -> int:
+        """Text tokens after the pads."""
+        return 1 if self.marked and self.grid[0] else 0
+
+    @property
+    def video_position(self) -> int:
+        """Position of the first video pad."""
+        return self.position + self.text_before
+
+    @property
+    def audio_position(self) -> int:
+        """Position of the first audio pad."""
+        return self.video_position + (max(self.grid) if self.placed else self.grid[0] * self.grid[1])
+
+    @property
+    def extent(self) -> int:
+        """Positions that the block takes."""
+        return self.audio_position - self.position + self.audio_count + self.text_after
+
+
+@dataclass(frozen=True)
+class AudioRun:
+    """Audio tokens of equal step: token `first + i` covers [start_ns + i * step_ns, + step_ns)."""
+
+    first: int
+    start_ns: int
+    count: int
+    step_ns: int
+
+
+FIELDS = tuple(f.name for f in dataclasses.fields(Block))
+
+
+def block_values(block: Block) -> tuple[Any, ...]:
+    """A block's fields in order, for JSON. `dataclasses.astuple` would copy deeply, and each question would wait."""
+    return tuple(list(v) if isinstance(v := getattr(block, name), list) else v for name in FIELDS)
+
+
+def read_block(values: Sequence[Any]) -> Block:
+    """The inverse of `block_values`, after a round trip through JSON."""
+    block = Block(*values)
+    block.grid = (int(block.grid[0]), int(block.grid[1]))
+    block.audio = [(int(a), int(b)) for a, b in block.audio]
+    return block
