@@ -31,7 +31,15 @@ setup(
     name=PACKAGE,
     version="0.1.0",
     packages=find_packages(include=["salmonn_node", "salmonn_node.*"]),
-    package_data={"salmonn_node": ["py.typed", "checkpoints/**/*", "evaluation/templates/*", "live/demo_data/**/*"]},
+    package_data={
+        "salmonn_node": [
+            "py.typed",
+            "checkpoints/**/*",
+            "model/chat_formats/*",
+            "evaluation/templates/*",
+            "live/demo_data/**/*",
+        ]
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),

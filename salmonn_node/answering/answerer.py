@@ -190,13 +190,14 @@ class Answerer:
         stage("generating")
         kind = kind_of(question)
         wanted: dict[str, Any] = {}
-        if options := options_of(kind, question):
+        chat = observer.model.config.chat
+        if options := options_of(kind, question, (chat.yes, chat.no)):
             wanted["options"] = options
         # An evidence head points at the time; without one the network has to write it.
         if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
         generation = observer.model.answer(
-            plain(question.text),
+            chat.asked(plain(question.text), kind.name, [plain(choice) for choice in question.choices]),
             view,
             max_new_tokens=self.max_new_tokens,
             should_stop=should_stop,
@@ -222,7 +223,8 @@ class Answerer:
             matching=generation.matching.numpy() if whole else None,
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
-        if self.calibration is not None and generation.text.strip() == self.calibration.unknown != "":
+        known = self.calibration
+        if chat.unknown(generation.text) or (known is not None and generation.text.strip() == known.unknown != ""):
             outcome = Outcome.NOT_OBSERVED
         if outcome == Outcome.AMBIGUOUS and self.calibration is not None:
             other = rival(kind, evidence, self.calibration) or 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ class Calibration(BaseModel):
         ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
             when it is far apart.
         far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
+        chat: values of `model/chat_format.py` that these weights are to be asked with; read when they are loaded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -54,6 +55,7 @@ class Calibration(BaseModel):
     ambiguous_ratio: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0
     far_m: Annotated[float, Field(ge=0.0)] = 2.0
+    chat: dict[str, Any] = {}
 
     @classmethod
     def raw(cls, checkpoint: str) -> Calibration:

@@ -14,7 +14,6 @@ from salmonn_node.model.generation import Generation
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, PoseKind, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
-YES_NO = ("yes", "no")
 # A time that the network names is that of the evidence it falls into, or misses by no more than a temporal patch.
 NEAR_NS = 2 * SECOND_NS
 _WORDS = re.compile(r"[a-z']+")
@@ -71,9 +70,9 @@ def about_observer(text: str) -> bool:
     return _OBSERVER.search(text.lower()) is not None
 
 
-def options_of(kind: AnswerType, question: Question) -> tuple[str, ...]:
-    """What the network chooses among, empty when the type is no choice."""
-    return {AnswerType.BINARY: YES_NO, AnswerType.CHOICE: question.choices}.get(kind, ())
+def options_of(kind: AnswerType, question: Question, yes_no: tuple[str, str]) -> tuple[str, ...]:
+    """What the network chooses among, empty when the type is no choice; `yes_no` is how it writes yes and no."""
+    return {AnswerType.BINARY: yes_no, AnswerType.CHOICE: question.choices}.get(kind, ())
 
 
 def no_object(_: Evidence) -> Pose | None:

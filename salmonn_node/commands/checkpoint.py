@@ -139,6 +139,6 @@ def _convert(folder: Folder, target: Path) -> int:
         return 1
     model = load(str(folder.path))
     card = f"# {folder.name}\n\nConverted from a folder of kind `{folder.kind}` (id {model.checkpoint.id}).\n"
-    save(model, target, card, {"name": folder.name, "trained": folder.trained})
+    save(model, target, card, {"name": folder.name, "trained": folder.trained, "family": folder.family})
     print(f"wrote {target}")
     return 0

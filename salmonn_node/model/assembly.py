@@ -10,16 +10,12 @@ from torch import Tensor
 
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.blocks import Block
+from salmonn_node.model.chat_format import ASSISTANT, END
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.language import LanguageModel, Tokens
 from salmonn_node.model.prompt import (
-    ANSWER_TOKENS,
-    ASSISTANT,
-    END,
-    USER,
     marked_patches,
     place_positions,
-    split_question,
     text_positions,
 )
 from salmonn_node.model.scene_view import SceneView
@@ -87,12 +83,14 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
         view: memory tokens and blocks.
         question: user text, already escaped; a `<video>` in it says where the memory goes.
         tokenizer: of the checkpoint.
-        config: says which blocks show their time mark (`all_marks`, `max_time_marks`).
+        config: says which blocks show their time mark (`all_marks`, `max_time_marks`), and what surrounds the memory
+            (`chat`).
     """
     all_marks, max_marks = config.all_marks, config.max_time_marks
     specials = tokenizer.specials
-    before, after = split_question(question)
-    prefix = tokenizer.encode(USER + before)
+    before, after = config.chat.split(question)
+    opening = config.chat.opening + before
+    prefix = tokenizer.encode(opening)
     visual, audio = _ranges(view.visual), view.audio
     heard = audio.index.contiguous() if audio is not None else torch.zeros(0, dtype=torch.int64)
     offset = len(view.visual) if view.visual is not None else 0
@@ -108,7 +106,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
     rows = _Rows()
     if shown and shown[0][1].position == 0 and shown[0][1].marked and 0 in marks:
         # Text before a mark and the mark itself meet in the tokenizer, as they do in the release.
-        joint = tokenizer.encode(USER + before + shown[0][1].mark)
+        joint = tokenizer.encode(opening + shown[0][1].mark)
         start = len(joint) - shown[0][1].mark_tokens
         rows.text(joint[:start], 0)
         first_mark = joint[start:]
@@ -137,7 +135,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
 
     question_start = rows.length + 1
     pointer = start + view.next_position
-    tail = tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[:ANSWER_TOKENS]
+    tail = tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[: config.chat.answer_tokens]
     rows.text(tail, pointer)
     ids = torch.cat(rows.ids)
     turns = (ids == specials.im_start).nonzero()[:, 0]

@@ -17,7 +17,6 @@ from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.language import AttentionRecord, LanguageModel
 from salmonn_node.model.prefill_cache import Key, PrefillCache
-from salmonn_node.model.prompt import USER
 from salmonn_node.model.reader import Reading
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.timeline import Timeline
@@ -63,7 +62,8 @@ class CachedPrefill:
 
     def usable(self, prompt: Prompt) -> bool:
         """Whether a prompt begins as the cached one does. User text before the memory would move every position."""
-        prefix = self.tokenizer.encode(USER)
+        chat = self.config.chat
+        prefix = self.tokenizer.encode(chat.opening + chat.before_video)
         return prompt.ids[: len(prefix)].tolist() == prefix and int(prompt.block[len(prefix)]) >= 0
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from salmonn_node.model.chat_format import overridden
 from salmonn_node.model.checkpoint_cache import BUNDLED, TINY, find
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.checkpoint_names import IGNORED, LORA, adapter_name, network_name, released_name
@@ -76,7 +77,9 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
         model.network.to(device)
         return model
     folder = read_folder(find(checkpoint))
-    config = folder.config.replace(**changes)
+    calibration = folder.path / CALIBRATION
+    chat = overridden(folder.config.chat, calibration) if calibration.is_file() else folder.config.chat
+    config = folder.config.replace(**{"chat": chat} | changes)
     tokenizer = FileTokenizer.from_folder(folder.weights)
     with torch.device("meta"):
         network = Network(config)
@@ -86,7 +89,6 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     check(network, index)
     _fill(network, index, folder, torch.device(device), getattr(torch, config.dtype))
     card = folder.path / CARD
-    calibration = folder.path / CALIBRATION
     info = CheckpointInfo(
         digest(folder) + ("-int8" if config.weights == "int8" else ""),
         folder.name,
@@ -258,7 +260,7 @@ def save(model: VideoSalmonnS, folder: Path, card: str = "", about: dict[str, An
         model: with a tokenizer that can be saved.
         folder: made if it does not exist.
         card: text of the model card.
-        about: name and trained; the model's own by default.
+        about: name, trained, and family (how it is asked, see `model/chat_format.py`); the model's own name by default.
 
     Raises:
         ValueError: weights in 8 bits, or a tokenizer that cannot be saved.

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salmonn_node.model.chat_format import chat_format
 from salmonn_node.model.checkpoint_cache import origin
 from salmonn_node.model.config import CONFIG_FILE, AudioConfig, MemoryConfig, SalmonnConfig
 
+STOCK, RELEASE = "qwen3_vl", "video_salmonn_s"
 BASE, ADAPTER = "base", "video_salmonn_s_ttt_lora"
 # The release's settings that its configuration does not name; `W1` gives heads and widths.
 RELEASED_TTT = {"num_heads": 8, "mini_batch": 1024, "base_lr": 0.1, "lag_weight": 0.1, "lag_distance": 1024}
@@ -53,6 +55,7 @@ class Folder:
         path: the folder.
         config: of its network, in streaming mode.
         weights: folder of the base weights and of the tokenizer.
+        family: how the network is asked: a file of `model/chat_formats/`.
         adapter: folder of the release's adapter, or None.
         scale: factor of the adapter's low-rank product, alpha / r.
         name: for people; the hub's name for a folder in its cache.
@@ -65,6 +68,7 @@ class Folder:
     path: Path
     config: SalmonnConfig
     weights: Path
+    family: str
     adapter: Path | None = None
     scale: float = 0.0
     name: str = ""
@@ -90,12 +94,15 @@ def read_folder(path: Path) -> Folder:
         about = values.get("checkpoint", {})
         config = SalmonnConfig.from_dict(values["salmonn_node"])
         name, trained = str(about.get("name", hub_name)), bool(about.get("trained", False))
-        return Folder("own", path, config, path, name=name, trained=trained, missing=_missing(config), commit=commit)
-    config = hf_config(values, hub_name)
+        family = str(about.get("family", "tiny"))
+        config = config.replace(chat=chat_format(family))
+        missing = _missing(config)
+        return Folder("own", path, config, path, family, name=name, trained=trained, missing=missing, commit=commit)
+    config = hf_config(values, hub_name).replace(chat=chat_format(STOCK))
     if config.ttt is None:
         # Without fast weights the discard rule is all there is: `place` is the one that keeps what changed.
         config = config.replace(memory=dataclasses.replace(config.memory, visual_rule="place"))
-    return Folder("qwen3_vl", path, config, path, name=hub_name, missing=_missing(config), commit=commit)
+    return Folder("qwen3_vl", path, config, path, STOCK, name=hub_name, missing=_missing(config), commit=commit)
 
 
 def _release(path: Path) -> Folder:
@@ -114,10 +121,10 @@ def _release(path: Path) -> Folder:
     scale = alpha / (rank**0.5 if adapter.get("use_rslora") else rank)
     ttt = dict(RELEASED_TTT) | {k: values[k] for k in ("num_heads", "mini_batch") if isinstance(values.get(k), int)}
     name, commit = origin(path)
-    config = hf_config(values, name).replace(ttt=ttt)
+    config = hf_config(values, name).replace(ttt=ttt, chat=chat_format(RELEASE))
     if config.audio is None:
         config = config.replace(audio=AudioConfig())
-    return Folder("release", path, config, path / BASE, path / ADAPTER, scale, name=name, commit=commit)
+    return Folder("release", path, config, path / BASE, RELEASE, path / ADAPTER, scale, name=name, commit=commit)
 
 
 def hf_config(values: Mapping[str, Any], name: str) -> SalmonnConfig:

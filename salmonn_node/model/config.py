@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from salmonn_node.model.chat_format import ChatFormat
+
 CONFIG_FILE = "config.json"
 MODES = ("streaming", "released")
 TIME_MARKS = ("kept", "all")
@@ -135,6 +137,7 @@ class SalmonnConfig:
         dtype: torch dtype name of the weights.
         weights: "full", or "int8" for the decoder layers, see `model/int8_linear.py`; chosen when loading.
         patch_period_s: seconds between the starts of two temporal patches of a camera.
+        chat: what surrounds memory and question in the prompt, see `model/chat_format.py`; not written to config.json.
     """
 
     name: str
@@ -158,6 +161,7 @@ class SalmonnConfig:
     dtype: str = "bfloat16"
     weights: str = "full"
     patch_period_s: float = 2.0
+    chat: ChatFormat = field(default_factory=ChatFormat)
 
     def __post_init__(self) -> None:
         choices = (("mode", MODES), ("time_marks", TIME_MARKS), ("prefill", PREFILLS), ("weights", WEIGHTS))
@@ -193,7 +197,9 @@ class SalmonnConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return dataclasses.asdict(self) | FORMER
+        values = dataclasses.asdict(self) | FORMER
+        del values["chat"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SalmonnConfig:
@@ -202,7 +208,7 @@ class SalmonnConfig:
         Raises:
             ValueError: a field is unknown or out of range.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
+        known = {f.name for f in dataclasses.fields(cls)} - {"chat"}
         unknown = sorted(set(values) - known - set(FORMER))
         if unknown:
             raise ValueError(f"unknown configuration fields: {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""Parts of a prompt: the text of the turn, time marks, and M-RoPE positions (time, row, column) of its tokens."""
+"""Parts of a prompt: time marks and M-RoPE positions (time, row, column) of its tokens."""
 
 from __future__ import annotations
 
@@ -7,24 +7,11 @@ import torch
 from torch import Tensor
 
 MAX_MARKED_PATCHES = 6_000
-USER = "<|im_start|>user\n"
-END = "<|im_end|>\n"
-ASSISTANT = "<|im_start|>assistant\n"
-# The prompt ends with this many tokens of the answer's turn.
-ANSWER_TOKENS = 3
 
 
 def time_mark(seconds: float, source: str = "") -> str:
     """The mark before a temporal patch; the camera's name stands in it when there is more than one."""
     return f"<{source} {seconds:.1f} seconds>" if source else f"<{seconds:.1f} seconds>"
-
-
-def split_question(text: str) -> tuple[str, str]:
-    """User text before and after the video. Without a placeholder the video comes first, on a line of its own."""
-    if "<video>" not in text:
-        text = text.replace("<image>", "<video>", 1) if "<image>" in text else "<video>\n" + text
-    before, _, after = text.partition("<video>")
-    return before, after
 
 
 def marked_patches(patches: int, with_audio: bool, limit: int = MAX_MARKED_PATCHES) -> list[int]:

@@ -14,14 +14,11 @@ import torch
 from torch import Tensor
 
 from salmonn_node.model.blocks import Block
+from salmonn_node.model.chat_format import ASSISTANT, END, USER, ChatFormat
 from salmonn_node.model.prompt import (
-    ASSISTANT,
-    END,
     MAX_MARKED_PATCHES,
-    USER,
     marked_patches,
     place_positions,
-    split_question,
     text_positions,
 )
 from salmonn_node.model.tokenizer import SpecialIds
@@ -64,7 +61,7 @@ def render_turn(
     for patch, mark in enumerate(marks):
         body = "<|video_pad|>" * video_pads + "<|audio_pad|>" * (pads[patch] if pads else 0)
         parts.append(f"{mark}<|vision_start|>{body}<|vision_end|>" if patch in shown else body)
-    before, after = split_question(user)
+    before, after = ChatFormat().split(user)
     text = USER + before + "".join(parts) + after + END
     return text if answer is None else text + ASSISTANT + answer + END
 

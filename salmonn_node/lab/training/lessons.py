@@ -20,8 +20,8 @@ from salmonn_node.lab.world.truth import START_NS, Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt, prompt_of
 from salmonn_node.model.blocks import AudioRun
+from salmonn_node.model.chat_format import ASSISTANT, END, ChatFormat
 from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.model.prompt import ANSWER_TOKENS, ASSISTANT, END
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.timeline import Timeline
 from salmonn_node.model.tokenizer import FileTokenizer
@@ -153,7 +153,7 @@ def lesson(view: SceneView, asked: Sequence[Asked], config: SalmonnConfig, token
 def put(view: SceneView, prefix: Prompt, asked: Sequence[Asked], tokenizer: FileTokenizer) -> Lesson:
     """A lesson of a view's prompt up to the question, and questions."""
     end = tokenizer.specials.im_end
-    opened = tokenizer.encode(ASSISTANT)[:ANSWER_TOKENS]
+    opened = tokenizer.encode(ASSISTANT)[: ChatFormat().answer_tokens]
     tails = [tokenizer.encode("\n" + tokenizer.escape(a.text) + END) + opened for a in asked]
     answers = [[*tokenizer.encode(a.answer), end] for a in asked]
     pointed = tuple(replace(a, evidence=earliest(a.evidence, prefix)) if a.kind in FIRST else a for a in asked)
