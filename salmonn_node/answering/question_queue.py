@@ -110,6 +110,8 @@ class QuestionQueue:
         waits = self._ready is not None and self._ahead(ticket.question)
         ticket.size = self._size(ticket.question)
         with self._change:
+            if ticket.replied:  # canceled before it came here
+                return
             refusal = self._refusal(ticket)
             if refusal is None:
                 self._open.add(ticket)

@@ -186,19 +186,18 @@ class Memory:
     def startup(self, timeout_s: float = 120.0) -> None:
         """Configure and activate the node, whichever of the two is missing. Raises RuntimeError when it does not."""
         deadline = time.monotonic() + timeout_s
-        found = "absent"
-        while found != "active":
+        found, refused = "absent", ""
+        while found not in ("active", refused):
             left_s = deadline - time.monotonic()
             transition = STARTUP.get(found)
             if transition is not None:
-                # A reply may get lost: what counts is the state, which is looked at again after a while.
+                # A reply may get lost, or another planner may be faster: what counts is the state afterwards.
                 request = ChangeState.Request(transition=Transition(id=transition))
                 response = self._call(self._change_state, request, min(left_s, PATIENCE_S))
-                if response is not None and not response.success:
-                    break
+                refused = found if response is not None and not response.success else ""
             elif left_s <= 0:
                 break
-            elif found not in ("absent", "unconfigured", "inactive"):
+            elif found != "absent":
                 time.sleep(0.1)  # in a transition
             found = self.state(max(0.0, min(deadline - time.monotonic(), PATIENCE_S)))
         if found != "active":

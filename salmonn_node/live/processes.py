@@ -128,17 +128,16 @@ def client(name: str) -> Iterator[Memory]:
 def spun_node(name: str, domain: int) -> Iterator[Node]:
     """A node of our own in a domain, spun by a thread; nothing else in this process that uses rclpy is touched."""
     import rclpy
-    from rclpy.executors import MultiThreadedExecutor
 
-    from salmonn_node.ros.spinning import spin
+    from salmonn_node.ros.spinning import MessagesFirstExecutor
 
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
-    executor = MultiThreadedExecutor(2, context=context)
+    executor = MessagesFirstExecutor(2, context=context)
     node = rclpy.create_node(name, context=context)
     executor.add_node(node)
-    thread = threading.Thread(target=spin, args=(executor,), name=name, daemon=True)
+    thread = threading.Thread(target=executor.spin, name=name, daemon=True)
     thread.start()
     try:
         yield node

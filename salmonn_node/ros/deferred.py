@@ -1,8 +1,9 @@
-"""Services whose replies come later, from any thread, without holding one of the executor's threads."""
+"""Services that reply later, from any thread, and services that reply although their callback raises."""
 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -45,9 +46,9 @@ def create_deferred_service(
 ) -> Service:
     """Like Node.create_service, but `callback(request)` returns a DeferredReply at once.
 
-    rclpy keeps a waiting coroutine alive by polling it without pause, and a waiting callback keeps a thread, so a
-    hundred open questions need this: the executor hands the return value to `send_response`, which is replaced by one
-    that remembers the request's header.
+    A hundred open questions need this: rclpy polls a coroutine that waits without pause, and a callback that waits
+    keeps one of the executor's threads. The executor hands what the callback returns to `send_response`, which is
+    replaced by one that remembers the request's header.
     """
     service = node.create_service(
         service_type,
@@ -58,7 +59,11 @@ def create_deferred_service(
     )
     send_response = service.send_response
 
-    def send_later(reply: DeferredReply, header: Any) -> None:
+    def send_later(reply: Any, header: Any) -> None:
+        if not isinstance(reply, DeferredReply):
+            send_response(reply, header)
+            return
+
         def send(response: Any) -> None:
             try:
                 send_response(response, header)
@@ -69,3 +74,27 @@ def create_deferred_service(
 
     service.send_response = send_later
     return service
+
+
+def reply_always(node: Node) -> None:
+    """Make each service that the node has now reply although its callback raises.
+
+    rclpy sends no reply then, and the caller waits in vain: for a parameter of an unknown type, say. The reply is an
+    empty response, in which `success` is false and lists are empty; the log says why. Services that have codes of
+    their own for errors do not let it come to this.
+    """
+
+    def guarded(service: Service) -> Callable[[Any, Any], Any]:
+        callback = service.callback
+
+        def reply(request: Any, response: Any) -> Any:
+            try:
+                return callback(request, response)
+            except Exception:
+                node.get_logger().error(f"{service.srv_name} failed:\n{traceback.format_exc()}")
+                return service.srv_type.Response()
+
+        return reply
+
+    for service in node.services:
+        service.callback = guarded(service)

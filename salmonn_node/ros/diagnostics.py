@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -41,12 +41,25 @@ class Diagnostics:
         inputs: Inputs | None,
         questions: QuestionQueue | None,
         watches: int = 0,
+        callback_failures: Mapping[str, int] | None = None,
     ) -> None:
-        """Publish what is known in this lifecycle state; `problem` says why the last transition failed."""
+        """Publish what is known in this lifecycle state.
+
+        Args:
+            state: of the lifecycle.
+            problem: why the last transition failed, empty if it did not.
+            backend: None unless the node is inactive or active.
+            inputs: None unless the node is active.
+            questions: the same.
+            watches: number of watches under way.
+            callback_failures: exceptions out of callbacks, counted by topic or service.
+        """
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
         level = ERROR if problem else OK
-        array.status = [self._status("node", level, problem or state, {"lifecycle_state": state})]
+        values: dict[str, Any] = {"lifecycle_state": state}
+        values |= {f"callback_failed.{name}": count for name, count in sorted(dict(callback_failures or {}).items())}
+        array.status = [self._status("node", level, problem or state, values)]
         if backend is not None:
             observed = backend.observer.status()
             array.status.append(self._memory(backend, observed))

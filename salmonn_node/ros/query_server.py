@@ -1,17 +1,16 @@
-"""The doors for questions, under the name of the node: service `query` and action `ask`."""
+"""How questions come in, under the name of the node: service `query` and action `ask`."""
 
 from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from action_msgs.msg import GoalStatus
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import QoSProfile
 from rclpy.service_introspection import ServiceIntrospectionState
@@ -23,10 +22,9 @@ from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.deferred import DeferredReply, create_deferred_service
-from salmonn_node.stream.answers import Answer, ErrorCode, Question
-
-# What an active node gives: the queue, a question filled with the node's defaults, and its deadline in seconds.
-Desk = tuple[QuestionQueue, Callable[[Question], Question], Callable[[Question], float]]
+from salmonn_node.ros.goals import OpenGoals, never_executed, wait_until_canceling
+from salmonn_node.ros.open_queue import OpenQueue
+from salmonn_node.stream.answers import Answer, ErrorCode
 
 INTROSPECTION = {
     "off": ServiceIntrospectionState.OFF,
@@ -40,7 +38,7 @@ class QueryServer:
 
     Args:
         node: owner of service and action.
-        desk: gives the Desk of an active node, else the reason why there is none.
+        questions: gives the queue of an active node; in words why there is none otherwise.
         topics: where each question is shown with its answer.
         introspection: one of INTROSPECTION: what `~/query/_service_event` tells of each call.
     """
@@ -48,16 +46,17 @@ class QueryServer:
     def __init__(
         self,
         node: LifecycleNode,
-        desk: Callable[[], Desk | str],
+        questions: Callable[[], OpenQueue | str],
         topics: AnswerTopics,
         introspection: str = "off",
     ) -> None:
-        self._desk = desk
+        self._log = node.get_logger()
+        self._questions = questions
         self._topics = topics
         self._types = RosTypes()
-        self._group = ReentrantCallbackGroup()
-        self._goals: dict[bytes, Ticket] = {}
-        service = create_deferred_service(node, Query, "~/query", self._on_query, self._group)
+        self._goals: OpenGoals[tuple[Ticket, QuestionQueue]] = OpenGoals()
+        group = ReentrantCallbackGroup()
+        service = create_deferred_service(node, Query, "~/query", self._on_query, group)
         # A wrong word fails configure, which names it.
         state = INTROSPECTION.get(introspection, ServiceIntrospectionState.OFF)
         service.configure_introspection(node.get_clock(), QoSProfile(depth=100), state)
@@ -65,11 +64,11 @@ class QueryServer:
             node,
             Ask,
             "~/ask",
-            execute_callback=self._on_executed,
+            execute_callback=never_executed,
             goal_callback=lambda _: GoalResponse.ACCEPT,
             handle_accepted_callback=self._on_goal,
             cancel_callback=self._on_cancel,
-            callback_group=self._group,
+            callback_group=group,
             goal_service_qos_profile=MANY_AT_ONCE,
             result_service_qos_profile=MANY_AT_ONCE,
             cancel_service_qos_profile=MANY_AT_ONCE,
@@ -85,8 +84,7 @@ class QueryServer:
     # -- action ---------------------------------------------------------------------------------------------------
 
     def _on_goal(self, goal: Any) -> None:
-        """Queue an accepted goal; it is executed, that is finished, when its answer is there."""
-        key = bytes(goal.goal_id.uuid)
+        """Queue an accepted goal; it is executed, that is ended, when its answer is there."""
         feedback = Ask.Feedback(stage=QUEUED)
         lock = threading.Lock()
 
@@ -97,43 +95,33 @@ class QueryServer:
                 if goal.is_active:
                     goal.publish_feedback(feedback)
 
-        def finish(message: Any) -> None:
-            self._goals.pop(key, None)
-            try:
-                goal.execute(lambda handle: _finish(handle, message))
-            except rclpy_implementation.RCLError:
-                # A cancel came between execute's look at the state and its change of it; the second look sees that.
-                goal.execute(lambda handle: _finish(handle, message))
+        def register(ticket: Ticket, queue: QuestionQueue) -> None:
+            self._goals.add(goal, (ticket, queue))
+            if self._goals.canceled(goal):
+                self._cancel(goal, ticket, queue)
 
-        ticket = self._submit(
+        self._submit(
             goal.request.question,
-            finish,
+            lambda answer: self._goals.end(goal, answer.error_code == int(ErrorCode.NONE), Ask.Result(answer=answer)),
             on_text=lambda piece: tell(partial_text=feedback.partial_text + piece),
             on_stage=lambda stage: tell(stage=stage),
-            register=lambda ticket: self._goals.__setitem__(key, ticket),
+            register=register,
         )
-        if ticket is not None and ticket.replied:
-            self._goals.pop(key, None)
 
     def _on_cancel(self, goal: Any) -> CancelResponse:
-        ticket = self._goals.get(bytes(goal.goal_id.uuid))
-        desk = self._desk()
-        if ticket is None or isinstance(desk, str):
-            return CancelResponse.REJECT
-        # The goal must be CANCELING before its result is set, and it is so only after this callback has returned.
-        threading.Thread(target=self._cancel_when_canceling, args=(goal, ticket, desk[0]), daemon=True).start()
+        work = self._goals.cancel(goal)
+        if work is not None:
+            if work[0].replied:
+                return CancelResponse.REJECT
+            self._cancel(goal, *work)
         return CancelResponse.ACCEPT
 
-    def _cancel_when_canceling(self, goal: Any, ticket: Ticket, queue: QuestionQueue) -> None:
-        ticket.cancel.set()
-        give_up = time.monotonic() + 1.0
-        while not goal.is_cancel_requested and goal.is_active and time.monotonic() < give_up:
-            time.sleep(0.002)
-        queue.cancel(ticket)
+    def _cancel(self, goal: Any, ticket: Ticket, queue: QuestionQueue) -> None:
+        def reply() -> None:
+            wait_until_canceling(goal)
+            queue.cancel(ticket)
 
-    def _on_executed(self, goal: Any) -> Ask.Result:
-        """Never called: goals are executed with their result at hand."""
-        raise AssertionError("a goal was executed without its answer")
+        threading.Thread(target=reply, name="cancel", daemon=True).start()
 
     # -- both -----------------------------------------------------------------------------------------------------
 
@@ -143,40 +131,38 @@ class QueryServer:
         reply: Callable[[Any], None],
         on_text: Callable[[str], None] | None = None,
         on_stage: Callable[[int], None] = lambda stage: None,
-        register: Callable[[Ticket], None] = lambda ticket: None,
-    ) -> Ticket | None:
+        register: Callable[[Ticket, QuestionQueue], None] = lambda ticket, queue: None,
+    ) -> None:
         """Check a question and queue it; `reply` gets the Answer message, once, from any thread."""
         received = time.monotonic()
 
         def send(answer: Answer) -> None:
             answer = replace(answer, latency_s=time.monotonic() - received)
-            answer_message = answer_to_message(self._types, answer)
+            try:
+                answer_message = answer_to_message(self._types, answer)
+            except Exception as error:
+                # A reply is owed, also for an answer that does not fit into its message.
+                self._log.error(f"an answer could not be sent:\n{traceback.format_exc()}")
+                answer_message = answer_to_message(self._types, _failed(error))
             reply(answer_message)
             self._topics.publish(message, answer_message)
 
-        desk = self._desk()
-        if isinstance(desk, str):
-            send(Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=desk))
-            return None
-        queue, complete, timeout_s = desk
+        questions = self._questions()
+        if isinstance(questions, str):
+            return send(Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=questions))
         try:
-            question = complete(question_from_message(message))
+            question = questions.complete(question_from_message(message))
+            ticket = Ticket(question, received + questions.timeout_s(question), send, on_text, on_stage, received)
+            register(ticket, questions.queue)
+            questions.queue.submit(ticket)
         except MessageError as error:
-            queue.note_refusal(str(error))
+            questions.queue.note_refusal(str(error))
             send(Answer(error_code=ErrorCode.INVALID_REQUEST, error_msg=str(error)))
-            return None
-        ticket = Ticket(question, received + timeout_s(question), send, on_text, on_stage, received)
-        register(ticket)
-        queue.submit(ticket)
-        return ticket
+        except Exception as error:
+            self._log.error(f"a question could not be taken:\n{traceback.format_exc()}")
+            send(_failed(error))
+        return None
 
 
-def _finish(goal: Any, message: Any) -> Ask.Result:
-    """Set the goal's end from the answer's code."""
-    if goal.status == GoalStatus.STATUS_CANCELING:
-        goal.canceled()
-    elif message.error_code == int(ErrorCode.NONE):
-        goal.succeed()
-    else:
-        goal.abort()
-    return Ask.Result(answer=message)
+def _failed(error: Exception) -> Answer:
+    return Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")

@@ -1,7 +1,11 @@
-"""Spins an executor although entities of its nodes are destroyed meanwhile, and one that takes messages in itself."""
+"""The executor of the node: it takes messages in itself, and what a callback raises does not end it."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+import traceback
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,27 +23,67 @@ from rclpy.logging import get_logger
 from rclpy.subscription import Subscription
 from rclpy.task import Future
 
+YIELD_S = 0.0002
+WAIT_FAILURES = 10  # so many errors of waiting in a row, without a callback between them, end the spinning
+
+log = get_logger("salmonn_executor")
+
 
 class MessagesFirstExecutor(Executor):
-    """Runs the callbacks of subscriptions in the spinning thread, all others in a pool.
+    """Runs the callbacks of subscriptions in the spinning thread, all others in a pool; none can end the spinning.
 
     rclpy's MultiThreadedExecutor hands each message to its pool and goes on building its wait set at the same time, so
     that every short callback contends with it for the interpreter's lock, and what no thread of the pool has taken yet
-    is handed over again (rclpy issue 1452). A callback that only checks and hands over is done sooner where the message
-    was noticed. What may last, services, actions and timers, does not hold the messages up.
+    is handed over again and again (rclpy issue 1452). A callback that only checks and hands over is done sooner where
+    the message was noticed. What may last, services, actions and timers, does not hold the messages up.
+
+    What a callback raises is logged and counted. So is what taking a message raises, for instance one whose bytes do
+    not fit its type; rclpy would never look at that topic again.
 
     Args:
         threads: size of the pool.
         context: rclpy's context, None for the default one.
+
+    Attributes:
+        failures: exceptions by the name of the topic or service.
+        callbacks: how many have been run or handed over.
     """
 
     def __init__(self, threads: int, *, context: Context | None = None) -> None:
         super().__init__(context=context)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="executor")
-        self._handed_over: list[Any] = []
+        self._handed_over: dict[Any, Any] = {}  # task: entity
+        self._waiting: set[Any] = set()  # tasks that no thread of the pool has taken yet
+        self.failures: Counter[str] = Counter()
+        self.callbacks = 0
+
+    def spin(self) -> None:
+        """Spin until the executor or its context is shut down.
+
+        rclpy lists the subscriptions, then waits for them. One that is destroyed in between, as a deactivated node
+        destroys its inputs, ends its waiting with InvalidHandle (rclpy issue 1284). Nothing has been taken from the
+        others by then, so that spinning again serves them. Other errors of waiting are logged and tried again; the
+        last of WAIT_FAILURES in a row is raised.
+        """
+        failures = seen = 0
+        while self.context.ok() and not self._is_shutdown:
+            try:
+                super().spin()
+            except InvalidHandle as error:
+                log.debug(f"an entity was destroyed while it was waited for: {error}")
+            except ExternalShutdownException:
+                return
+            except rclpy_implementation.RCLError as error:
+                # A context that is shut down while its entities are listed cannot be waited for.
+                if not self.context.ok():
+                    return
+                failures, seen = (failures + 1 if self.callbacks == seen else 1), self.callbacks
+                if failures >= WAIT_FAILURES:
+                    raise
+                log.error(f"waiting for callbacks failed: {error}")
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for a callback, at most `timeout_sec`, and run it or hand it over; raises what callbacks raised."""
+        """Wait for a callback, at most `timeout_sec`, and run it or hand it over."""
         self._spin_once(timeout_sec, lambda: False)
 
     def spin_once_until_future_complete(self, future: Future, timeout_sec: Any = None) -> None:
@@ -52,33 +96,50 @@ class MessagesFirstExecutor(Executor):
             task, entity, _ = self.wait_for_ready_callbacks(timeout_sec, None, condition)
         except (ConditionReachedException, ExternalShutdownException, ShutdownException, TimeoutException):
             return
+        self.callbacks += 1
         if isinstance(entity, Subscription):
             task()
-            task.result()
+            self._note_failure(entity, task.exception())
             return
-        self._pool.submit(task)
-        self._handed_over.append(task)
+        if task in self._waiting:
+            # rclpy yields a task again until it runs; the thread that is to run it needs the interpreter's lock.
+            time.sleep(YIELD_S)
+            return
+        self._waiting.add(task)
+        self._handed_over[task] = entity
+        self._pool.submit(self._run, task)
         for done in [one for one in self._handed_over if one.done() or one.cancelled()]:
-            self._handed_over.remove(done)
-            done.result()
+            self._note_failure(self._handed_over.pop(done), done.exception())
 
+    def _run(self, task: Any) -> None:
+        self._waiting.discard(task)
+        task()
 
-def spin(executor: Executor) -> None:
-    """Spin until the executor or its context is shut down.
+    def _make_handler(self, entity: Any, node: Any, take_from_wait_list: Any) -> Any:
+        def take(entity: Any) -> Any:
+            try:
+                return take_from_wait_list(entity)
+            except Exception as error:
+                self._note_failure(entity, error)
+                return None
 
-    rclpy's executor lists the subscriptions, then waits for them; one that is destroyed in between, as a deactivated
-    node destroys its inputs, ends the spinning with InvalidHandle (rclpy issue 1284). Nothing has been taken from the
-    others by then, so that spinning again serves them.
-    """
-    # There is no public way to ask an executor whether it has been shut down.
-    while executor.context.ok() and not executor._is_shutdown:
-        try:
-            executor.spin()
-        except InvalidHandle as error:
-            get_logger("salmonn_executor").debug(f"an entity was destroyed while it was waited for: {error}")
-        except ExternalShutdownException:
+        return super()._make_handler(entity, node, take)
+
+    def _note_failure(self, entity: Any, error: BaseException | None) -> None:
+        if error is None:
             return
-        except rclpy_implementation.RCLError:
-            # A context that is shut down while its entities are listed cannot be waited for.
-            if executor.context.ok():
-                raise
+        name = _name(entity)
+        self.failures[name] += 1
+        count = self.failures[name]
+        if count == 1:
+            trace = "".join(traceback.format_exception(error))
+            log.error(f"a callback of {name} failed:\n{trace}")
+        elif count & (count - 1) == 0:  # at 2, 4, 8, ...: a callback may fail a hundred times a second
+            log.error(f"a callback of {name} has failed {count} times: {type(error).__name__}: {error}")
+
+
+def _name(entity: Any) -> str:
+    if isinstance(entity, Subscription):
+        with contextlib.suppress(InvalidHandle):
+            return str(entity.topic_name)
+    return str(getattr(entity, "srv_name", type(entity).__name__ if entity is not None else "task"))

@@ -17,7 +17,6 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import Odometry
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
@@ -28,7 +27,7 @@ from salmonn_node.client import Memory
 from salmonn_node.client.qos import LATCHED, MANY_AT_ONCE
 from salmonn_node.messages import RosTypes
 from salmonn_node.messages.base import header_message, time_message
-from salmonn_node.ros.spinning import spin
+from salmonn_node.ros.spinning import MessagesFirstExecutor
 
 SECOND_NS = 1_000_000_000
 ROOT = Path(__file__).parents[2]
@@ -123,9 +122,9 @@ class Robot:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self.node.create_subscription(MemoryStatus, "salmonn/memory_status", self._on_status, LATCHED)
         self.queries = self.node.create_client(Query, "salmonn/query", qos_profile=MANY_AT_ONCE)
-        self.executor = MultiThreadedExecutor(4)
+        self.executor = MessagesFirstExecutor(4)
         self.executor.add_node(self.node)
-        self._thread = threading.Thread(target=spin, args=(self.executor,), daemon=True)
+        self._thread = threading.Thread(target=self.executor.spin, daemon=True)
         self._thread.start()
         self.now_ns = 1_000 * SECOND_NS
 

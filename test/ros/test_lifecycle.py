@@ -14,7 +14,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from salmonn_node.client import Memory
-from salmonn_node.ros.node import MemoryNode
+from salmonn_node.ros.memory_node import MemoryNode
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.stream.answers import Answer, ErrorCode
 

@@ -99,7 +99,7 @@ def test_two_nodes_never_share_a_memory(robot: Robot, node: NodeProcess, tmp_pat
     from rclpy.lifecycle import TransitionCallbackReturn
     from rclpy.parameter import Parameter
 
-    from salmonn_node.ros.node import MemoryNode
+    from salmonn_node.ros.memory_node import MemoryNode
 
     shared = [Parameter("memory_directory", value=str(node.folder / "memories")), Parameter("threads", value=1)]
     second = MemoryNode("second", parameter_overrides=shared)

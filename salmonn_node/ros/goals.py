@@ -1,0 +1,93 @@
+"""Action goals on their way: found again by a cancel, whenever it comes, and ended once, whatever comes meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Generic, TypeVar
+
+from action_msgs.msg import GoalStatus
+from rclpy.impl.implementation_singleton import rclpy_implementation
+
+Work = TypeVar("Work")
+CANCELING_S = 1.0  # a goal becomes CANCELING within this time of the cancel callback's return
+
+
+class OpenGoals(Generic[Work]):
+    """The work for each goal that has not ended; any thread may call.
+
+    rclpy tells the caller that a goal is accepted before it calls the node's handler. A cancel may therefore come
+    before there is any work to cancel; it is remembered until `add`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work: dict[bytes, Work] = {}
+        self._canceled: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def all(self) -> list[Work]:
+        """The work of all goals."""
+        with self._lock:
+            return list(self._work.values())
+
+    def add(self, goal: Any, work: Work, limit: int | None = None) -> bool:
+        """Register the work for a goal; False when there are `limit` goals already."""
+        with self._lock:
+            if limit is not None and len(self._work) >= limit:
+                return False
+            self._work[_key(goal)] = work
+            return True
+
+    def canceled(self, goal: Any) -> bool:
+        """Whether the caller has canceled the goal."""
+        with self._lock:
+            return _key(goal) in self._canceled
+
+    def cancel(self, goal: Any) -> Work | None:
+        """Remember the cancel; returns the work that it is meant for, None when there is none yet."""
+        with self._lock:
+            self._canceled.add(_key(goal))
+            return self._work.get(_key(goal))
+
+    def end(self, goal: Any, succeeded: bool, result: Any) -> None:
+        """End a goal: canceled if the caller wanted that, else succeeded or aborted."""
+
+        def finish(handle: Any) -> Any:
+            if handle.status == GoalStatus.STATUS_CANCELING:
+                handle.canceled()
+            elif succeeded:
+                handle.succeed()
+            else:
+                handle.abort()
+            with self._lock:
+                self._work.pop(_key(goal), None)
+                self._canceled.discard(_key(goal))
+            return result
+
+        try:
+            goal.execute(finish)
+        except rclpy_implementation.RCLError:
+            # A cancel came between execute's look at the state and its change of it; the second look sees that.
+            goal.execute(finish)
+
+
+def wait_until_canceling(goal: Any) -> None:
+    """Wait for a goal to be CANCELING, which happens only after the cancel callback has returned.
+
+    A result that is set earlier would end the goal as aborted.
+    """
+    give_up = time.monotonic() + CANCELING_S
+    while not goal.is_cancel_requested and goal.is_active and time.monotonic() < give_up:
+        time.sleep(0.002)
+
+
+def never_executed(goal: Any) -> Any:
+    """The execute callback of an action server whose goals are ended with their result at hand."""
+    raise AssertionError("a goal was executed without its result")
+
+
+def _key(goal: Any) -> bytes:
+    return bytes(goal.goal_id.uuid)

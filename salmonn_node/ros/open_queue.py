@@ -1,0 +1,66 @@
+"""What an active node takes questions with: the queue, and the node's defaults for what a question leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rclpy.node import Node
+
+from salmonn_node.answering.question_queue import QuestionQueue, Ticket
+from salmonn_node.ros import parameters as node_parameters
+from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.build import Backend
+from salmonn_node.stream.answers import Answer, Question
+
+
+class OpenQueue:
+    """Exists while the node is active.
+
+    Args:
+        node: whose parameters give the defaults; some may change while the node runs.
+        settings: of the node.
+        backend: what answers.
+
+    Attributes:
+        queue: takes the tickets.
+    """
+
+    def __init__(self, node: Node, settings: NodeParameters, backend: Backend) -> None:
+        self._node = node
+        self._settings = settings
+        answerer = backend.answerer
+
+        def answer(ticket: Ticket) -> Answer:
+            return answerer.ask(
+                ticket.question,
+                deadline=ticket.deadline,
+                cancel=ticket.cancel,
+                on_text=ticket.on_text,
+                on_stage=ticket.tell_stage,
+                view=ticket.view,
+            )
+
+        def ready(ticket: Ticket) -> bool:
+            ticket.view = answerer.look(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+            return ticket.view is not None
+
+        self.queue = QuestionQueue(
+            answer,
+            ready,
+            ahead=answerer.ahead,
+            size=answerer.size,
+            pace=backend.pace,
+            max_questions=settings.max_questions,
+        )
+
+    def complete(self, question: Question) -> Question:
+        """Fill in the node's defaults; raises MessageError for a source that the node does not know."""
+        node_parameters.check_sources(self._settings, question.sources)
+        return replace(question, max_evidence=question.max_evidence or self._value("max_evidence"))
+
+    def timeout_s(self, question: Question) -> float:
+        """Seconds from receipt to the deadline."""
+        return float(min(question.timeout_s or self._value("default_timeout_s"), self._value("max_timeout_s")))
+
+    def _value(self, name: str) -> float:
+        return self._node.get_parameter(name).value
