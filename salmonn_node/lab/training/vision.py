@@ -17,7 +17,7 @@ from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.world.layout import ROOMS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES
 from salmonn_node.lab.world.shards import Shard
-from salmonn_node.lab.world.truth import Moment
+from salmonn_node.lab.world.truth import Moment, Truth
 from salmonn_node.model.frames import MEAN, STD, fitted
 from salmonn_node.model.network import Network
 
@@ -203,6 +203,14 @@ def _token_labels(
         out.append(torch.from_numpy(label))
     taken = np.take_along_axis(owner, np.maximum(best, 0), 1) == np.arange(boxes.shape[1])
     return out[0], out[1], torch.from_numpy(np.where(taken, best, -1))
+
+
+def patch_labels(truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
+    """(P, T) colour and (P, T) shape of what covers each cell of each patch, and (P,) the room; as `PatchBatch`."""
+    rows = [_labels(truth.moments[2 * k : 2 * k + 2]) for k in range(truth.seconds // 2)]
+    boxes, colours, shapes, clear, rooms, *_ = (np.stack(column) for column in zip(*rows, strict=True))
+    cells = _token_labels(boxes, colours, shapes, clear)
+    return cells[0], cells[1], torch.from_numpy(rooms)
 
 
 class VisionHeads(nn.Module):

@@ -1,0 +1,129 @@
+"""Read-outs that tell events apart: is something there, is it in plain view, what does it look or sound like.
+
+They are small, come with a checkpoint, and are the only part of the event memory that is trained. A key is a
+projection of a token's features in which one appearance, or one sound, is one direction; nothing here names it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+# A sound is read with the half second before and after it.
+AUDIO_CONTEXT = 3
+
+
+class Sighted(NamedTuple):
+    """What is read from the T tokens of a patch."""
+
+    presence: Tensor  # (T,) 0..1: something is there
+    clear: Tensor  # (T, 2) 0..1: it is in plain view in the first frame, in the second
+    steady: Tensor  # (T,) 0..1: it is one thing, the same in both frames
+    key: Tensor  # (T, K) of length 1
+    view: Tensor  # (K_v,) of length 1: the whole picture, to recognise a place by
+
+
+class Heard(NamedTuple):
+    """What is read from one audio token."""
+
+    presence: Tensor  # () 0..1: not silent
+    onsets: Tensor  # () how many rings, knocks, barks begin in it
+    key: Tensor  # (K_a,) of length 1
+
+
+class EventHeads(nn.Module):
+    """The read-outs of both modalities.
+
+    Args:
+        visual_width: features of a visual token, z and deepstack rows together.
+        audio_width: features of an audio token.
+        rows: D of the visual token, over which each of z and the deepstack rows is normalised by itself.
+        keys: sizes of the visual key, the audio key and the key of a view.
+        hidden: width of the hidden layers.
+    """
+
+    def __init__(
+        self,
+        visual_width: int,
+        audio_width: int,
+        rows: int,
+        keys: tuple[int, int, int] = (15, 24, 16),
+        hidden: int = 64,
+    ) -> None:
+        super().__init__()
+        self.rows = rows
+        self.visual_key = nn.Linear(visual_width, keys[0])
+        self.visual_state = nn.Sequential(nn.Linear(visual_width, hidden), nn.GELU(), nn.Linear(hidden, 4))
+        self.view_key = nn.Linear(visual_width, keys[2])
+        self.audio_key = nn.Linear(AUDIO_CONTEXT * audio_width, keys[1])
+        self.audio_state = nn.Sequential(
+            nn.Linear(AUDIO_CONTEXT * audio_width, hidden), nn.GELU(), nn.Linear(hidden, 2)
+        )
+
+    @property
+    def key_sizes(self) -> tuple[int, int, int]:
+        """Sizes of the visual key, the audio key and the key of a view."""
+        return self.visual_key.out_features, self.audio_key.out_features, self.view_key.out_features
+
+    def visual_features(self, features: Tensor) -> Tensor:
+        """(..., F) features with each row of D channels normalised to mean 0 and deviation 1."""
+        return _standard(features.float().unflatten(-1, (-1, self.rows))).flatten(-2)
+
+    def audio_features(self, before: Tensor, now: Tensor, after: Tensor) -> Tensor:
+        """(..., 3 D): a token with its neighbours, each normalised; zeros where there is none stay zeros."""
+        return torch.cat([_standard(part.float()) for part in (before, now, after)], dim=-1)
+
+    @torch.no_grad()
+    def look(self, features: Tensor) -> Sighted:
+        """Read the tokens (T, F) of one patch."""
+        x = self.visual_features(features)
+        state = torch.sigmoid(self.visual_state(x))
+        key = functional.normalize(self.visual_key(x), dim=-1)
+        return Sighted(
+            state[:, 0], state[:, 1:3], state[:, 3], key, functional.normalize(self.view_key(x.mean(0)), dim=-1)
+        )
+
+    @torch.no_grad()
+    def listen(self, before: Tensor, now: Tensor, after: Tensor) -> Heard:
+        """Read one audio token (D,) between its neighbours."""
+        x = self.audio_features(before, now, after)
+        presence, onsets = self.audio_state(x).unbind(-1)
+        key = functional.normalize(self.audio_key(x), dim=-1)
+        return Heard(torch.sigmoid(presence), onsets.clamp_min(0), key)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, str(path), {"rows": str(self.rows)})
+
+    @classmethod
+    def load(cls, path: Path) -> EventHeads:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        tensors = load_file(str(path))
+        with safe_open(str(path), framework="pt") as file:
+            rows = int((file.metadata() or {}).get("rows", 0))
+        try:
+            visual, audio, view = (len(tensors[f"{name}_key.bias"]) for name in ("visual", "audio", "view"))
+            width, heard = tensors["visual_key.weight"].shape[1], tensors["audio_key.weight"].shape[1] // AUDIO_CONTEXT
+            hidden = len(tensors["visual_state.0.bias"])
+            heads = cls(width, heard, rows or width, (visual, audio, view), hidden)
+            heads.load_state_dict(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(f"{path}: expected the read-outs of events, found other tensors ({error})") from error
+        return heads.eval()
+
+
+def _standard(x: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over the last dimension; zeros stay zeros."""
+    x = x - x.mean(-1, keepdim=True)
+    return x / (x.std(-1, keepdim=True) + 1e-5)

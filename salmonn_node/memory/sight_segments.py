@@ -1,0 +1,151 @@
+"""Online segmentation of visual tokens into sights, patch by patch, in bounded state.
+
+Cells next to each other whose keys agree show one thing. A thing continues the open run whose key is nearest to its
+own; a run ends when it has been out of plain view for longer than the gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory import events as event_tensors
+from salmonn_node.memory.event_heads import EventHeads, Sighted
+from salmonn_node.memory.events import Event, SegmentConfig
+from salmonn_node.memory.token_batch import TokenBatch
+
+
+class SightSegmenter:
+    """Sights of all cameras. Work is done per whole patch, so it does not matter how tokens are cut into calls.
+
+    Attributes:
+        open: runs that go on, in order of their beginning.
+    """
+
+    def __init__(self, heads: EventHeads, config: SegmentConfig) -> None:
+        self.heads, self.config = heads, config
+        self.open: list[Event] = []
+        self._waiting: list[TokenBatch] = []
+        self._number = 0
+
+    def observe(self, batch: TokenBatch) -> list[Event]:
+        """Take visual tokens in, in order of `index`; returns the runs that ended as events."""
+        assert batch.grid is not None
+        ended: list[Event] = []
+        start = 0
+        whole = (batch.place.long() == batch.grid.long().prod(1) - 1).nonzero()[:, 0].tolist()
+        for last in whole:
+            patch = TokenBatch.concat([*self._waiting, batch.select(slice(start, last + 1))])
+            self._waiting = []
+            ended += self._patch(patch)
+            start = last + 1
+        if start < len(batch):
+            self._waiting.append(batch.select(slice(start, None)))
+        return ended
+
+    def _patch(self, patch: TokenBatch) -> list[Event]:
+        """One temporal patch: what it shows continues runs or begins some; runs out of view end."""
+        assert patch.grid is not None
+        assert patch.last_ns is not None
+        read = self.heads.look(patch.features())
+        presence, clear = read.presence.tolist(), read.clear.tolist()
+        weight = (read.presence * read.steady).tolist()
+        source = int(patch.source[0])
+        groups = self._groups(presence, read.key, patch.place.tolist(), int(patch.grid[0, 1]))
+        runs = self._matched(groups, read, source)
+        ended: list[Event] = []
+        for frame, stamp in enumerate(sorted({int(patch.stamp_ns[0]), int(patch.last_ns[0])})):
+            for group, run in zip(groups, runs, strict=True):
+                if max(clear[cell][frame] * presence[cell] for cell in group) <= self.config.clear_above:
+                    continue
+                if run.number < 0:
+                    run.number, self._number = self._number, self._number + 1
+                    run.first_ns, run.pose_id = stamp, int(patch.pose_id[0])
+                    self.open.append(run)
+                run.view = run.view + read.view
+                run.frames += 1
+                for cell in group:
+                    run.take(read.key[cell], weight[cell], int(patch.index[cell]), stamp)
+                    run.region |= 1 << int(patch.place[cell])
+            ended += self._close(source, stamp)
+        return ended
+
+    def _groups(self, presence: list[float], key: Tensor, place: list[int], wide: int) -> list[list[int]]:
+        """Cells of one thing each, the strongest thing and its strongest cell first."""
+        cells = [c for c, p in enumerate(presence) if p > self.config.present_above]
+        cells.sort(key=lambda c: (-presence[c], c))
+        cosines = (key @ key.T).tolist()
+        groups: list[list[int]] = []
+        for cell in cells:
+            best, nearest = None, -2.0
+            for group in groups:
+                cosine = cosines[cell][group[0]]
+                near = any(_neighbours(place[cell], place[other], wide) for other in group)
+                joins = cosine >= self.config.same_above or (near and cosine >= self.config.join_above)
+                if joins and cosine > nearest:
+                    best, nearest = group, cosine
+            if best is None:
+                groups.append([cell])
+            else:
+                best.append(cell)
+        return groups
+
+    def _matched(self, groups: list[list[int]], read: Sighted, source: int) -> list[Event]:
+        """For each group the run that it continues, or a new one; the surest pairs first, each run once."""
+        new = Event(-1, "visual", source, 0, 0, torch.zeros(read.key.shape[1]), torch.zeros_like(read.view))
+        out = [replace(new) for _ in groups]
+        runs = [event for event in self.open if event.source == source]
+        if not runs or not groups:
+            return out
+        weight = (read.presence * read.steady)[:, None]
+        means = torch.stack([(weight[group] * read.key[group]).sum(0) for group in groups])
+        means = means / torch.linalg.vector_norm(means, dim=1, keepdim=True).clamp_min(1e-9)
+        cosines = (means @ torch.stack([run.direction for run in runs]).T).tolist()
+        pairs = sorted((-value, g, r) for g, row in enumerate(cosines) for r, value in enumerate(row))
+        used: set[int] = set()
+        done: set[int] = set()
+        for value, g, r in pairs:
+            if -value >= self.config.same_above and g not in done and r not in used:
+                out[g] = runs[r]
+                done.add(g)
+                used.add(r)
+        return out
+
+    def _close(self, source: int, now_ns: int) -> list[Event]:
+        """End the runs of a camera that have been out of view for too long; returns those that make events."""
+        over = [e for e in self.open if e.source == source and now_ns - e.last_ns > self.config.gap_ns]
+        if over:
+            self.open = [e for e in self.open if e not in over]
+        return [e for e in over if self.makes_event(e)]
+
+    def makes_event(self, run: Event) -> bool:
+        """Whether a run was long and steady enough."""
+        steady = run.weight >= self.config.least_sight and run.coherence >= self.config.coherence
+        return steady and run.frames >= self.config.least_frames
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state as tensors and JSON values; `restore` continues bit for bit."""
+        tensors = {f"open.{name}": value for name, value in event_tensors.to_tensors(self.open).items()}
+        depth = 0
+        if self._waiting:
+            waiting = TokenBatch.concat(self._waiting)
+            depth = 0 if waiting.deepstack is None else waiting.deepstack.shape[0]
+            tensors |= {"waiting.features": waiting.features(), "waiting.table": waiting.table()}
+        return tensors, {"number": self._number, "depth": depth}
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continue from what `to_tensors` gave."""
+        self.open = event_tensors.from_tensors(event_tensors.part(tensors, "open"), "visual")
+        self._number = int(meta["number"])
+        waiting = event_tensors.part(tensors, "waiting")
+        self._waiting = []
+        if waiting:
+            self._waiting = [TokenBatch.from_table(waiting["features"], waiting["table"], int(meta["depth"]))]
+
+
+def _neighbours(a: int, b: int, wide: int) -> bool:
+    """Whether two raster places touch, corners included."""
+    return abs(a // wide - b // wide) <= 1 and abs(a % wide - b % wide) <= 1
