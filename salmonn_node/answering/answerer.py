@@ -18,8 +18,8 @@ from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.pace import prompt_rows
 from salmonn_node.answering.request import plain, refusal
+from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
-from salmonn_node.ingest.observer import Observer
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
@@ -62,7 +62,7 @@ class Answerer:
 
     def __init__(
         self,
-        observer: Observer,
+        observer: MemorySource,
         *,
         max_new_tokens: int = 48,
         max_evidence: int = 3,
@@ -102,7 +102,7 @@ class Answerer:
             cancel: set by the caller to stop the work.
             on_text: called with each new piece of the text.
             on_stage: called with each of STAGES as it begins.
-            view: what to read, as `look` gave it; looked for when left out.
+            view: what to read, as `wait_for_view` gave it; waited for when left out.
         """
         received = time.monotonic()
         cancel = cancel or threading.Event()
@@ -116,14 +116,16 @@ class Answerer:
             answer = self._failed(ErrorCode.MODEL_ERROR, f"{type(error).__name__}: {error}")
         return replace(answer, latency_s=time.monotonic() - received)
 
-    def look(self, question: Question, *, deadline: float, cancel: threading.Event | None = None) -> MemoryView | None:
-        """What the question is to read, once all that it asks about has been taken in; None at `deadline` or cancel."""
-        return self.observer.look(
+    def wait_for_view(
+        self, question: Question, *, deadline: float, cancel: threading.Event | None = None
+    ) -> MemoryView | None:
+        """The view that the question reads, once all that it asks about was taken in; None at `deadline` or cancel."""
+        return self.observer.wait_for_view(
             question.after_ns, question.before_ns, question.sources, deadline=deadline, cancel=cancel
         )
 
     def ahead(self, question: Question) -> bool:
-        """Whether it asks about what has not been observed yet; `look` waits for that."""
+        """Whether it asks about what has not been observed yet; `wait_for_view` waits for that."""
         return question.before_ns >= self.observer.newest_ns if question.before_ns else False
 
     def size(self, question: Question) -> tuple[AnswerType, int]:
@@ -131,12 +133,11 @@ class Answerer:
 
         Quick: it takes no lock and reads no tokens.
         """
-        memory, clock = self.observer.memory, self.observer.clock
+        memory, start_ns, newest_ns = self.observer.memory, self.observer.start_ns, self.observer.newest_ns
         kept = sum(
             min(memory.counters[f"{modality}_tokens"], config.budget)
             for modality, config in zip(("visual", "audio"), memory.configs, strict=True)
         )
-        start_ns, newest_ns = clock.start_ns, clock.newest_ns
         asked_ns = min(question.before_ns or newest_ns, newest_ns) - max(question.after_ns, start_ns)
         share = min(1.0, max(0.0, asked_ns / (newest_ns - start_ns))) if newest_ns > start_ns else 1.0
         return kind_of(question), prompt_rows(round(share * kept), "\n".join((question.text, *question.choices)))
@@ -161,7 +162,7 @@ class Answerer:
             raise _StoppedError(ErrorCode.INVALID_REQUEST, reason)
         stage("waiting")
         if view is None:
-            view = self.look(question, deadline=deadline, cancel=cancel)
+            view = self.wait_for_view(question, deadline=deadline, cancel=cancel)
         check("the window asked about was not observed to its end by the deadline")
         if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
@@ -257,9 +258,9 @@ class Answerer:
         return replace(answer, pose=moved, map_id=moved.map_id)
 
     def _blank(self) -> Answer:
-        clock = self.observer.clock
+        observer = self.observer
         return Answer(
-            memory_id=self.observer.memory_id, memory_start_ns=clock.start_ns, last_observation_ns=clock.newest_ns
+            memory_id=observer.memory_id, memory_start_ns=observer.start_ns, last_observation_ns=observer.newest_ns
         )
 
     def _failed(self, code: ErrorCode, reason: str) -> Answer:

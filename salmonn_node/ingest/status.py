@@ -1,9 +1,13 @@
-"""What an observer says of itself: counters by source, drops by reason, queues, times and what the memory holds."""
+"""The observer's status: counters by source, drops by reason, queues, times, and what the memory holds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from salmonn_node.ingest.intake import Intake
 
 
 @dataclass
@@ -30,18 +34,22 @@ class SourceStatus:
     late: int = 0
     heard_s: float = 0.0
 
+    def copy(self) -> SourceStatus:
+        """The counters of this instant."""
+        return replace(self, drops=Counter(self.drops))
+
 
 @dataclass(frozen=True)
 class ObserverStatus:
-    """A snapshot of counters; see Intake and SourceStatus for their meaning.
+    """Counters of one instant; see Intake and SourceStatus for their meaning.
 
     Attributes:
         queue: waiting observations by kind (frame, sound, pose).
         encode_ms: median and worst of the last encodings, milliseconds; zeros before the first.
         drops: refusals by reason, over all sources.
         tokens: kept tokens of both modalities, (visual, audio).
-        budgets: at most so many.
-        waiting_looks: views that wait for the stream to pass their end.
+        budgets: upper bounds of `tokens`.
+        waiting_views: view requests that wait for their moment of the stream.
     """
 
     memory_id: str
@@ -57,4 +65,36 @@ class ObserverStatus:
     encode_ms: tuple[float, float]
     tokens: tuple[int, int]
     budgets: tuple[int, int]
-    waiting_looks: int = 0
+    waiting_views: int = 0
+
+
+def observer_status(
+    memory_id: str,
+    session: int,
+    span_ns: tuple[int, int],
+    sources: dict[str, SourceStatus],
+    queue: dict[str, int],
+    waiting_views: int,
+    intake: Intake,
+) -> ObserverStatus:
+    """Put the status together: what ObserverStatus names, the first and newest stamp, and what was taken in."""
+    drops = Counter(intake.drops)
+    for source in sources.values():
+        drops.update(source.drops)
+    encode = sorted(intake.encode_s) or [0.0]
+    visual, audio = intake.memory.configs
+    return ObserverStatus(
+        memory_id,
+        session,
+        *span_ns,
+        intake.frames,
+        intake.audio_s,
+        intake.poses,
+        dict(drops),
+        sources,
+        queue,
+        (1e3 * encode[len(encode) // 2], 1e3 * encode[-1]),
+        (len(intake.memory.kept("visual")[0]), len(intake.memory.kept("audio")[0])),
+        (visual.budget, audio.budget),
+        waiting_views,
+    )

@@ -1,8 +1,9 @@
-"""A view that is to be made at one point of the stream, so that a question sees the memory as it was then."""
+"""View requests: who waits for a view of the memory, and for which moment of the stream."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class Look:
-    """A view at `until_ns`: what is stamped later waits until it has been made; 0 holds nothing back.
+class ViewRequest:
+    """A request for a view of the memory at one moment of the stream.
 
     Attributes:
-        done: set when `view` or, when that went wrong, `failure` has been set.
+        after_ns, before_ns, sources: the window that the view shows; see `Observer.view`.
+        until_ns: the moment. Observations with a later stamp wait until the view is made; 0 holds none back.
+        view: the view, once it is made.
+        failure: why it could not be made; "" when it could.
+        done: set when `view` or `failure` is.
     """
 
     after_ns: int
@@ -28,10 +33,57 @@ class Look:
 
     @property
     def made(self) -> bool:
-        """Whether it is done."""
+        """Whether `result` has something to give."""
         return self.done.is_set()
 
     @property
     def window(self) -> tuple[int, int, tuple[str, ...]]:
-        """What the view depends on, besides the point of the stream."""
+        """What the view depends on, besides the moment."""
         return self.after_ns, self.before_ns, self.sources
+
+    def result(self) -> MemoryView | None:
+        """The view, None while it has not been made. Raises RuntimeError when it could not be made."""
+        if self.failure:
+            raise RuntimeError(self.failure)
+        return self.view
+
+
+class WaitingViews:
+    """The requests that wait for the stream to pass their moment, and those released but not made yet.
+
+    Attributes:
+        passed_ns: latest moment of this session for which a view was released.
+    """
+
+    def __init__(self) -> None:
+        self.passed_ns = 0
+        self._requests: list[ViewRequest] = []
+        self._released: set[ViewRequest] = set()
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @property
+    def held_ns(self) -> int:
+        """Observations stamped later than this wait for a view; 0 when none waits."""
+        return min((request.until_ns for request in self._requests), default=0)
+
+    def add(self, request: ViewRequest) -> None:
+        """Let a request wait for its moment."""
+        self._requests.append(request)
+
+    def release(self, reached: Callable[[int], bool]) -> Iterator[ViewRequest]:
+        """Give those whose moment is reached, each once; they are to be made next, in this order."""
+        for request in self._requests:
+            if request not in self._released and reached(request.until_ns):
+                self.passed_ns = max(self.passed_ns, request.until_ns)
+                self._released.add(request)
+                yield request
+
+    def remove(self, request: ViewRequest) -> bool:
+        """Forget a request that was made or is no longer wanted; False when it does not wait."""
+        self._released.discard(request)
+        if request not in self._requests:
+            return False
+        self._requests.remove(request)
+        return True

@@ -151,7 +151,7 @@ def ask_live(job: Job, rate: float = 1.0) -> LiveRun:
                 raise RuntimeError(f"{what}, {logs}")
 
         def are_with_the_node() -> bool:
-            return health.number("memory", "waiting_looks") + len(answers) >= number
+            return health.number("memory", "waiting_views") + len(answers) >= number
 
         await_or_raise(are_with_the_node, STARTUP_S, "the questions did not reach the node")
         player = play(

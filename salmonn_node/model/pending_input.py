@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from salmonn_node.model.timeline import Timeline
-from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
+from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, Interval
 
 # Name of the part under which it is saved with a memory.
 PART = "ingest"
@@ -58,6 +58,16 @@ class PendingInput:
         self.frames: dict[str, WaitingFrame] = {}
         self.sounds: dict[str, WaitingSound] = {}
         self.lock = threading.RLock()
+
+    def forget(self, interval: Interval) -> None:
+        """Drop the frames and the sound of an interval that wait for their patch or window."""
+        with self.lock:
+            for name, frame in list(self.frames.items()):
+                if interval.start_ns <= frame.stamp_ns <= interval.end_ns:
+                    del self.frames[name]
+            for name, sound in list(self.sounds.items()):
+                if Interval(sound.start_ns, sound.end_ns).overlaps(interval):
+                    del self.sounds[name]
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors for safetensors and JSON values, bit for bit."""

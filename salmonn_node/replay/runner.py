@@ -12,38 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from salmonn_node.answering.answerer import Answerer
 from salmonn_node.evaluation.answer_file import Answered
 from salmonn_node.evaluation.questions import QuestionRecord
-from salmonn_node.stream.answers import Answer, ErrorCode, Question
+from salmonn_node.ingest.observer import Observer
+from salmonn_node.ingest.view_requests import ViewRequest
+from salmonn_node.stream.answers import Answer, ErrorCode
 from salmonn_node.stream.observations import SECOND_NS
-
-
-class InlineObserver(Protocol):
-    """What a replay needs of `observer.Observer` with `inline=True`."""
-
-    def submit(self, observation: Any) -> Any:
-        """Take in one observation before returning."""
-
-    def begin_look(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> Any:
-        """Ask for the view at `before_ns`; its `made` tells when `end_look` gives it."""
-
-    def end_look(self, look: Any) -> Any:
-        """The view."""
-
-    def finish(self) -> None:
-        """Take in what still waits: the end of the recording."""
-
-    def status(self) -> Any:
-        """Counters; `tokens` are those kept, (visual, audio)."""
-
-
-class Answering(Protocol):
-    """What a replay needs of `answering.Answerer`."""
-
-    def ask(self, question: Question, *, deadline: float, cancel: threading.Event, view: Any) -> Answer:
-        """Answer one question; never raises."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +61,8 @@ class ReplayRun:
         interrupted: whether `should_stop` ended the run.
     """
 
-    observer: InlineObserver
-    answerer: Answering
+    observer: Observer
+    answerer: Answerer
     questions: Sequence[QuestionRecord]
     known: Mapping[str, Answered] = field(default_factory=dict)
     want_thumbnails: bool = False
@@ -108,7 +85,7 @@ class ReplayRun:
         A question reads what the live node would: the memory when all that is stamped up to it has been taken in.
         """
         waiting = deque(
-            (record, self.observer.begin_look(before_ns=record.ask_ns))
+            (record, self.observer.request_view(before_ns=record.ask_ns))
             for record in sorted(self.questions, key=lambda record: (record.ask_ns, record.id))
         )
         began = time.perf_counter()
@@ -137,23 +114,23 @@ class ReplayRun:
             if should_stop():
                 self.interrupted = True
                 break
-            record, look = waiting.popleft()
+            record, request = waiting.popleft()
             if record.ask_ns > self.end_ns:
                 self.late[record.id] = (record.ask_ns - self.end_ns) / SECOND_NS
-            yield self._ask(record, look)
+            yield self._ask(record, request)
         on_progress(self._progress(time.perf_counter() - began, observations))
 
     def _progress(self, wall_s: float, observations: int) -> Progress:
         tokens = sum(self.observer.status().tokens)
         return Progress((self.end_ns - self.start_ns) / SECOND_NS, wall_s, observations, len(self.answers), tokens)
 
-    def _ask(self, record: QuestionRecord, look: Any) -> Answered:
+    def _ask(self, record: QuestionRecord, request: ViewRequest) -> Answered:
         answered = self.known.get(record.id)
         if answered is None:
             question = replace(record.question(), want_thumbnails=self.want_thumbnails)
             started = time.perf_counter()
             try:
-                view = self.observer.end_look(look)
+                view = request.result()
                 answer = self.answerer.ask(question, deadline=math.inf, cancel=threading.Event(), view=view)
             except Exception as error:  # one broken answer must not lose the other questions' scores
                 answer = Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")

@@ -131,7 +131,7 @@ class Diagnostics:
             "checkpoint": backend.checkpoint_id,
             "storage": backend.storage,
         }
-        values["waiting_looks"] = observed.waiting_looks
+        values["waiting_views"] = observed.waiting_views
         values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
         values |= {f"dropped.{reason}": count for reason, count in sorted(observed.drops.items())}
         for encoder, (name, reason) in backend.encoders.items():

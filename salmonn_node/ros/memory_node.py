@@ -135,7 +135,7 @@ class MemoryNode(LifecycleNode):
 
     @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening, let what was heard sink in, flush."""
+        """Stop listening, take in what is queued, save."""
         self._state = "inactive"
         self._stop_listening("the node was deactivated")
         if self._backend is not None:
@@ -143,7 +143,7 @@ class MemoryNode(LifecycleNode):
             if self._backend.observer.failure is not None:
                 raise self._backend.observer.failure
             self._status.publish(self._backend)
-            self._backend.flush()
+            self._backend.save()
         return super().on_deactivate(state)
 
     @reported
@@ -169,7 +169,7 @@ class MemoryNode(LifecycleNode):
         return SUCCESS
 
     def stop(self, reason: str) -> None:
-        """Answer open questions with CANCELED, stop listening, flush and free; safe in any state, and twice.
+        """Answer open questions with CANCELED, stop listening, save and free; safe in any state, and twice.
 
         Raises OSError when the memory cannot be written; everything is freed all the same.
         """
@@ -177,7 +177,7 @@ class MemoryNode(LifecycleNode):
         try:
             self._stop_listening(reason)
             if self._backend is not None:
-                self._backend.flush()
+                self._backend.save()
         finally:
             self._free()
             self._state = "finalized"
@@ -204,7 +204,7 @@ class MemoryNode(LifecycleNode):
     def _load_memory(self, name: str) -> Backend | None:
         """Go on with another stored memory; None unless the node is inactive, and stays so meanwhile.
 
-        Raises what flushing and reopening raise; nothing is changed then.
+        Raises what saving and reopening raise; nothing is changed then.
         """
         loaded: list[Backend | None] = [None]
 
@@ -213,7 +213,7 @@ class MemoryNode(LifecycleNode):
             if self._state != "inactive" or backend is None or backend.reopen is None:
                 return
             if name != backend.persistence.store.place.name:
-                backend.flush()
+                backend.save()
                 self._backend = backend.reopen(name)
                 backend.close()
             loaded[0] = self._backend

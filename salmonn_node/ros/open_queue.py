@@ -41,7 +41,7 @@ class OpenQueue:
             )
 
         def ready(ticket: Ticket) -> bool:
-            ticket.view = answerer.look(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+            ticket.view = answerer.wait_for_view(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
             return ticket.view is not None
 
         self.queue = QuestionQueue(

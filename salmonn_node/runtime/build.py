@@ -54,10 +54,10 @@ class Backend:
         if written != self._snapshots:
             self._snapshots, self.last_snapshot_ns = written, time.time_ns()
 
-    def flush(self) -> None:
+    def save(self) -> None:
         """Bring to disk what is to survive this process."""
         if self.persistence is not None:
-            self.persistence.flush()
+            self.persistence.save()
 
     def close(self) -> None:
         """Let go of the memory; what was queued is not taken in. The network stays."""

@@ -24,6 +24,7 @@ MAX_RECORD_BYTES = 1 << 28
 SYNC_PERIOD_S = 0.5
 _PREFIX = struct.Struct("<II")  # length of the body, running CRC-32 up to and with the body
 _META = struct.Struct("<I")  # length of the JSON part of the body
+_POSE_KEYS = ("stamp_ns", "frame_id", "position", "orientation", "covariance", "map_id", "child_frame_id")
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,7 @@ def encode_record(record: Record, compress: bool = True) -> bytes:
         meta = {"kind": "audio", "start_ns": int(record.start_ns), "source": record.source,
                 "frame_id": record.frame_id, "codec": "s16" if exact else "f32"}  # fmt: skip
     elif isinstance(record, Pose):
-        covariance = None if record.covariance is None else np.asarray(record.covariance, np.float64).tolist()
-        meta = {"kind": "pose", "stamp_ns": int(record.stamp_ns), "frame_id": record.frame_id,
-                "position": np.asarray(record.position, np.float64).tolist(),
-                "orientation": np.asarray(record.orientation, np.float64).tolist(), "covariance": covariance,
-                "map_id": record.map_id, "child_frame_id": record.child_frame_id}  # fmt: skip
+        meta = {"kind": "pose", **dict(zip(_POSE_KEYS, record.to_state(), strict=True))}
     else:
         meta = {"kind": "mark", "name": record.name, "data": record.data}
     text = json.dumps(meta).encode()
@@ -112,10 +109,7 @@ def decode_record(body: bytes) -> Record:
                 samples = np.frombuffer(blob, "<f4").astype(np.float32)
             return AudioSpan(meta["start_ns"], meta["source"], samples, meta["frame_id"])
         if kind == "pose":
-            covariance = None if meta["covariance"] is None else np.array(meta["covariance"], np.float64)
-            return Pose(meta["stamp_ns"], meta["frame_id"], np.array(meta["position"], np.float64),
-                        np.array(meta["orientation"], np.float64), covariance, meta["map_id"],
-                        meta["child_frame_id"])  # fmt: skip
+            return Pose.from_state([meta[key] for key in _POSE_KEYS])
         if kind == "mark":
             return Mark(meta["name"], meta["data"])
     except (KeyError, TypeError, struct.error, cv2.error) as error:

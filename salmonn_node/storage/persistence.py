@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from salmonn_node.storage.directory import MemoryPlace, describe, list_memories
-from salmonn_node.storage.observer_state import capture, forget, install, memory_part, replay, session_mark
+from salmonn_node.storage.journal import Mark, Record
 from salmonn_node.storage.snapshot import Identity, IncompatibleError, Manifest
-from salmonn_node.storage.store import MemoryStore, RestoreReport
+from salmonn_node.storage.store import MemoryStore, RestoreReport, State
 from salmonn_node.stream.observations import AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 END_OF_TIME_NS = 2**63 - 1
 PREVIOUS = "-previous"
+SESSION = "session"  # name of the journal's mark where a session begins
 
 
 def identity_of(model: VideoSalmonnS) -> Identity:
@@ -69,7 +70,6 @@ class Persistence:
     def __init__(self, observer: Observer, store: MemoryStore, *, snapshot_period_s: float = 300.0) -> None:
         self.observer, self.store, self.snapshot_period_s = observer, store, snapshot_period_s
         self.pauses_s: deque[float] = deque(maxlen=1024)
-        self.lost_records = 0
         self._span = (0, 0)
         self._keep_previous = True
         observer.intake.record = self._record
@@ -89,16 +89,20 @@ class Persistence:
 
         def load(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
             try:
-                self._span = install(self.observer, tensors, values)
+                self.observer.restore(tensors, values)
+                self._span = int(values["span"][0]), int(values["span"][1])
             except (KeyError, TypeError, ValueError) as error:
                 raise IncompatibleError(
                     f"memory {self.store.place.name!r} does not fit the network: {error}"
                 ) from error
 
-        def again(record: Frame | AudioSpan | Pose | Any) -> None:
+        def again(record: Record) -> None:
             self._note_span(record)
             try:
-                replay(self.observer, record)
+                if not isinstance(record, Mark):
+                    self.observer.retake(record)
+                elif record.name == SESSION:
+                    self.observer.retake_session(int(record.data["number"]))
             except Exception:
                 # It failed when it was observed, too: there it was counted, and observing went on.
                 log.exception("an observation of the journal could not be taken in")
@@ -116,8 +120,7 @@ class Persistence:
         """On the worker, just before the memory takes `observation` in."""
         if not isinstance(observation, Pose) and self.store.due(self.snapshot_period_s):
             self._snapshot_beside()
-        if not self.store.append(observation):
-            self.lost_records += 1
+        self.store.append(observation)
         self._note_span(observation)
 
     def _note_span(self, observation: Any) -> None:
@@ -126,10 +129,15 @@ class Persistence:
         if stamp_ns:
             self._span = (min(self._span[0] or stamp_ns, stamp_ns), max(self._span[1], end_ns))
 
+    def _state(self) -> State:
+        """Everything to be stored; the observer is held still, or this is its worker."""
+        tensors, values = self.observer.to_state()
+        return State(tensors, {**values, "span": list(self._span)}, *self._span)
+
     def _snapshot_beside(self) -> None:
         started = time.perf_counter()
         try:
-            self.store.snapshot(capture(self.observer, self._span), beside=True)
+            self.store.snapshot(self._state(), beside=True)
         except Exception as error:  # observing goes on; diagnostics show the problem
             log.exception("a snapshot could not be begun")
             self.store.give_up_snapshot(f"snapshot: {type(error).__name__}: {error}")
@@ -140,10 +148,10 @@ class Persistence:
         if self._keep_previous and self._span[1]:
             name = self.store.place.name[: 64 - len(PREVIOUS)] + PREVIOUS
             try:
-                self.store.save_as(name, capture(self.observer, self._span), overwrite=True)
+                self.store.save_as(name, self._state(), overwrite=True)
             except Exception as error:  # the disk, or another node: the new session begins all the same
                 self.store.problem = f"the session before could not be kept as {name!r}: {error}"
-        self.store.append(session_mark(number))
+        self.store.append(Mark(SESSION, {"number": number}))
 
     # -- on request -----------------------------------------------------------------------------------------------
 
@@ -151,15 +159,15 @@ class Persistence:
         """A snapshot now; True when it is safely on the disk (else `store.problem` says why). Ingest goes on."""
         failed = self.store.snapshots_failed
         self.store.wait()
-        with self.observer._memory:
+        with self.observer.still():
             self._snapshot_beside()
         self.store.wait()
         return self.store.snapshots_failed == failed
 
     def save_as(self, name: str, *, overwrite: bool = False) -> Manifest:
         """Write the memory under another name; see MemoryStore.save_as for what it raises."""
-        with self.observer._memory:
-            state = capture(self.observer, self._span)
+        with self.observer.still():
+            state = self._state()
         return self.store.save_as(name, state, overwrite=overwrite)
 
     def forget(self, interval: Interval) -> Forgotten:
@@ -170,18 +178,17 @@ class Persistence:
         forgotten, and the disk has not.
         """
         self.store.wait()
-        with self.observer._memory:
+        with self.observer.still():
             seen = self._span[1] >= interval.start_ns and 0 < self._span[0] <= interval.end_ns
             weights_from_ns = 0
             weights: dict[str, Tensor] | None = None
             found = self.store.weights_before(interval.start_ns) if seen else None
             if found is not None:
-                tensors, manifest = found
-                weights = memory_part(tensors)
+                weights, manifest = found
                 weights_from_ns = manifest.newest_ns
             evidence = self.store.evidence.forget(interval)
-            tokens = forget(self.observer, interval, weights) if seen else 0
-            done = self.store.snapshot(capture(self.observer, self._span), forgotten=interval)
+            tokens = self.observer.intake.forget(interval, weights) if seen else 0
+            done = self.store.snapshot(self._state(), forgotten=interval)
         copies = self._copies(interval)
         if not done:
             raise OSError(self.store.problem)
@@ -212,20 +219,16 @@ class Persistence:
             self.observer.drain()
         finally:
             self._keep_previous = True
-        with self.observer._memory:
+        with self.observer.still():
             self._span = (0, 0)
-            state = capture(self.observer, self._span)
+            state = self._state()
             done = self.store.snapshot(replace(state, start_ns=0, newest_ns=0), forgotten=Interval(0, END_OF_TIME_NS))
         self._copies(Interval(0, END_OF_TIME_NS))
         if not done:
             raise OSError(self.store.problem)
 
-    def flush(self) -> bool:
-        """Everything observed so far safely to the disk, as a snapshot; False when it failed (`store.problem`)."""
-        return self.save()
-
     def close(self) -> None:
-        """Let go of the memory; call `flush` before, and stop the observer."""
+        """Let go of the memory; call `save` before, and stop the observer."""
         self.observer.intake.record = None
         self.observer.on_session = None
         self.store.close()

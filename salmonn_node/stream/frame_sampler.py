@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -61,3 +62,12 @@ class FrameSampler:
         self._first_ns.clear()
         self._last_ns.clear()
         self._period.clear()
+
+    def to_state(self) -> dict[str, Any]:
+        """JSON values from which `restore` continues. The keys are the stored format, not names of this class."""
+        return {"_first_ns": dict(self._first_ns), "_last_ns": dict(self._last_ns), "_period": dict(self._period)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `to_state` gave; raises KeyError when a value is missing."""
+        self._first_ns, self._last_ns = dict(state["_first_ns"]), dict(state["_last_ns"])
+        self._period = dict(state["_period"])

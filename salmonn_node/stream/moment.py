@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
+from typing import Any
 
 from salmonn_node.stream.observations import Interval
 
@@ -31,3 +33,17 @@ class Moment:
     frame_id: str = ""
     pose_id: int = -1
     thumbnail: bytes = b""
+
+    def to_state(self) -> list[Any]:
+        """JSON values from which `from_state` makes the same moment."""
+        interval = [self.interval.start_ns, self.interval.end_ns]
+        picture = base64.b64encode(self.thumbnail).decode()
+        return [self.modality, self.token_start, self.token_end, interval, self.source, self.frame_id, self.pose_id,
+                picture]  # fmt: skip
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> Moment:
+        """The moment that `to_state` described; raises TypeError or ValueError when the values are malformed."""
+        modality, token_start, token_end, (start_ns, end_ns), source, frame_id, pose_id, picture = state
+        interval, thumbnail = Interval(start_ns, end_ns), base64.b64decode(picture)
+        return cls(modality, token_start, token_end, interval, source, frame_id, pose_id, thumbnail)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,27 @@ class Pose:
     covariance: npt.NDArray[np.float64] | None = None
     map_id: str = ""
     child_frame_id: str = "base_link"
+
+    def to_state(self) -> list[Any]:
+        """JSON values in the order of the attributes, from which `from_state` makes the same pose, bit for bit."""
+        covariance = None if self.covariance is None else np.asarray(self.covariance, np.float64).tolist()
+        position = np.asarray(self.position, np.float64).tolist()
+        orientation = np.asarray(self.orientation, np.float64).tolist()
+        return [int(self.stamp_ns), self.frame_id, position, orientation, covariance, self.map_id, self.child_frame_id]
+
+    @classmethod
+    def from_state(cls, state: list[Any]) -> Pose:
+        """The pose that `to_state` described; raises TypeError or ValueError when the values are malformed."""
+        stamp_ns, frame_id, position, orientation, covariance, map_id, child_frame_id = state
+        return cls(
+            stamp_ns,
+            frame_id,
+            np.array(position, np.float64),
+            np.array(orientation, np.float64),
+            None if covariance is None else np.array(covariance, np.float64),
+            map_id,
+            child_frame_id,
+        )
 
 
 @dataclass(frozen=True)

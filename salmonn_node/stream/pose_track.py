@@ -5,11 +5,12 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.stream.observations import SECOND_NS, Pose
+from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 
 class PoseTrack:
@@ -51,6 +52,22 @@ class PoseTrack:
     def clear(self) -> None:
         """Forget all poses."""
         self._poses.clear()
+
+    def forget(self, interval: Interval) -> None:
+        """Remove the poses of an interval, its ends included."""
+        kept = [pose for pose in self._poses if not interval.start_ns <= pose.stamp_ns <= interval.end_ns]
+        self._poses.clear()
+        self._poses.extend(kept)
+
+    def to_state(self, length_s: float) -> list[Any]:
+        """JSON values of the poses of the last `length_s` seconds, from which `restore` continues."""
+        start_ns = self._poses[-1].stamp_ns - round(length_s * SECOND_NS) if self._poses else 0
+        return [pose.to_state() for pose in self._poses if pose.stamp_ns >= start_ns]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take over what `to_state` gave; raises TypeError or ValueError when a pose is malformed."""
+        self._poses.clear()
+        self._poses.extend(Pose.from_state(values) for values in state)
 
     def settled(self, stamp_ns: int) -> bool:
         """Whether poses to come can no longer change what `at(stamp_ns)` gives."""

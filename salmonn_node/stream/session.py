@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -75,6 +76,25 @@ class SessionClock:
         self._suspect_ns.clear()
         self.number += 1
         self.start_ns = self.newest_ns = 0
+
+    def to_state(self) -> dict[str, Any]:
+        """JSON values from which `restore` continues; a stamp under suspicion is left out.
+
+        The keys are the stored format. They stay as they are when a field of this class is renamed.
+        """
+        return {
+            "number": self.number,
+            "start_ns": self.start_ns,
+            "newest_ns": self.newest_ns,
+            "_last_ns": dict(self._last_ns),
+            "_old_ns": dict(self._old_ns),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `to_state` gave; raises KeyError when a value is missing."""
+        self.number, self.start_ns, self.newest_ns = state["number"], state["start_ns"], state["newest_ns"]
+        self._last_ns, self._old_ns = dict(state["_last_ns"]), dict(state["_old_ns"])
+        self._suspect_ns.clear()
 
     @property
     def _ahead_ns(self) -> int:

@@ -107,7 +107,7 @@ def test_two_cameras_are_told_apart_and_left_out(answerer) -> None:
     answer = ask(answerer, "Who came from behind?")
     assert {(e.source, e.frame_id) for e in answer.evidence} == {("rear", "rear_optical")}
     question = Question("Who came from behind?", sources=("front",))
-    view = answerer.look(question, deadline=time.monotonic() + 5)
+    view = answerer.wait_for_view(question, deadline=time.monotonic() + 5)
     rear = view.sources.index("rear")
     assert view.audio is None
     assert not bool((view.visual.source == rear).any())
@@ -116,7 +116,7 @@ def test_two_cameras_are_told_apart_and_left_out(answerer) -> None:
 def test_the_network_is_given_only_tokens_of_the_window(answerer) -> None:
     after, before = START + 10 * S, START + 25 * S
     question = Question("Is the door open?", after_ns=after, before_ns=before)
-    view = answerer.look(question, deadline=time.monotonic() + 5)
+    view = answerer.wait_for_view(question, deadline=time.monotonic() + 5)
     for batch in (view.visual, view.audio):
         assert len(batch)
         assert int(batch.last_ns.min()) >= after

@@ -170,12 +170,12 @@ class Slow:
 def test_a_full_queue_drops_and_says_so(model: VideoSalmonnS) -> None:
     slow = Slow(model)
     observer = Observer(slow, capacity={"frame": 2})
-    fates = [observer.submit(frame(float(t))) for t in range(1, 8)]
-    assert fates.count("queue_full") >= 4
-    assert observer.status().drops["queue_full"] == fates.count("queue_full")
+    admissions = [observer.submit(frame(float(t))) for t in range(1, 8)]
+    assert admissions.count("queue_full") >= 4
+    assert observer.status().drops["queue_full"] == admissions.count("queue_full")
     slow.gate.set()
     assert observer.drain(time.monotonic() + 30)
-    assert observer.status().frames == fates.count("queued")
+    assert observer.status().frames == admissions.count("queued")
     observer.close()
 
 
@@ -190,15 +190,15 @@ def test_one_failure_of_the_network_does_not_end_the_stream(model: VideoSalmonnS
     assert observer.status().drops == {"encode_failed": 1}
 
 
-def test_a_look_waits_for_each_source_and_no_longer_than_the_deadline(model: VideoSalmonnS) -> None:
+def test_a_view_request_waits_for_each_source_and_no_longer_than_the_deadline(model: VideoSalmonnS) -> None:
     observer = Observer(model)
     for t in range(5):
         observer.submit(frame(float(t)))
         observer.submit(pose(float(t)))
-    assert observer.look(before_ns=START + 6 * S, deadline=time.monotonic() + 0.05) is None
+    assert observer.wait_for_view(before_ns=START + 6 * S, deadline=time.monotonic() + 0.05) is None
     reached: list[object] = []
     waiter = threading.Thread(
-        target=lambda: reached.append(observer.look(before_ns=START + 6 * S, deadline=time.monotonic() + 30))
+        target=lambda: reached.append(observer.wait_for_view(before_ns=START + 6 * S, deadline=time.monotonic() + 30))
     )
     waiter.start()
     for t in (5, 6):
@@ -210,41 +210,41 @@ def test_a_look_waits_for_each_source_and_no_longer_than_the_deadline(model: Vid
     assert observer.status().frames == 7
     cancel = threading.Event()
     cancel.set()
-    assert observer.look(before_ns=START + 99 * S, deadline=time.monotonic() + 30, cancel=cancel) is None
+    assert observer.wait_for_view(before_ns=START + 99 * S, deadline=time.monotonic() + 30, cancel=cancel) is None
     observer.close()
 
 
-def test_a_look_sees_the_same_whichever_source_arrives_first(model: VideoSalmonnS) -> None:
+def test_a_view_request_sees_the_same_whichever_source_arrives_first(model: VideoSalmonnS) -> None:
     views = []
     for first in (frame, pose):
         second = pose if first is frame else frame
         observer = Observer(model, inline=True)
-        look = observer.begin_look(before_ns=START + 5 * S // 2)
+        request = observer.request_view(before_ns=START + 5 * S // 2)
         for t in range(5):
             observer.submit(first(float(t)))
             observer.submit(second(float(t)))
-        assert look.made
+        assert request.made
         assert observer.status().frames == 5  # what had to wait was taken in afterwards
-        views.append(observer.end_look(look))
+        views.append(request.result())
     one, two = views
     assert torch.equal(one.visual.z, two.visual.z)
     assert torch.equal(one.visual.stamp_ns, two.visual.stamp_ns)
     assert int(one.visual.stamp_ns.max()) <= START + 5 * S // 2
 
 
-def test_looks_at_one_window_at_one_moment_share_a_view(model: VideoSalmonnS) -> None:
+def test_requests_for_one_window_at_one_moment_share_a_view(model: VideoSalmonnS) -> None:
     observer = Observer(model, inline=True)
     ends = [START + 5 * S // 2] * 3 + [START + 3 * S // 2, START + 5 * S // 2]
-    looks = [observer.begin_look(before_ns=end) for end in ends]
+    requests = [observer.request_view(before_ns=end) for end in ends]
     for t in range(5):
         observer.submit(frame(float(t)))
-    assert all(look.made for look in looks)
-    views = [observer.end_look(look) for look in looks]
+    assert all(request.made for request in requests)
+    views = [request.result() for request in requests]
     assert views[0] is views[1] is views[2] is views[4]
     assert views[3] is not views[0]
-    later = observer.begin_look(before_ns=START + 5 * S // 2)
+    later = observer.request_view(before_ns=START + 5 * S // 2)
     observer.submit(frame(5.0))
-    assert observer.end_look(later) is not views[0]
+    assert later.result() is not views[0]
     assert observer.drain(time.monotonic() + 30)
 
 
@@ -287,13 +287,13 @@ def test_an_answer_does_not_depend_on_when_it_is_made(model: VideoSalmonnS, unti
     for items, at_once in ((by_stamp, True), (by_stamp, False), (poses_last, False)):
         observer = Observer(model, inline=True)
         answerer = Answerer(observer, max_new_tokens=2, max_evidence=20)
-        look = observer.begin_look(before_ns=START + round(until_s * S))
+        request = observer.request_view(before_ns=START + round(until_s * S))
         question = Question("What is there?", before_ns=START + round(until_s * S))
         for item in items:
             observer.submit(item)
-            if look.made and at_once:
+            if request.made and at_once:
                 break
-        view = observer.end_look(look)
+        view = request.result()
         answers.append(answerer.ask(question, deadline=time.monotonic() + 60, view=view))
     first, *others = (comparable(answer) for answer in answers)
     assert first["evidence"]
@@ -313,11 +313,11 @@ def comparable(answer: Answer) -> dict[str, object]:
 
 def test_what_comes_after_its_view_is_counted(model: VideoSalmonnS) -> None:
     observer = Observer(model, inline=True)
-    look = observer.begin_look(before_ns=START + 2 * S)
+    request = observer.request_view(before_ns=START + 2 * S)
     observer.submit(pose(1.0))
     for t in range(6):
         observer.submit(frame(float(t)))
-    assert look.made, "a source that lags two seconds is not waited for"
+    assert request.made, "a source that lags two seconds is not waited for"
     observer.submit(pose(1.5))
     observer.submit(pose(5.0))
     late = {name: source.late for name, source in observer.status().sources.items()}
@@ -327,17 +327,17 @@ def test_what_comes_after_its_view_is_counted(model: VideoSalmonnS) -> None:
 def test_a_source_that_is_still_heard_is_waited_for(model: VideoSalmonnS) -> None:
     """A second of pictures arrives before the sound of it, as from a full queue: no view is made without the sound."""
     observer = Observer(model)
-    look = observer.begin_look(before_ns=START + 2 * S)
+    request = observer.request_view(before_ns=START + 2 * S)
     observer.submit(chunk(0.0, 0.1))
     for t in range(8):
         observer.submit(frame(float(t)))
     observer.drain(time.monotonic() + 30)
-    assert not look.made
+    assert not request.made
     for number in range(1, 40):
         observer.submit(chunk(number / 10, 0.1))
-    assert look.done.wait(30)
+    assert request.done.wait(30)
     assert sum(source.late for source in observer.status().sources.values()) == 0
-    heard = observer.end_look(look).audio
+    heard = request.result().audio
     assert int(heard.stamp_ns.max()) >= START + 3 * S // 2
     observer.close()
 

@@ -13,30 +13,32 @@ from salmonn_node.replay.runner import ReplayRun
 from salmonn_node.stream.answers import Answer, ErrorCode, Question
 
 
+class ViewOfNumbers(SimpleNamespace):
+    """Stand-in for a view request: its view is what was observed up to its moment."""
+
+    def result(self) -> str:
+        return self.view
+
+
 class CountingObserver:
     """Stand-in for the observer: remembers what it was given."""
 
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.finished = False
-        self.looks: list[SimpleNamespace] = []
+        self.requests: list[ViewOfNumbers] = []
 
     def submit(self, observation: int) -> None:
-        for look in self.looks:
-            look.made = look.made or observation > look.before_ns
+        for request in self.requests:
+            request.made = request.made or observation > request.before_ns
         self.taken.append(observation)
-        for look in self.looks:
-            look.view = look.view if look.made and look.view else ",".join(map(str, self.seen(look)))
+        for request in self.requests:
+            seen = ",".join(str(taken) for taken in self.taken if taken <= request.before_ns)
+            request.view = request.view if request.made and request.view else seen
 
-    def seen(self, look: SimpleNamespace) -> list[int]:
-        return [taken for taken in self.taken if taken <= look.before_ns]
-
-    def begin_look(self, before_ns: int) -> SimpleNamespace:
-        self.looks.append(SimpleNamespace(before_ns=before_ns, made=False, view=""))
-        return self.looks[-1]
-
-    def end_look(self, look: SimpleNamespace) -> str:
-        return look.view
+    def request_view(self, before_ns: int) -> ViewOfNumbers:
+        self.requests.append(ViewOfNumbers(before_ns=before_ns, made=False, view=""))
+        return self.requests[-1]
 
     def finish(self) -> None:
         self.finished = True

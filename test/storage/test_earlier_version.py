@@ -71,7 +71,7 @@ def assert_as_expected(observer: Observer, expected: dict[str, Any]) -> None:
     intake = observer.intake
     assert observer.memory_id == expected["memory_id"]
     assert [intake.frames, round(intake.audio_s, 6), intake.poses] == expected["counts"]
-    assert [observer.clock.start_ns, observer.clock.newest_ns] == [expected["start_ns"], expected["newest_ns"]]
+    assert [observer.start_ns, observer.newest_ns] == [expected["start_ns"], expected["newest_ns"]]
     assert observer.evidence.sizes() == expected["sizes"]
     assert observer.evidence.digest() == expected["evidence"]
     tensors, _ = observer.memory.to_tensors()

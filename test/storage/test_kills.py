@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 def kill(tmp_path: Path, kills: int, seed: int, capsys) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
     done = subprocess.run(
-        [sys.executable, "-m", "persistence.victim", str(tmp_path), str(kills), str(seed)],
+        [sys.executable, "-m", "storage.victim", str(tmp_path), str(kills), str(seed)],
         capture_output=True,
         text=True,
         timeout=3000,

@@ -1,6 +1,6 @@
 """Processes that observe until they are killed at a random moment, forked from one that has loaded everything.
 
-Run as `python -m persistence.victim DIRECTORY KILLS SEED`, with test/ on the path. Each victim restores what the one
+Run as `python -m storage.victim DIRECTORY KILLS SEED`, with test/ on the path. Each victim restores what the one
 before it left, compares it bit for bit with what an uninterrupted process had at the same observation, and goes on
 until SIGKILL. The last line of the output is JSON: kills, losses in seconds of stream, mismatches.
 """

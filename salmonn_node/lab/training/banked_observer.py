@@ -5,6 +5,7 @@ Named for what it is: it stands where the node's observer stands, and everything
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,6 @@ from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, Pose
-from salmonn_node.stream.session import SessionClock
 from salmonn_node.stream.transforms import from_rpy
 
 PICTURE = (640, 360)
@@ -33,15 +33,14 @@ class BankedObserver:
         model: the network; its encoders are not used.
 
     Attributes:
-        memory, evidence, clock, memory_id, source_names: as those of `Observer`.
+        memory, evidence, memory_id, source_names, start_ns, newest_ns: as those of `Observer`.
     """
 
     def __init__(self, model: VideoSalmonnS) -> None:
         self.model = model
         self.memory = model.new_memory()
         self.evidence = EvidenceIndex(":memory:")
-        self.clock = SessionClock()
-        self.clock.start_ns = self.clock.newest_ns = START_NS
+        self.start_ns = self.newest_ns = START_NS
         self.memory_id = "banked"
         self.source_names = (CAMERA, MICROPHONE)
         self.seconds = 0
@@ -54,19 +53,18 @@ class BankedObserver:
                 second = (moment.interval.start_ns - START_NS) // SECOND_NS - self.seconds
                 self.evidence.add(replace(moment, pose_id=ids[min(int(second), len(ids) - 1)]))
         self.seconds += tokens.truth.seconds
-        self.clock.newest_ns = START_NS + self.seconds * SECOND_NS
+        self.newest_ns = START_NS + self.seconds * SECOND_NS
 
     def _pose(self, tokens: Tokens, second: int) -> Pose:
         pose = tokens.truth.moments[second].pose
         stamp = START_NS + (self.seconds + second) * SECOND_NS
         return Pose(stamp, "map", np.array([pose.x, pose.y, 0.0]), from_rpy(0.0, 0.0, pose.yaw))
 
-    def look(self, after_ns: int = 0, before_ns: int = 0, sources: tuple[str, ...] = (), **_: object) -> SceneView:
+    def wait_for_view(
+        self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = (), **_: object
+    ) -> SceneView:
         """The view; everything has been observed."""
         return self.model.view(self.memory, after_ns, before_ns, sources)
-
-    def newest_moment(self, source: str, stamp_ns: int) -> None:
-        """Nothing waits for its partner."""
 
     def picture_size(self, source: str) -> tuple[int, int]:
         """Of the pictures from which the tokens were made, as a camera would send them."""
@@ -77,4 +75,4 @@ def answerer(observer: BankedObserver, calibration: Calibration | None = None) -
     """The node's answerer, with the camera and mount of the world's robot."""
     grounding = Grounding({CAMERA: CAMERA_MOUNT}, ground_z_m=GROUND_Z_M)
     grounding.cameras[CAMERA] = camera_model(*PICTURE)
-    return Answerer(observer, max_new_tokens=16, grounding=grounding, calibration=calibration)  # type: ignore[arg-type]
+    return Answerer(observer, max_new_tokens=16, grounding=grounding, calibration=calibration)

@@ -78,7 +78,7 @@ def answered(
     observer.take(tokens)
     observer.model = overheard  # type: ignore[assignment]
     speaker = answerer(observer, calibration)
-    view = observer.look(sources=sources)
+    view = observer.wait_for_view(sources=sources)
     stamps = stamps_of(view)
     out = []
     for record in asked:

@@ -1,0 +1,59 @@
+"""What answering needs of the way in: views of the memory, the evidence, and how far the stream has come."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from salmonn_node.memory.evidence_index import EvidenceIndex
+    from salmonn_node.memory.memory_view import MemoryView
+    from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+
+
+class MemorySource(Protocol):
+    """A memory that observations flow into; `ingest/observer.py` is the one of the node.
+
+    Attributes:
+        model: the network that encodes and answers.
+        evidence: index of moments and poses.
+    """
+
+    model: VideoSalmonnS
+    evidence: EvidenceIndex
+
+    @property
+    def memory(self) -> StreamMemory:
+        """The running session's memory."""
+
+    @property
+    def memory_id(self) -> str:
+        """Name of the running session's memory."""
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Cameras and microphones heard of so far."""
+
+    @property
+    def start_ns(self) -> int:
+        """First stamp of the session, 0 before it."""
+
+    @property
+    def newest_ns(self) -> int:
+        """Newest stamp of the session over all sources, 0 before the first."""
+
+    def wait_for_view(
+        self,
+        after_ns: int = 0,
+        before_ns: int = 0,
+        sources: Sequence[str] = (),
+        *,
+        deadline: float,
+        cancel: threading.Event | None = None,
+    ) -> MemoryView | None:
+        """The view at the moment when the stream has passed `before_ns`; None at `deadline` or when cancelled."""
+
+    def picture_size(self, source: str) -> tuple[int, int] | None:
+        """(width, height) of the pictures that a camera sends, None before the first."""

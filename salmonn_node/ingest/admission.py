@@ -1,0 +1,184 @@
+"""Admission control: each observation is placed in a session, sampled and counted; every refusal has a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from salmonn_node.ingest.status import SourceStatus
+from salmonn_node.stream.frame_sampler import FrameFate, FrameSampler
+from salmonn_node.stream.observations import SECOND_NS, AudioChunk, AudioSpan, EncodedFrame, Frame, Pose
+from salmonn_node.stream.session import SessionClock, StampFate
+
+Observation = Frame | EncodedFrame | AudioChunk | Pose
+# What became of an observation: QUEUED, TAKEN, or the reason of the refusal, under which it is counted.
+Admission = str
+QUEUED, TAKEN = "queued", "taken"
+QUEUE_FULL, DEVICE_FAILED = "queue_full", "device_failed"
+POSE_SOURCE = "pose"
+QUIET_SOURCE_S = 2.0  # views do not wait for a source that lags this far behind the newest stamp and is silent
+QUIET_STREAM_S = 1.0  # messages may wait this long (wall time) in the middleware behind those of other sources
+ARRIVAL_STEP_S = 0.5  # longest pause between two messages that counts: a process that was held up missed nothing
+
+
+def source_of(observation: Observation) -> str:
+    """Name of the camera or microphone; all poses have one name."""
+    return POSE_SOURCE if isinstance(observation, Pose) else observation.source
+
+
+def kind_of(observation: Observation) -> str:
+    """Kind of an observation: "frame", "sound" or "pose"; each kind has its own bound in the queue."""
+    if isinstance(observation, Pose):
+        return "pose"
+    return "sound" if isinstance(observation, AudioChunk) else "frame"
+
+
+class AdmissionControl:
+    """Decides by stamp, source and queue length whether an observation is queued. Its owner holds a lock.
+
+    Args:
+        frame_rate_hz: frames taken per second and camera.
+        is_full: whether the queue has no room for another observation of a kind.
+        on_session: called with the number of a new session before anything of that session is queued.
+
+    Attributes:
+        clock: the session clock.
+        sources: counters by source, in order of appearance.
+        closed: reason why every observation is refused; "" while they are admitted.
+        received: observations offered so far.
+        last_arrival_s: time of the last of them, on the caller's clock.
+    """
+
+    def __init__(
+        self,
+        frame_rate_hz: float,
+        is_full: Callable[[str], bool],
+        on_session: Callable[[int], None],
+        *,
+        now_s: float,
+    ) -> None:
+        self.clock = SessionClock()
+        self.sources: dict[str, SourceStatus] = {}
+        self.closed = ""
+        self.received = 0
+        self.last_arrival_s = now_s
+        self._sampler = FrameSampler(frame_rate_hz)
+        self._is_full = is_full
+        self._on_session = on_session
+        self._heard_s = 0.0  # clock of arrivals: wall time without the pauses in which nothing could be heard
+
+    def admit(self, observation: Observation, now_s: float) -> Admission:
+        """Decide about one observation that arrived at `now_s` (time.monotonic); QUEUED or the counted reason."""
+        self._heard_s += min(now_s - self.last_arrival_s, ARRIVAL_STEP_S)
+        self.last_arrival_s = now_s
+        self.received += 1
+        source = source_of(observation)
+        status = self.sources.setdefault(source, SourceStatus())
+        status.received += 1
+        status.heard_s = self._heard_s
+        admission = self.closed or self._decide(observation, source, status)
+        if admission == QUEUED:
+            status.queued += 1
+        else:
+            status.drops[admission] += 1
+        return admission
+
+    def refuse(self, source: str, reason: str) -> None:
+        """Count a message that could not be converted to an observation."""
+        status = self.sources.setdefault(source, SourceStatus())
+        status.received += 1
+        status.drops[reason] += 1
+
+    def restart(self) -> None:
+        """Start a new session; the next stamp opens it."""
+        self.clock.restart()
+        self._start_session()
+
+    def _decide(self, observation: Observation, source: str, status: SourceStatus) -> Admission:
+        stamp_ns = observation.stamp_ns
+        placed = self.clock.offer(source, stamp_ns)
+        if placed is StampFate.NEW_SESSION:
+            self._start_session()
+        elif placed is not StampFate.OK:
+            return placed.value
+        end_ns = stamp_ns
+        if isinstance(observation, AudioChunk) and observation.rate_hz > 0:
+            end_ns += len(observation.samples) * SECOND_NS // observation.rate_hz
+        if status.last_ns:
+            status.longest_gap_s = max(status.longest_gap_s, (stamp_ns - status.last_ns) / SECOND_NS)
+        status.newest_ns = max(status.newest_ns, stamp_ns)
+        status.last_ns = max(status.last_ns, end_ns)
+        kind = kind_of(observation)
+        if kind == "frame":
+            sampled = self._sampler.offer(source, stamp_ns)
+            if sampled is not FrameFate.TAKEN:
+                return sampled.value
+        return QUEUE_FULL if self._is_full(kind) else QUEUED
+
+    def _start_session(self) -> None:
+        self._on_session(self.clock.number)
+        self._sampler.reset()
+        for status in self.sources.values():
+            status.newest_ns, status.last_ns, status.longest_gap_s = 0, 0, 0.0
+
+    # -- how far the stream has come ------------------------------------------------------------------------------
+
+    def passed(self, stamp_ns: int, *, lag_s: float = QUIET_STREAM_S) -> bool:
+        """Whether each source that is still heard of has shown a stamp at or after `stamp_ns`.
+
+        The end of a piece of sound shows nothing: the next piece may bear the same stamp, or by jitter an earlier one.
+        A source may lag for two reasons. It has fallen silent, or its messages wait in the middleware behind others,
+        as they do when a bag is played fast.
+
+        Args:
+            stamp_ns: the stamp asked about.
+            lag_s: how long messages may wait in the middleware; 0 without one.
+        """
+        newest = self.newest_heard_ns
+        late = newest - round(QUIET_SOURCE_S * SECOND_NS)
+        silent = self._heard_s - lag_s
+        return newest >= stamp_ns and all(
+            s.newest_ns >= stamp_ns or (s.last_ns < late and s.heard_s <= silent) for s in self.sources.values()
+        )
+
+    @property
+    def complete_ns(self) -> int:
+        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first."""
+        newest = self.clock.newest_ns
+        late = newest - round(QUIET_SOURCE_S * SECOND_NS)
+        heard = [s.last_ns for name, s in list(self.sources.items()) if name != POSE_SOURCE and s.last_ns >= late]
+        return min((*heard, newest)) if heard else 0
+
+    @property
+    def newest_heard_ns(self) -> int:
+        """Newest stamp over all sources, ends of sound included; 0 before the first."""
+        return max((s.last_ns for s in self.sources.values()), default=0)
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def to_state(self) -> dict[str, Any]:
+        """JSON values of the clock and the sampler, from which `restore` continues."""
+        return {"clock": self.clock.to_state(), "sampler": self._sampler.to_state()}
+
+    def restore(self, state: dict[str, Any], session: int) -> None:
+        """Take over what `to_state` gave, for an observer that had reached `session`. Raises KeyError."""
+        if state["clock"]["number"] == session:
+            self.clock.restore(state["clock"])
+        else:  # the next session was still waiting in the queue, and was lost with it
+            self.clock.restart()
+            self.clock.number = session
+        self._sampler.restore(state["sampler"])
+
+    def retake(self, observation: Frame | AudioSpan) -> None:
+        """Note what was admitted in an earlier process."""
+        if isinstance(observation, Frame):
+            self.clock.offer(observation.source, observation.stamp_ns)
+            self._sampler.offer(observation.source, observation.stamp_ns)
+        else:
+            self.clock.offer(observation.source, observation.start_ns)
+
+    def enter_session(self, number: int) -> None:
+        """Go on in a session that began in an earlier process."""
+        self.clock.restart()
+        self.clock.number = number
+        self._sampler.reset()
