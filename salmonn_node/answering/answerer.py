@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from salmonn_node.answering.answer_time import prompt_rows
 from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import MASS, evidence_of, frame_period_ns
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
-from salmonn_node.answering.pace import prompt_rows
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
@@ -28,7 +28,7 @@ UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
 # So many candidates, with so much of the weight, are looked at for a rival of the strongest.
 CANDIDATES, RIVAL_MASS = 3, 0.9
-STAGES = ("waiting", "queued", "reading", "generating")
+STAGES = ("waiting", "reading", "generating")
 
 log = logging.getLogger(__name__)
 Transform = Callable[[Pose, str], Pose | None]
@@ -43,10 +43,10 @@ class _StoppedError(Exception):
 
 
 class Answerer:
-    """Answers questions about an observer's memory, one at a time, in the caller's thread; any thread may ask.
+    """Answers questions about an observer's memory, in the caller's thread; one thread at a time may ask.
 
     The work looks at the deadline and at `cancel` between two tokens. A caller who must reply to the millisecond, or
-    who serves many with an order of deadlines, asks through a queue (see `answering/question_queue.py`).
+    who serves many callers at once, asks through `answering/question_queue.py`.
 
     Args:
         observer: gives views of the memory.
@@ -82,7 +82,6 @@ class Answerer:
         tokenizer = observer.model.tokenizer
         pieces, end = pieces_of(tokenizer, observer.model.config.text["vocab_size"]), tokenizer.specials.im_end
         self._grammars = {kind: TokenGrammar(kind, pieces, end) for kind in PATTERNS}
-        self._turn = threading.Lock()
 
     def ask(
         self,
@@ -166,13 +165,7 @@ class Answerer:
         check("the window asked about was not observed to its end by the deadline")
         if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
-        stage("queued")
-        while not self._turn.acquire(timeout=max(0.0, min(0.05, deadline - time.monotonic()))):
-            check("another question was being answered until the deadline")
-        try:
-            answer = self._work(question, view, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
-        finally:
-            self._turn.release()
+        answer = self._work(question, view, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
         check("the deadline passed while the answer was being made")
         return answer
 

@@ -1,96 +1,42 @@
-"""Which question is answered next, and that each gets exactly one reply, in time: earliest deadline first. No rclpy."""
+"""The question queue: one question at a time, the earliest deadline first; each gets exactly one reply, in time."""
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable
 
-from salmonn_node.answering.pace import Expected, Pace
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
-
-QUEUED, WAITING, READING, GENERATING = range(4)  # stages of action Ask's feedback
-STAGES = {"reading": READING, "generating": GENERATING}  # those that the answerer names; the queue knows the others
-# What is not there so long before the deadline is TIMEOUT, so that the reply is out in time; where many are due at
-# once, earlier by what the replies after it take.
-DEADLINE_MARGIN_S = 0.02
-REPLY_S = 0.001
+from salmonn_node.answering.answer_time import AnswerTimeModel, Expected
+from salmonn_node.answering.answerer import Answerer
+from salmonn_node.answering.deadlines import DEADLINE_MARGIN_S, by_deadline, late_tickets, reply_times
+from salmonn_node.answering.ticket import QUEUED, READING, WAITING, Ticket, failed
+from salmonn_node.stream.answers import Answer, ErrorCode, Question
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class Ticket:
-    """One question on its way.
-
-    Attributes:
-        question: what is asked.
-        deadline: time.monotonic() by which the reply must be out.
-        reply: called once, from any thread, with the answer.
-        on_text: called with the text so far while it is generated.
-        on_stage: called with the stage that begins.
-        received: time.monotonic() of arrival.
-        size: what the queue's `size` says of it.
-        cancel: set when nobody waits for the answer any more; the work stops at the next token.
-        view: what is to be read, set by `ready`.
-    """
-
-    question: Question
-    deadline: float
-    reply: Callable[[Answer], None]
-    on_text: Callable[[str], None] | None = None
-    on_stage: Callable[[int], None] = lambda stage: None
-    received: float = field(default_factory=time.monotonic)
-    size: tuple[AnswerType, int] = (AnswerType.ANY, 0)
-    cancel: threading.Event = field(default_factory=threading.Event)
-    view: Any = None
-    replied: bool = False
-
-    def tell_stage(self, name: str) -> None:
-        """Pass on a stage that the answerer names."""
-        if name in STAGES:
-            self.on_stage(STAGES[name])
-
-
 class QuestionQueue:
-    """Answers questions one after the other, the earliest deadline first, on a thread of its own.
+    """Answers questions one after the other on a thread of its own.
 
-    A question is refused BUSY at once when, by what is expected of it and of those that come before it, it would not
-    be answered in time, or would make one late that was taken before. What takes longer than expected is noticed
-    after each answer: then those that cannot be in time any more are told. A question that has the network for itself
-    is always tried. One that waits for observations has a thread, and holds up nobody. A watchdog replies TIMEOUT
+    A question is refused BUSY at once in two cases: by what is expected of it and of those before it, it would not be
+    answered in time, or it would make one late that was taken before. What takes longer than expected is noticed after
+    each answer; then those that cannot be in time any more are told. A question that has the network for itself is
+    always tried. A question that waits for observations has a thread, and holds up nobody. A watchdog replies TIMEOUT
     before the deadline, whatever the network is doing then.
 
     Args:
-        answer: gives the Answer; it honours the ticket's deadline and cancel as soon as it can.
-        ready: waits until everything that the question asks about has been taken in; False when it gave up. None: no
-            question waits.
-        ahead: whether a question asks about what has not been observed, so that it has to wait.
-        size: type of a question's answer, and about how many rows its prompt has; called in `submit`, so it is quick.
-        pace: how long answers take; None expects nothing, and refuses nothing that may be late.
+        answerer: gives the answers; it honours a ticket's deadline and cancel as soon as it can.
+        answer_times: how long answers take; None expects nothing, and refuses nothing that may be late.
         max_questions: more at once are refused BUSY.
     """
 
     def __init__(
-        self,
-        answer: Callable[[Ticket], Answer],
-        ready: Callable[[Ticket], bool] | None = None,
-        *,
-        ahead: Callable[[Question], bool] = lambda question: True,
-        size: Callable[[Question], tuple[AnswerType, int]] = lambda question: (question.answer_type, 0),
-        pace: Pace | None = None,
-        max_questions: int = 128,
+        self, answerer: Answerer, *, answer_times: AnswerTimeModel | None = None, max_questions: int = 128
     ) -> None:
-        self._answer = answer
-        self._ready = ready
-        self._ahead = ahead
-        self._size = size
-        self._pace = pace
+        self._answerer = answerer
+        self._answer_times = answer_times
         self._max_questions = max_questions
         self._change = threading.Condition()
         self._open: set[Ticket] = set()
@@ -107,8 +53,8 @@ class QuestionQueue:
 
     def submit(self, ticket: Ticket) -> None:
         """Take a question; the reply comes through the ticket, also when it is refused."""
-        waits = self._ready is not None and self._ahead(ticket.question)
-        ticket.size = self._size(ticket.question)
+        waits = self._answerer.ahead(ticket.question)
+        ticket.size = self._answerer.size(ticket.question)
         with self._change:
             if ticket.replied:  # canceled before it came here
                 return
@@ -145,7 +91,7 @@ class QuestionQueue:
 
     def expected_s(self, question: Question) -> float:
         """Seconds that this question would be expected to take if it were asked now and had the network for itself."""
-        return self._expected(Ticket(question, 0.0, lambda answer: None, size=self._size(question))).mean_s
+        return self._expected(Ticket(question, 0.0, lambda answer: None, size=self._answerer.size(question))).mean_s
 
     def close(self, reason: str = "the node shuts down") -> None:
         """Cancel what is open, and take nothing more."""
@@ -168,55 +114,36 @@ class QuestionQueue:
             return None
         late = self._late([*others, ticket])
         if ticket in late:
-            return _busy(sum(t.deadline <= ticket.deadline for t in others), ticket, late[ticket])
+            return ticket.busy(sum(t.deadline <= ticket.deadline for t in others), late[ticket])
         if late.keys() - self._late(others).keys():
             return Answer(error_code=ErrorCode.BUSY, error_msg="questions that were taken before would become late")
         return None
 
     def _expected(self, ticket: Ticket) -> Expected:
-        return self._pace.expected(*ticket.size) if self._pace is not None else Expected()
+        return self._answer_times.expected(*ticket.size) if self._answer_times is not None else Expected()
 
     def _late(self, tickets: Iterable[Ticket], caution: float = 1.0) -> dict[Ticket, float]:
-        """Those that would not be answered in time, with the seconds from now that they would need.
-
-        Answered in the order of their deadlines, behind the one that is being answered; what is late is left out.
-        Deviations, of which `caution` times as much is left besides, add up as those of independent times do.
-        """
-        now = time.monotonic()
-        needed_s = square = 0.0
-        if self._running is not None:
-            running = self._expected(self._running)
-            needed_s = max(0.0, running.mean_s - (now - self._running_since))
-            square = running.deviation_s**2
-        late = {}
-        for ticket in sorted(tickets, key=_by_deadline):
-            own = self._expected(ticket)
-            with_own_s = needed_s + own.mean_s + caution * math.sqrt(square + own.deviation_s**2)
-            if now + with_own_s > ticket.deadline - DEADLINE_MARGIN_S:
-                late[ticket] = with_own_s
-            else:
-                needed_s, square = needed_s + own.mean_s, square + own.deviation_s**2
-        return late
+        return late_tickets(tickets, self._expected, time.monotonic(), self._running, self._running_since, caution)
 
     def _give_up_late(self) -> dict[Ticket, Answer]:
         """After an answer: those that cannot be in time any more; if that is all of them, one is tried."""
         late = self._late(self._queued, caution=0.0)
         if late and len(late) == len(self._queued):
-            del late[min(late, key=_by_deadline)]
-        return {t: _busy(sum(o.deadline < t.deadline for o in self._queued), t, s) for t, s in late.items()}
+            del late[min(late, key=by_deadline)]
+        return {t: t.busy(sum(o.deadline < t.deadline for o in self._queued), s) for t, s in late.items()}
 
     # -- work -----------------------------------------------------------------------------------------------------
 
     def _wait(self, ticket: Ticket) -> None:
-        """Until the question's observations are there; then it waits for the network."""
-        assert self._ready is not None
+        """Wait until the question's observations are there; then it waits for the network."""
         try:
             ticket.on_stage(WAITING)
-            if not self._ready(ticket):
+            ticket.view = self._answerer.wait_for_view(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
+            if ticket.view is None:
                 return  # the watchdog or the canceller has replied or is about to
         except Exception as error:
             log.exception("a question failed")
-            self._reply(ticket, _failed(error))
+            self._reply(ticket, failed(error))
             return
         with self._change:
             if ticket.replied:
@@ -231,11 +158,18 @@ class QuestionQueue:
             began = time.monotonic()
             try:
                 ticket.on_stage(READING)
-                answer = self._answer(ticket)
+                answer = self._answerer.ask(
+                    ticket.question,
+                    deadline=ticket.deadline,
+                    cancel=ticket.cancel,
+                    on_text=ticket.on_text,
+                    on_stage=ticket.tell_stage,
+                    view=ticket.view,
+                )
             except Exception as error:
-                # An answer is owed for every question; what went wrong is said in it.
+                # Every question gets an answer; this one says what went wrong.
                 log.exception("a question failed")
-                answer = _failed(error)
+                answer = failed(error)
             self._reply(ticket, answer)
             self._end_turn(ticket, answer, time.monotonic() - began)
 
@@ -245,15 +179,15 @@ class QuestionQueue:
                 self._change.wait()
             if self._closed:
                 return None
-            ticket = min(self._queued, key=_by_deadline)
+            ticket = min(self._queued, key=by_deadline)
             self._queued.remove(ticket)
             self._running, self._running_since = ticket, time.monotonic()
             return ticket
 
     def _end_turn(self, ticket: Ticket, answer: Answer, seconds: float) -> None:
         cut_short = answer.error_code in (ErrorCode.TIMEOUT, ErrorCode.CANCELED)
-        if self._pace is not None and (answer.error_code == ErrorCode.NONE or cut_short):
-            self._pace.learn(*ticket.size, seconds, whole=not cut_short)
+        if self._answer_times is not None and (answer.error_code == ErrorCode.NONE or cut_short):
+            self._answer_times.learn(*ticket.size, seconds, whole=not cut_short)
         with self._change:
             self._running = None
             given_up = self._give_up_late()
@@ -265,13 +199,13 @@ class QuestionQueue:
         with self._change:
             while not (self._closed and not self._open):
                 now = time.monotonic()
-                due = _reply_times(self._open)
+                due = reply_times(self._open)
                 late = [ticket for ticket, at in due if at <= now]
                 if late:
                     self._change.release()
                     try:
                         for ticket in late:
-                            self._reply(ticket, _timeout(ticket))
+                            self._reply(ticket, ticket.timeout())
                     finally:
                         self._change.acquire()
                     continue
@@ -283,7 +217,7 @@ class QuestionQueue:
             if ticket.replied:
                 return
             if answer.error_code == ErrorCode.NONE and time.monotonic() > ticket.deadline - DEADLINE_MARGIN_S:
-                answer = _timeout(ticket)  # the watchdog was held up
+                answer = ticket.timeout()  # the watchdog was held up
             ticket.replied = True
             self._open.discard(ticket)
             if ticket in self._queued:
@@ -297,32 +231,3 @@ class QuestionQueue:
             ticket.reply(answer)
         except Exception:
             log.exception("a reply could not be sent")
-
-
-def _by_deadline(ticket: Ticket) -> tuple[float, float]:
-    return ticket.deadline, ticket.received
-
-
-def _reply_times(tickets: Iterable[Ticket]) -> list[tuple[Ticket, float]]:
-    """When TIMEOUT must be replied at the latest, one after the other, in the order of the deadlines."""
-    due: list[tuple[Ticket, float]] = []
-    at = math.inf
-    for ticket in sorted(tickets, key=_by_deadline, reverse=True):
-        at = min(ticket.deadline - DEADLINE_MARGIN_S, at - REPLY_S)
-        due.append((ticket, at))
-    return due[::-1]
-
-
-def _busy(ahead: int, ticket: Ticket, needed_s: float) -> Answer:
-    left_s = ticket.deadline - time.monotonic()
-    text = f"{ahead} questions come first; about {needed_s:.1f} s are needed, {left_s:.1f} s are left"
-    return Answer(error_code=ErrorCode.BUSY, error_msg=text)
-
-
-def _timeout(ticket: Ticket) -> Answer:
-    text = f"no answer within {ticket.deadline - ticket.received:.2f} s"
-    return Answer(error_code=ErrorCode.TIMEOUT, error_msg=text)
-
-
-def _failed(error: Exception) -> Answer:
-    return Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from rclpy.node import Node
 
-from salmonn_node.answering.question_queue import QuestionQueue, Ticket
+from salmonn_node.answering.question_queue import QuestionQueue
 from salmonn_node.ros import parameters as node_parameters
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.runtime.build import Backend
-from salmonn_node.stream.answers import Answer, Question
+from salmonn_node.stream.answers import Question
 
 
 class OpenQueue:
@@ -28,29 +28,8 @@ class OpenQueue:
     def __init__(self, node: Node, settings: NodeParameters, backend: Backend) -> None:
         self._node = node
         self._settings = settings
-        answerer = backend.answerer
-
-        def answer(ticket: Ticket) -> Answer:
-            return answerer.ask(
-                ticket.question,
-                deadline=ticket.deadline,
-                cancel=ticket.cancel,
-                on_text=ticket.on_text,
-                on_stage=ticket.tell_stage,
-                view=ticket.view,
-            )
-
-        def ready(ticket: Ticket) -> bool:
-            ticket.view = answerer.wait_for_view(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
-            return ticket.view is not None
-
         self.queue = QuestionQueue(
-            answer,
-            ready,
-            ahead=answerer.ahead,
-            size=answerer.size,
-            pace=backend.pace,
-            max_questions=settings.max_questions,
+            backend.answerer, answer_times=backend.answer_times, max_questions=settings.max_questions
         )
 
     def complete(self, question: Question) -> Question:

@@ -17,7 +17,8 @@ from rclpy.service_introspection import ServiceIntrospectionState
 
 from salmonn_interfaces.action import Ask
 from salmonn_interfaces.srv import Query
-from salmonn_node.answering.question_queue import QUEUED, QuestionQueue, Ticket
+from salmonn_node.answering.question_queue import QuestionQueue
+from salmonn_node.answering.ticket import QUEUED, Ticket
 from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.ros.answer_topics import AnswerTopics

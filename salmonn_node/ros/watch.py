@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from salmonn_node.answering.question_queue import QuestionQueue, Ticket
+from salmonn_node.answering.question_queue import QuestionQueue
+from salmonn_node.answering.ticket import Ticket
 from salmonn_node.messages import MessageError
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 

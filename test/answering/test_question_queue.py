@@ -8,29 +8,49 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from salmonn_node.answering.pace import Pace
-from salmonn_node.answering.question_queue import DEADLINE_MARGIN_S, REPLY_S, QuestionQueue, Ticket, _reply_times
+from salmonn_node.answering.answer_time import AnswerTimeModel
+from salmonn_node.answering.deadlines import DEADLINE_MARGIN_S, REPLY_S, reply_times
+from salmonn_node.answering.question_queue import QuestionQueue
+from salmonn_node.answering.ticket import Ticket
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
-ONE_S = Pace([(1, 1.0)])
+ONE_S = AnswerTimeModel([(1, 1.0)])
+
+
+class GatedAnswerer:
+    """Stands in the answerer's place: an answer comes when the test lets it."""
+
+    def __init__(self, wait_for_view: Callable[[], object]) -> None:
+        self.go = threading.Semaphore(0)
+        self.change = threading.Condition()
+        self.started: list[str] = []
+        self._wait_for_view = wait_for_view
+
+    def ask(self, question: Question, **_: object) -> Answer:
+        with self.change:
+            self.started.append(question.text)
+            self.change.notify_all()
+        self.go.acquire()
+        return Answer(text=question.text)
+
+    def wait_for_view(self, question: Question, **_: object) -> object:
+        return self._wait_for_view()
+
+    def ahead(self, question: Question) -> bool:
+        return question.before_ns > 0
+
+    def size(self, question: Question) -> tuple[AnswerType, int]:
+        return question.answer_type, 0
 
 
 class Desk:
-    """A queue whose answers come when the test lets them; what was answered, in order, and all replies."""
+    """A queue of gated answers; what was answered, in order, and all replies."""
 
-    def __init__(self, **settings: object) -> None:
-        self.go = threading.Semaphore(0)
-        self.started: list[str] = []
-        self.change = threading.Condition()
+    def __init__(self, wait_for_view: Callable[[], object] = lambda: None, **settings: object) -> None:
+        self.answerer = GatedAnswerer(wait_for_view)
+        self.go, self.change, self.started = self.answerer.go, self.answerer.change, self.answerer.started
         self.replies: list[tuple[str, Answer]] = []
-        self.queue = QuestionQueue(self._answer, **settings)  # type: ignore[arg-type]
-
-    def _answer(self, ticket: Ticket) -> Answer:
-        with self.change:
-            self.started.append(ticket.question.text)
-            self.change.notify_all()
-        self.go.acquire()
-        return Answer(text=ticket.question.text)
+        self.queue = QuestionQueue(self.answerer, **settings)  # type: ignore[arg-type]
 
     def ask(self, text: str, within_s: float, **fields: object) -> Ticket:
         def reply(answer: Answer) -> None:
@@ -68,7 +88,7 @@ def desks() -> Iterator[Callable[..., Desk]]:
 
 
 def test_a_burst_is_refused_at_once_but_for_what_fits(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=Pace([(1, 10.0)]))
+    desk = desks(answer_times=AnswerTimeModel([(1, 10.0)]))
     for number in range(100):
         desk.ask(str(number), 42.0)
     # Nothing has been answered yet: 10 s each, with deviations 3 fit into 42 s.
@@ -84,7 +104,7 @@ def test_a_burst_is_refused_at_once_but_for_what_fits(desks: Callable[..., Desk]
 
 
 def test_the_earliest_deadline_comes_first(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=ONE_S)
+    desk = desks(answer_times=ONE_S)
     desk.ask("first", 100.0)
     desk.wait(lambda: desk.started == ["first"])
     desk.ask("late", 90.0)
@@ -95,7 +115,7 @@ def test_the_earliest_deadline_comes_first(desks: Callable[..., Desk]) -> None:
 
 
 def test_one_that_was_taken_is_not_made_late_by_one_that_comes_after(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=Pace([(1, 10.0)]))
+    desk = desks(answer_times=AnswerTimeModel([(1, 10.0)]))
     desk.ask("first", 100.0)
     desk.wait(lambda: desk.started == ["first"])
     desk.ask("second", 25.0)
@@ -108,7 +128,7 @@ def test_one_that_was_taken_is_not_made_late_by_one_that_comes_after(desks: Call
 
 
 def test_a_question_that_has_the_network_for_itself_is_tried(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=Pace([(1, 1000.0)]))
+    desk = desks(answer_times=AnswerTimeModel([(1, 1000.0)]))
     desk.go.release()
     desk.ask("hopeless?", 30.0)
     desk.wait(lambda: len(desk.replies) == 1)
@@ -116,14 +136,14 @@ def test_a_question_that_has_the_network_for_itself_is_tried(desks: Callable[...
 
 
 def test_after_an_answer_that_took_too_long_the_hopeless_are_told(desks: Callable[..., Desk]) -> None:
-    pace = Pace([(1, 0.001)])
-    desk = desks(pace=pace)
+    times = AnswerTimeModel([(1, 0.001)])
+    desk = desks(answer_times=times)
     desk.ask("first", 100.0)
     desk.wait(lambda: desk.started == ["first"])
     for text, within_s in (("b", 50.0), ("c", 51.0), ("d", 1000.0)):
         desk.ask(text, within_s)
-    pace.learn(AnswerType.TEXT, 1, 300.0)  # it takes 100 s, as is found out now
-    pace.learn(AnswerType.TEXT, 1, 300.0)
+    times.learn(AnswerType.TEXT, 1, 300.0)  # it takes 100 s, as is found out now
+    times.learn(AnswerType.TEXT, 1, 300.0)
     desk.go.release()
     desk.wait(lambda: len(desk.replies) == 3)
     assert desk.codes() == {"first": ErrorCode.NONE, "b": ErrorCode.BUSY, "c": ErrorCode.BUSY}
@@ -133,7 +153,7 @@ def test_after_an_answer_that_took_too_long_the_hopeless_are_told(desks: Callabl
 
 
 def test_what_is_not_there_by_the_deadline_is_timeout_though_the_work_goes_on(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=ONE_S)
+    desk = desks(answer_times=ONE_S)
     ticket = desk.ask("deaf", 0.2)
     desk.wait(lambda: len(desk.replies) == 1)
     assert desk.codes() == {"deaf": ErrorCode.TIMEOUT}
@@ -155,7 +175,7 @@ def test_an_answer_after_the_margin_is_timeout_even_without_the_watchdog(desks: 
 
 def test_a_question_about_the_future_holds_up_nobody(desks: Callable[..., Desk]) -> None:
     there = threading.Event()
-    desk = desks(pace=ONE_S, ready=lambda ticket: there.wait(30.0), ahead=lambda question: question.before_ns > 0)
+    desk = desks(answer_times=ONE_S, wait_for_view=lambda: there.wait(30.0) or None)
     desk.ask("future", 20.0, before_ns=1)
     desk.ask("now", 30.0)
     desk.go.release()
@@ -167,18 +187,18 @@ def test_a_question_about_the_future_holds_up_nobody(desks: Callable[..., Desk])
 
 
 def test_failures_of_waiting_and_of_answering_are_answers(desks: Callable[..., Desk]) -> None:
-    def fail(ticket: Ticket) -> bool:
+    def fail() -> object:
         raise RuntimeError("no view")
 
-    desk = desks(ready=fail)
-    desk.ask("waits", 30.0)
+    desk = desks(wait_for_view=fail)
+    desk.ask("waits", 30.0, before_ns=1)
     desk.wait(lambda: len(desk.replies) == 1)
     assert desk.replies[0][1].error_msg == "RuntimeError: no view"
     assert desk.codes() == {"waits": ErrorCode.MODEL_ERROR}
 
 
 def test_closing_answers_what_is_open_and_takes_nothing_more(desks: Callable[..., Desk]) -> None:
-    desk = desks(pace=ONE_S)
+    desk = desks(answer_times=ONE_S)
     desk.ask("running", 50.0)
     desk.ask("queued", 60.0)
     desk.wait(lambda: desk.started == ["running"])
@@ -192,7 +212,7 @@ def test_many_replies_due_at_once_begin_so_early_that_the_last_is_in_time() -> N
         return Ticket(Question("q"), deadline, lambda answer: None)
 
     alone, *crowd = ticket(5.0), *(ticket(10.0) for _ in range(50))
-    times = dict(_reply_times([*crowd, alone]))
+    times = dict(reply_times([*crowd, alone]))
     assert times[alone] == 5.0 - DEADLINE_MARGIN_S  # a crowd later on costs it nothing
     due = sorted(times[t] for t in crowd)
     assert due[-1] == 10.0 - DEADLINE_MARGIN_S

@@ -47,7 +47,7 @@ class _Ratio:
         self.mean += weight * (ratio - self.mean)
 
 
-class Pace:
+class AnswerTimeModel:
     """Expects the time of an answer from the length of its prompt and its type; any thread may use it.
 
     Seconds over prompt length are a curve through what was timed, straight between and beyond. What answers take is
