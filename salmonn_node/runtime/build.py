@@ -22,7 +22,7 @@ class Backend:
         encoders: (backend, reason) of "vision" and "audio".
         grounding: frames, cameras and mounts; the topics fill it (salmonn_node.answering.grounding.Grounding).
         persistence: binds the observer to its store (salmonn_node.storage.persistence.Persistence); None keeps nothing.
-        pace: how long answers take (salmonn_node.answering.pace.Pace); it belongs to the network.
+        answer_times: how long answers take (salmonn_node.answering.answer_time.AnswerTimeModel); the network has one.
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
     """
@@ -33,7 +33,7 @@ class Backend:
     trained: bool
     encoders: dict[str, tuple[str, str]]
     persistence: Any = None
-    pace: Any = None
+    answer_times: Any = None
     reopen: Callable[[str], Backend] | None = None
     free: Callable[[], None] = lambda: None
     last_snapshot_ns: int = 0
@@ -81,10 +81,10 @@ def build_backend(parameters: NodeParameters, load: Callable[[NodeParameters], A
     model = (load or load_model)(parameters)
     encoders, free = _load_encoders(model, parameters)
     try:
-        from salmonn_node.answering.pace import Pace, timed_answers
+        from salmonn_node.answering.answer_time import AnswerTimeModel, timed_answers
 
-        pace = Pace(timed_answers(model, parameters.max_new_tokens))
-        return _open(model, encoders, free, pace, parameters, parameters.memory_name)
+        answer_times = AnswerTimeModel(timed_answers(model, parameters.max_new_tokens))
+        return _open(model, encoders, free, answer_times, parameters, parameters.memory_name)
     except BaseException:
         free()
         raise
@@ -105,7 +105,7 @@ def load_model(parameters: NodeParameters) -> Any:
 
 
 def _open(
-    model: Any, encoders: Any, free: Callable[[], None], pace: Any, parameters: NodeParameters, name: str
+    model: Any, encoders: Any, free: Callable[[], None], answer_times: Any, parameters: NodeParameters, name: str
 ) -> Backend:
     """A memory called `name` with its observer and answerer, restored when persistence is on."""
     from salmonn_node.answering.answerer import Answerer
@@ -159,8 +159,8 @@ def _open(
         model.checkpoint.trained,
         encoders,
         persistence,
-        pace,
-        lambda other: _open(model, encoders, free, pace, parameters, other),
+        answer_times,
+        lambda other: _open(model, encoders, free, answer_times, parameters, other),
         free,
         grounding=grounding,
     )
