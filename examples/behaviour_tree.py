@@ -1,12 +1,11 @@
 """A behaviour of py_trees that asks the memory: RUNNING while it waits, then SUCCESS or FAILURE, and the blackboard.
 
-A behaviour tree is ticked many times a second and must never wait, so the question goes out in a thread of its own
-and `update` only looks whether its answer has come. SUCCESS means "answered"; for a yes-or-no question it means "yes",
-so that the behaviour can be a condition. All else is FAILURE, and `feedback_message` says which: NOT_OBSERVED, BUSY,
+A behaviour tree is ticked many times a second and must never wait. So a thread of its own asks the question, and
+`update` only looks whether the answer has come. SUCCESS means "answered"; for a yes-or-no question it means "yes", so
+that the behaviour can be a condition. All else is FAILURE, and `feedback_message` says which: NOT_OBSERVED, BUSY,
 TIMEOUT, ... A tree that leaves the behaviour while it is RUNNING cancels the question, which frees the network for
 others. The answer lies on the blackboard under `key` for behaviours that come after, such as one that drives to
-`answer.pose`. The node given to Memory is to be spun by an executor elsewhere. Needs `pip install py_trees`; with the
-node running, this asks one question and drives nowhere:
+`answer.pose`. Needs `pip install py_trees`. With the node running, this asks one question and drives nowhere:
 
     python examples/behaviour_tree.py "where is the red box?"
 """
@@ -21,7 +20,6 @@ from typing import Any
 import py_trees
 import rclpy
 from py_trees.common import Access, Status
-from rclpy.executors import MultiThreadedExecutor
 
 from salmonn_node.client import Answer, AnswerType, ErrorCode, Memory, Outcome
 
@@ -41,17 +39,22 @@ class AskMemory(py_trees.behaviour.Behaviour):
         super().__init__(name)
         self._memory, self._text, self._key, self._arguments = memory, text, key, arguments
         self._cancel = threading.Event()
-        self._answers: list[Answer] = []
+        self._answers: list[Answer | Exception] = []
         self._board = self.attach_blackboard_client(name=name)
         self._board.register_key(key=key, access=Access.WRITE)
 
     def initialise(self) -> None:
         """Send the question."""
-        cancel, answers = threading.Event(), []
+        cancel = threading.Event()
+        answers: list[Answer | Exception] = []
         self._cancel, self._answers = cancel, answers
 
         def work() -> None:
-            answers.append(self._memory.ask(self._text, cancel=cancel, **self._arguments))
+            try:
+                answers.append(self._memory.ask(self._text, cancel=cancel, **self._arguments))
+            except Exception as error:
+                # Without this the behaviour would be RUNNING for ever.
+                answers.append(error)
 
         threading.Thread(target=work, daemon=True).start()
 
@@ -60,6 +63,9 @@ class AskMemory(py_trees.behaviour.Behaviour):
         if not self._answers:
             return Status.RUNNING
         answer = self._answers[0]
+        if isinstance(answer, Exception):
+            self.feedback_message = f"{type(answer).__name__}: {answer}"
+            return Status.FAILURE
         self._board.set(self._key, answer)
         if answer.error_code != ErrorCode.NONE:
             self.feedback_message = f"{answer.error_code.name}: {answer.error_msg}"
@@ -78,9 +84,6 @@ def main() -> int:
     """Tick a tree of one behaviour until it is done."""
     rclpy.init()
     node = rclpy.create_node("planner")
-    executor = MultiThreadedExecutor(2)
-    executor.add_node(node)
-    threading.Thread(target=executor.spin, daemon=True).start()
     behaviour = AskMemory("ask", Memory(node), sys.argv[1], answer_type=AnswerType.POSITION, timeout_s=10.0)
     tree = py_trees.trees.BehaviourTree(behaviour)
     tree.tick()
@@ -88,7 +91,6 @@ def main() -> int:
         time.sleep(0.05)
         tree.tick()
     print(behaviour.status.name, behaviour.feedback_message)
-    executor.shutdown()
     rclpy.try_shutdown()
     return 0 if behaviour.status == Status.SUCCESS else 1
 

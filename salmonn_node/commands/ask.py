@@ -7,13 +7,18 @@ import dataclasses
 import enum
 import json
 import math
+import signal
 import sys
+import threading
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
 
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS
+
+INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = [kind.name.lower() for kind in AnswerType]
     parser.add_argument("--type", choices=kinds, default="any", help="kind of answer wanted (default: any)")
     parser.add_argument("--choice", action="append", default=[], help="an option of a choice question; repeat")
-    parser.add_argument("--after", type=float, default=0.0, help="start of the window, seconds (0: start of memory)")
-    parser.add_argument("--before", type=float, default=0.0, help="end of the window, seconds (0: now)")
+    parser.add_argument(
+        "--after",
+        type=_stamp_ns,
+        default=0,
+        metavar="S",
+        help="start of the window, a stamp in seconds (0: all)",
+    )
+    parser.add_argument(
+        "--before", type=_stamp_ns, default=0, metavar="S", help="end of the window, a stamp in seconds (0: now)"
+    )
     parser.add_argument("--source", action="append", default=[], help="a camera or microphone to read; repeat")
     parser.add_argument("--frame", default="", help="frame for poses (default: as observed)")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait (default: 10)")
@@ -32,32 +45,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print; 0 when there is an answer, 1 when it was not observed or is ambiguous, 2 on an error."""
+    """Ask and print; 0: there is an answer, 1: not observed or ambiguous, 2: an error, 130: Ctrl-C."""
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
 
     from salmonn_node.client import Memory
 
-    rclpy.init()
-    node = rclpy.create_node("salmonn_ask")
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    cancel = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: cancel.set())
     try:
-        answer = Memory(node, args.node).ask(
-            args.text,
-            answer_type=AnswerType[args.type.upper()],
-            choices=args.choice,
-            after_ns=round(args.after * SECOND_NS),
-            before_ns=round(args.before * SECOND_NS),
-            sources=args.source,
-            target_frame=args.frame,
-            timeout_s=args.timeout,
-            on_text=None if args.json or not sys.stderr.isatty() else _show_partial,
-        )
+        with Memory(rclpy.create_node("salmonn_ask"), args.node) as memory:
+            answer = memory.ask(
+                args.text,
+                answer_type=AnswerType[args.type.upper()],
+                choices=args.choice,
+                after_ns=args.after,
+                before_ns=args.before,
+                sources=args.source,
+                target_frame=args.frame,
+                timeout_s=args.timeout,
+                on_text=None if args.json or not sys.stderr.isatty() else _show_partial,
+                cancel=cancel,
+            )
+    except ValueError as error:
+        print(f"salmonn ask: --node: {error}", file=sys.stderr)
+        return 2
     finally:
-        node.destroy_node()
         rclpy.try_shutdown()
     print(json.dumps(_plain(answer), indent=2) if args.json else describe(answer))
+    if cancel.is_set() and answer.error_code == ErrorCode.CANCELED:
+        return INTERRUPTED
     if answer.error_code != ErrorCode.NONE:
         return 2
     return 0 if answer.outcome == Outcome.ANSWERED else 1
+
+
+def _stamp_ns(text: str) -> int:
+    """Nanoseconds of a stamp in seconds, exactly; a float would be off by up to 128 ns today."""
+    try:
+        seconds = Decimal(text)
+    except InvalidOperation:
+        seconds = Decimal("nan")
+    if not seconds.is_finite() or abs(seconds) > 10**15:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return int(seconds * SECOND_NS)
 
 
 def describe(answer: Answer) -> str:

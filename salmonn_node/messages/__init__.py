@@ -1,18 +1,17 @@
 """Message-like objects (rclpy or rosbags: the same field names) to the stream's types and back. No rclpy, no torch."""
 
+from salmonn_node.messages.answers import (
+    answer_from_message,
+    answer_to_message,
+    evidence_from_message,
+    evidence_to_message,
+)
 from salmonn_node.messages.audio import AudioFormat, audio_chunk, audio_format
 from salmonn_node.messages.base import MessageError, MessageTypes, RosbagsTypes, RosTypes, stamp_ns
 from salmonn_node.messages.geometry import camera_model_from_message, transforms_from_message
 from salmonn_node.messages.images import check_image, image_frame, image_to_rgb
 from salmonn_node.messages.poses import pose_from_message, pose_to_message
-from salmonn_node.messages.questions import (
-    answer_from_message,
-    answer_to_message,
-    evidence_from_message,
-    evidence_to_message,
-    question_from_message,
-    question_to_message,
-)
+from salmonn_node.messages.questions import question_from_message, question_to_message
 
 __all__ = [
     "AudioFormat",

@@ -1,67 +1,50 @@
-"""Questions, answers and evidence as messages of salmonn_interfaces, both ways; a bad question is refused by field."""
+"""Questions as messages of salmonn_interfaces, both ways, and what a question must be like."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from salmonn_node.messages.base import (
+    MAX_SEC,
     MessageError,
     MessageTypes,
     duration_message,
-    header_message,
     stamp_ns,
     time_message,
 )
-from salmonn_node.messages.poses import pose_from_message, pose_to_message
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question, Region
-from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
+from salmonn_node.stream.answers import AnswerType, Question
+from salmonn_node.stream.observations import SECOND_NS
 
 MAX_TEXT_BYTES = 4096
 MAX_CHOICES = 32
 MAX_CHOICE_BYTES = 256
 MAX_SOURCES = 64
+MAX_EVIDENCE = 2**16 - 1  # uint16
 
 
 def question_from_message(msg: Any) -> Question:
     """Question of a salmonn_interfaces/Question; raises MessageError naming the field that is wrong."""
-    text = str(msg.text).strip()
-    if not text:
-        raise _invalid("text is empty")
-    if len(text.encode()) > MAX_TEXT_BYTES:
-        raise _invalid(f"text has {len(text.encode())} bytes, at most {MAX_TEXT_BYTES} are taken")
-    if msg.answer_type not in list(AnswerType):
-        raise _invalid(f"answer_type {msg.answer_type} is not one of {[f'{t.name}={t.value}' for t in AnswerType]}")
-    answer_type = AnswerType(msg.answer_type)
-    choices = _choices(answer_type, tuple(str(c) for c in msg.choices))
-    after, before = stamp_ns(msg.after), stamp_ns(msg.before)
-    if after < 0 or before < 0:
-        raise _invalid(f"after ({after} ns) and before ({before} ns) must not be negative")
-    if before and after > before:
-        raise _invalid(f"after ({after} ns) lies behind before ({before} ns)")
-    timeout_s = stamp_ns(msg.timeout) / SECOND_NS
-    if timeout_s < 0:
-        raise _invalid(f"timeout is negative: {timeout_s} s")
-    sources = tuple(str(s) for s in msg.sources)
-    if len(sources) > MAX_SOURCES:
-        raise _invalid(f"sources has {len(sources)} entries, at most {MAX_SOURCES} are taken")
-    return Question(
-        text=text,
-        answer_type=answer_type,
-        choices=choices,
-        after_ns=after,
-        before_ns=before,
-        sources=sources,
-        target_frame=str(msg.target_frame),
-        timeout_s=timeout_s,
-        max_evidence=int(msg.max_evidence),
-        want_thumbnails=bool(msg.want_thumbnails),
+    return checked_question(
+        Question(
+            text=str(msg.text),
+            answer_type=msg.answer_type,
+            choices=tuple(str(c) for c in msg.choices),
+            after_ns=stamp_ns(msg.after),
+            before_ns=stamp_ns(msg.before),
+            sources=tuple(str(s) for s in msg.sources),
+            target_frame=str(msg.target_frame),
+            timeout_s=stamp_ns(msg.timeout) / SECOND_NS,
+            max_evidence=int(msg.max_evidence),
+            want_thumbnails=bool(msg.want_thumbnails),
+        )
     )
 
 
 def question_to_message(types: MessageTypes, question: Question) -> Any:
-    """salmonn_interfaces/Question, field by field."""
+    """salmonn_interfaces/Question, field by field; raises MessageError naming the field that is wrong."""
+    question = checked_question(question)
     return types.new(
         "salmonn_interfaces/msg/Question",
         text=question.text,
@@ -72,123 +55,101 @@ def question_to_message(types: MessageTypes, question: Question) -> Any:
         sources=list(question.sources),
         target_frame=question.target_frame,
         timeout=duration_message(types, question.timeout_s),
-        max_evidence=min(question.max_evidence, 0xFFFF),
+        max_evidence=question.max_evidence,
         want_thumbnails=question.want_thumbnails,
     )
 
 
-def evidence_to_message(types: MessageTypes, evidence: Evidence) -> Any:
-    """salmonn_interfaces/Evidence; the thumbnail's header carries the interval's start."""
-    header = header_message(types, evidence.interval.start_ns, evidence.frame_id)
-    region = evidence.region or Region(0, 0, 0, 0, 0, 0)
-    return types.new(
-        "salmonn_interfaces/msg/Evidence",
-        header=header,
-        span=duration_message(types, evidence.interval.duration_s),
-        modality=evidence.modality,
-        source=evidence.source,
-        observer_pose=pose_to_message(types, evidence.pose),
-        observer_pose_valid=evidence.pose is not None,
-        map_id=evidence.pose.map_id if evidence.pose else "",
-        thumbnail=types.new(
-            "sensor_msgs/msg/CompressedImage",
-            header=header,
-            format="jpeg" if evidence.thumbnail else "",
-            data=types.data(evidence.thumbnail),
-        ),
-        region=types.new(
-            "sensor_msgs/msg/RegionOfInterest",
-            x_offset=region.x,
-            y_offset=region.y,
-            height=region.height,
-            width=region.width,
-            do_rectify=False,
-        ),
-        picture_width=region.picture_width,
-        picture_height=region.picture_height,
-        score=float(evidence.score),
+def checked_question(question: Question) -> Question:
+    """The question with its fields in their types, text stripped; raises MessageError naming a field that is wrong.
+
+    Caller and node check the same, so that a planner hears at once what the node would refuse.
+    """
+    text = _string("text", question.text, MAX_TEXT_BYTES).strip()
+    if not text:
+        raise _invalid("text is empty")
+    try:
+        answer_type = AnswerType(operator.index(question.answer_type))
+    except (TypeError, ValueError):
+        names = ", ".join(f"{kind.name} ({kind.value})" for kind in AnswerType)
+        raise _invalid(f"answer_type is {_shown(question.answer_type)}; it must be one of {names}") from None
+    after_ns = checked_stamp("after", question.after_ns)
+    before_ns = checked_stamp("before", question.before_ns)
+    if before_ns and after_ns > before_ns:
+        raise _invalid(f"after ({after_ns} ns) is later than before ({before_ns} ns)")
+    sources = _strings("sources", question.sources, MAX_TEXT_BYTES)
+    if len(sources) > MAX_SOURCES:
+        raise _invalid(f"sources has {len(sources)} entries; at most {MAX_SOURCES} are taken")
+    return Question(
+        text=text,
+        answer_type=answer_type,
+        choices=_choices(answer_type, _strings("choices", question.choices, MAX_CHOICE_BYTES)),
+        after_ns=after_ns,
+        before_ns=before_ns,
+        sources=sources,
+        target_frame=_string("target_frame", question.target_frame, MAX_TEXT_BYTES),
+        timeout_s=checked_seconds("timeout", question.timeout_s),
+        max_evidence=_whole("max_evidence", question.max_evidence, MAX_EVIDENCE),
+        want_thumbnails=bool(question.want_thumbnails),
     )
 
 
-def evidence_from_message(msg: Any) -> Evidence:
-    """Evidence of a salmonn_interfaces/Evidence."""
-    start = stamp_ns(msg.header.stamp)
-    return Evidence(
-        interval=Interval(start, start + stamp_ns(msg.span)),
-        modality=str(msg.modality),
-        source=str(msg.source),
-        frame_id=str(msg.header.frame_id),
-        score=float(msg.score),
-        pose=pose_from_message(msg.observer_pose, str(msg.map_id)) if msg.observer_pose_valid else None,
-        thumbnail=bytes(msg.thumbnail.data),
-        region=_region(msg),
-    )
+def checked_stamp(name: str, stamp_ns: Any) -> int:
+    """A stamp in ns that a builtin_interfaces/Time can hold; raises MessageError naming the field."""
+    return _whole(name, stamp_ns, (MAX_SEC + 1) * SECOND_NS - 1, " ns")
 
 
-def _region(msg: Any) -> Region | None:
-    box, width, height = msg.region, int(msg.picture_width), int(msg.picture_height)
-    if not (box.width and box.height and width and height):
-        return None
-    return Region(int(box.x_offset), int(box.y_offset), int(box.width), int(box.height), width, height)
-
-
-def answer_to_message(types: MessageTypes, answer: Answer) -> Any:
-    """salmonn_interfaces/Answer, field by field."""
-    return types.new(
-        "salmonn_interfaces/msg/Answer",
-        error_code=int(answer.error_code),
-        error_msg=answer.error_msg,
-        outcome=int(answer.outcome),
-        answer_type=int(answer.answer_type),
-        text=answer.text,
-        binary=bool(answer.binary),
-        choice_index=int(answer.choice_index),
-        pose=pose_to_message(types, answer.pose),
-        pose_kind=int(answer.pose_kind),
-        event_start=time_message(types, answer.event.start_ns if answer.event else 0),
-        event_end=time_message(types, answer.event.end_ns if answer.event else 0),
-        duration=duration_message(types, answer.duration_s),
-        count=max(0, min(int(answer.count), 2**32 - 1)),
-        confidence=float(answer.confidence),
-        evidence=[evidence_to_message(types, e) for e in answer.evidence],
-        map_id=answer.map_id,
-        memory_id=answer.memory_id,
-        memory_start=time_message(types, answer.memory_start_ns),
-        last_observation=time_message(types, answer.last_observation_ns),
-        latency=duration_message(types, answer.latency_s),
-    )
-
-
-def answer_from_message(msg: Any) -> Answer:
-    """Answer of a salmonn_interfaces/Answer; raises ValueError when a code is unknown."""
-    start, end = stamp_ns(msg.event_start), stamp_ns(msg.event_end)
-    pose: Pose | None = pose_from_message(msg.pose, str(msg.map_id)) if msg.pose.header.frame_id else None
-    confidence = float(msg.confidence)
-    return Answer(
-        error_code=ErrorCode(msg.error_code),
-        error_msg=str(msg.error_msg),
-        outcome=Outcome(msg.outcome),
-        answer_type=AnswerType(msg.answer_type),
-        text=str(msg.text),
-        binary=bool(msg.binary),
-        choice_index=int(msg.choice_index),
-        pose=pose,
-        pose_kind=PoseKind(msg.pose_kind),
-        event=Interval(start, end) if end else None,
-        duration_s=stamp_ns(msg.duration) / SECOND_NS,
-        count=int(msg.count),
-        confidence=math.nan if math.isnan(confidence) else confidence,
-        evidence=tuple(evidence_from_message(e) for e in msg.evidence),
-        map_id=str(msg.map_id),
-        memory_id=str(msg.memory_id),
-        memory_start_ns=stamp_ns(msg.memory_start),
-        last_observation_ns=stamp_ns(msg.last_observation),
-        latency_s=stamp_ns(msg.latency) / SECOND_NS,
-    )
+def checked_seconds(name: str, seconds: Any, *, positive: bool = False) -> float:
+    """Seconds that a builtin_interfaces/Duration can hold; raises MessageError naming the field."""
+    try:
+        value = float(seconds)
+    except (TypeError, ValueError, OverflowError):
+        raise _invalid(f"{name} is {_shown(seconds)}; it must be a number of seconds") from None
+    if not 0 <= value <= MAX_SEC:
+        raise _invalid(f"{name} is {value} s; it must lie between 0 and {MAX_SEC} s")
+    if positive and not value:
+        raise _invalid(f"{name} is 0; it must be more")
+    return value
 
 
 def _invalid(text: str) -> MessageError:
     return MessageError("invalid_request", text)
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:40]
+
+
+def _whole(name: str, value: Any, most: int, unit: str = "") -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise _invalid(f"{name} is {_shown(value)}; it must be a whole number") from None
+    if number < 0:
+        raise _invalid(f"{name} is {number}{unit}; it must not be negative")
+    if number > most:
+        raise _invalid(f"{name} is {number}{unit}; it must be at most {most}{unit}")
+    return number
+
+
+def _string(name: str, value: Any, most_bytes: int) -> str:
+    if not isinstance(value, str):
+        raise _invalid(f"{name} is {_shown(value)}; it must be a string")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise _invalid(f"{name} holds half a character (a lone surrogate)") from None
+    if "\0" in value:
+        raise _invalid(f"{name} holds a zero character; ROS would cut the text off there")
+    if size > most_bytes:
+        raise _invalid(f"{name} has {size} bytes; at most {most_bytes} are taken")
+    return value
+
+
+def _strings(name: str, values: Any, most_bytes: int) -> tuple[str, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise _invalid(f"{name} is {_shown(values)}; it must be a list of strings")
+    return tuple(_string(f"an entry of {name}", value, most_bytes) for value in values)
 
 
 def _choices(answer_type: AnswerType, choices: Sequence[str]) -> tuple[str, ...]:
@@ -198,9 +159,9 @@ def _choices(answer_type: AnswerType, choices: Sequence[str]) -> tuple[str, ...]
         return ()
     stripped = tuple(c.strip() for c in choices)
     if not 2 <= len(stripped) <= MAX_CHOICES:
-        raise _invalid(f"CHOICE needs 2 to {MAX_CHOICES} choices, got {len(stripped)}")
-    if any(not c or len(c.encode()) > MAX_CHOICE_BYTES for c in stripped):
-        raise _invalid(f"choices must not be empty or longer than {MAX_CHOICE_BYTES} bytes")
+        raise _invalid(f"choices has {len(stripped)} entries; CHOICE needs 2 to {MAX_CHOICES}")
+    if not all(stripped):
+        raise _invalid("an entry of choices is empty")
     if len(set(stripped)) != len(stripped):
         raise _invalid("choices must differ from each other")
     return stripped

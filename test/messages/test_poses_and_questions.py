@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from salmonn_node.messages import (
     MessageError,
@@ -18,6 +20,7 @@ from salmonn_node.messages import (
     question_to_message,
 )
 from salmonn_node.messages.base import duration_message, time_message
+from salmonn_node.messages.questions import checked_question
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind, Question, Region
 from salmonn_node.stream.observations import Interval, Pose
 
@@ -105,14 +108,14 @@ def test_question_comes_back(types):
         ({"text": ""}, "text is empty"),
         ({"text": "  \n"}, "text is empty"),
         ({"text": "x" * 1_000_000}, "1000000 bytes"),
-        ({"answer_type": 99}, "answer_type 99"),
-        ({"choices": []}, "CHOICE needs 2"),
-        ({"choices": ["a"]}, "CHOICE needs 2"),
+        ({"answer_type": 99}, "answer_type is 99"),
+        ({"choices": []}, "entr.* CHOICE needs 2"),
+        ({"choices": ["a"]}, "entr.* CHOICE needs 2"),
         ({"choices": ["a", "a"]}, "differ"),
-        ({"choices": ["a", ""]}, "choices must not be empty"),
+        ({"choices": ["a", ""]}, "an entry of choices is empty"),
         ({"answer_type": 2}, "choices are given"),
-        ({"after": 10_000_000_000}, "after .* lies behind before"),
-        ({"timeout": -1.0}, "timeout is negative"),
+        ({"after": 10_000_000_000}, "after .* is later than before"),
+        ({"timeout": -1.0}, "timeout is -1.0 s; it must lie between 0"),
         ({"sources": ["x"] * 1000}, "sources has 1000"),
     ],
 )
@@ -126,6 +129,67 @@ def test_bad_questions_are_refused_by_name(types, change, text):
         setattr(message, name, value)
     with pytest.raises(MessageError, match=text):
         question_from_message(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"text": None}, "text is None; it must be a string"),
+        ({"text": "a \ud83d cross"}, "text holds half a character"),
+        ({"text": "a\0b"}, "text holds a zero character"),
+        ({"answer_type": "BINARY"}, "answer_type is 'BINARY'; it must be one of ANY"),
+        ({"after_ns": None}, "after is None; it must be a whole number"),
+        ({"after_ns": -1}, "after is -1 ns; it must not be negative"),
+        ({"before_ns": 10**22}, "before is 1.* it must be at most"),
+        ({"before_ns": 1.5}, "before is 1.5; it must be a whole number"),
+        ({"timeout_s": math.nan}, "timeout is nan s"),
+        ({"timeout_s": math.inf}, "timeout is inf s"),
+        ({"timeout_s": 1e10}, "timeout is 10000000000.0 s"),
+        ({"timeout_s": "soon"}, "timeout is 'soon'; it must be a number"),
+        ({"sources": "front"}, "sources is 'front'; it must be a list"),
+        ({"sources": (3,)}, "an entry of sources is 3; it must be a string"),
+        ({"choices": "red"}, "choices is 'red'; it must be a list"),
+        ({"max_evidence": -1}, "max_evidence is -1; it must not be negative"),
+        ({"max_evidence": 70_000}, "max_evidence is 70000; it must be at most 65535"),
+        ({"target_frame": None}, "target_frame is None; it must be a string"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_a_message_is_refused_by_name(types, change, text):
+    with pytest.raises(MessageError, match=text):
+        question_to_message(types, dataclasses.replace(QUESTION, **change))
+
+
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.text())
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "text": st.text() | ANYTHING,
+            "answer_type": st.integers(0, 8) | ANYTHING,
+            "choices": st.lists(st.text(), max_size=4) | ANYTHING,
+            "after_ns": st.integers(-5, 2**63) | ANYTHING,
+            "before_ns": st.integers(-5, 2**63) | ANYTHING,
+            "sources": st.lists(st.text(), max_size=4) | ANYTHING,
+            "target_frame": st.text() | ANYTHING,
+            "timeout_s": st.floats(0, 1e10) | ANYTHING,
+            "max_evidence": st.integers(-2, 70_000) | ANYTHING,
+            "want_thumbnails": st.booleans() | ANYTHING,
+        },
+    )
+)
+def test_a_question_fits_its_message_or_is_refused(types, change):
+    question = dataclasses.replace(Question("where?"), **change)
+    try:
+        checked = checked_question(question)
+    except MessageError:
+        return
+    assert checked_question(checked) == checked
+    back = question_from_message(question_to_message(types, checked))
+    assert back == dataclasses.replace(checked, timeout_s=pytest.approx(checked.timeout_s, abs=1e-9))
 
 
 def test_answer_comes_back(types):

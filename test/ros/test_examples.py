@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_behaviour_asks_and_leaves_the_answer_on_the_blackboard(memory: Memory, 
     robot.wait(lambda: robot.count("questions", "open") == 1, PATIENCE_S, "the question is being answered")
     left.stop(Status.INVALID)
     robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "leaving the behaviour cancels the question")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"text": None}, "text"),
+        ({"text": "x", "max_evidence": -1}, "max_evidence"),
+        ({"text": "x", "colour": 1}, "colour"),
+    ],
+    ids=str,
+)
+def test_behaviour_that_cannot_ask_fails_and_says_why(memory: Memory, arguments: dict[str, Any], named: str) -> None:
+    tree = AskMemory("ask", memory, **arguments)
+    assert _tick(tree) == Status.FAILURE
+    assert named in tree.feedback_message
 
 
 def _tick(behaviour: AskMemory, timeout_s: float = 40.0) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from rclpy.action import ActionClient
 
 from salmonn_interfaces.action import Watch
 from salmonn_node.client import Memory, Watched
@@ -104,10 +105,13 @@ def test_what_cannot_be_watched_for_is_refused_by_name(
     goal.question.answer_type = change.get("answer_type", 2)
     goal.question.before.sec = change.get("before", 0)
     goal.period.nanosec = int(float(change.get("period", 1.0)) % 1 * SECOND_NS)
-    sent = memory._watch.send_goal_async(goal)
+    client = ActionClient(robot.node, Watch, "salmonn/watch")
+    assert client.wait_for_server(PATIENCE_S)
+    sent = client.send_goal_async(goal)
     robot.wait(sent.done, PATIENCE_S, "the goal is taken")
     result = sent.result().get_result_async()
     robot.wait(result.done, PATIENCE_S, "the goal has a result")
     answer = result.result().result.answer
+    client.destroy()
     assert answer.error_code == ErrorCode.INVALID_REQUEST
     assert names in answer.error_msg

@@ -1,0 +1,213 @@
+"""The client as planners use it: whoever spins their node, in callbacks, twice, with a cancel at any instant."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from salmonn_node.client import AnswerType, ErrorCode, Memory
+
+from .harness import PATIENCE_S, ROOT, NodeProcess, Robot, _environment
+
+pytestmark = pytest.mark.ros
+
+ANSWERED = (ErrorCode.NONE, ErrorCode.EMPTY_MEMORY)
+
+
+@pytest.fixture
+def planner(robot: Robot) -> Iterator[Node]:
+    """A node that nobody spins."""
+    node = rclpy.create_node("planner")
+    yield node
+    node.destroy_node()
+
+
+def test_asks_though_the_node_was_spun_once(node: NodeProcess, planner: Node) -> None:
+    memory = Memory(planner)
+    rclpy.spin_once(planner, timeout_sec=0.0)
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code in ANSWERED
+    executor = SingleThreadedExecutor()
+    executor.add_node(planner)
+    executor.spin_once(timeout_sec=0.0)
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code in ANSWERED
+    assert Memory(planner).ask("say so", timeout_s=PATIENCE_S).error_code in ANSWERED
+    executor.shutdown()
+
+
+def test_two_memories_on_one_node_at_the_same_time(node: NodeProcess, planner: Node) -> None:
+    codes: list[ErrorCode] = []
+
+    def ask(memory: Memory) -> None:
+        for _ in range(5):
+            codes.append(memory.ask("say so", timeout_s=PATIENCE_S).error_code)
+
+    threads = [threading.Thread(target=ask, args=(Memory(planner),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert len(codes) == 10
+    assert set(codes) <= set(ANSWERED)
+
+
+def test_asks_in_a_callback_of_a_single_threaded_executor(node: NodeProcess, planner: Node) -> None:
+    memory, answers = Memory(planner), []
+
+    def tick() -> None:
+        timer.cancel()
+        answers.append(memory.ask("say so", timeout_s=PATIENCE_S))
+
+    timer = planner.create_timer(0.01, tick)
+    executor = SingleThreadedExecutor()
+    executor.add_node(planner)
+    give_up = time.monotonic() + PATIENCE_S
+    while not answers and time.monotonic() < give_up:
+        executor.spin_once(timeout_sec=0.1)
+    executor.shutdown()
+    assert answers[0].error_code in ANSWERED
+
+
+def test_on_text_may_ask_and_may_raise(memory: Memory, seen: int) -> None:
+    nested: list[Any] = []
+
+    def ask_again(text: str) -> None:
+        if not nested:
+            nested.append(memory.ask("never", answer_type=AnswerType.BINARY, timeout_s=PATIENCE_S))
+
+    memory.ask("say a b c", timeout_s=PATIENCE_S, on_text=ask_again)
+    assert nested[0].error_code == ErrorCode.NONE
+
+    def fail(text: str) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(ZeroDivisionError):
+        memory.ask("say a b c", timeout_s=PATIENCE_S, on_text=fail)
+    assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.NONE
+
+
+def test_goals_canceled_at_any_instant_end_canceled(memory: Memory, seen: int, robot: Robot) -> None:
+    memory.ask("say so", timeout_s=PATIENCE_S)  # they have met
+    chance = random.Random(0)
+    codes: list[ErrorCode] = []
+    for _ in range(60):
+        cancel = threading.Event()
+        timer = threading.Timer(chance.choice([0.0, 0.0, chance.uniform(0.0, 0.05)]), cancel.set)
+        timer.start()
+        codes.append(memory.ask("hang", timeout_s=PATIENCE_S, cancel=cancel).error_code)
+        timer.join()
+    assert set(codes) == {ErrorCode.CANCELED}
+    robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "no canceled question goes on")
+
+
+def test_a_cancel_right_behind_the_goal_is_not_lost(node: NodeProcess, seen: int, robot: Robot) -> None:
+    """Goal and cancel are sent without a wait for the acceptance; the node may take them in any order."""
+    from rclpy.action import ActionClient
+
+    from salmonn_interfaces.action import Ask
+
+    client = ActionClient(robot.node, Ask, "salmonn/ask")
+    assert client.wait_for_server(PATIENCE_S)
+    assert Memory(robot.node).state(PATIENCE_S) == "active"
+    goal = Ask.Goal()
+    goal.question.text = "hang"
+    goal.question.timeout.sec = 100
+    ends = []
+    for _ in range(20):
+        sent = client.send_goal_async(goal)
+        # In the executor's thread, as soon as the acceptance is there.
+        sent.add_done_callback(lambda future: ends.append((future.result(), future.result().cancel_goal_async())))
+    robot.wait(lambda: len(ends) == 20 and all(c.done() for _, c in ends), PATIENCE_S, "each cancel is answered")
+    assert all(len(canceled.result().goals_canceling) == 1 for _, canceled in ends)
+    robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "no canceled question goes on")
+    client.destroy()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"text": None}, "text"),
+        ({"text": "half \ud83d"}, "text"),
+        ({"before_ns": -30_000_000_000}, "before"),
+        ({"after_ns": None}, "after"),
+        ({"timeout_s": float("nan")}, "timeout"),
+        ({"timeout_s": float("inf")}, "timeout"),
+        ({"timeout_s": 1e10}, "timeout"),
+        ({"timeout_s": 0.0}, "timeout"),
+        ({"max_evidence": -1}, "max_evidence"),
+        ({"sources": "front"}, "sources"),
+        ({"choices": "red"}, "choices"),
+    ],
+    ids=str,
+)
+def test_arguments_that_do_not_fit_are_named_at_once(planner: Node, arguments: dict[str, Any], named: str) -> None:
+    memory = Memory(planner, "nobody")
+    answer = memory.ask(**{"text": "where?", "timeout_s": PATIENCE_S, **arguments})
+    assert answer.error_code == ErrorCode.INVALID_REQUEST
+    assert answer.error_msg.startswith(named)
+    if not arguments.keys() & {"choices", "max_evidence", "before_ns"}:
+        watched = memory.watch(**{"text": "is it so?", "timeout_s": PATIENCE_S, **arguments})
+        assert watched.answer.error_code == ErrorCode.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("server", ["", "/", "my robot/salmonn", "robot-1/salmonn", "/salmonn/", "a//b", None, "1a"])
+def test_odd_names_of_the_node_are_refused(planner: Node, server: Any) -> None:
+    with pytest.raises(ValueError, match="not the name of a ROS node"):
+        Memory(planner, server)
+
+
+def test_a_node_killed_and_started_again_is_asked_again(robot: Robot, tmp_path: Path) -> None:
+    memory = Memory(robot.node, "phoenix")
+    parameters = {"persistence": "false", "threads": "1", "max_new_tokens": "2"}
+    for life in range(2):
+        process = NodeProcess(tmp_path / f"{life}.log", parameters, name="phoenix")
+        memory.startup(PATIENCE_S)
+        assert memory.ask("say so", timeout_s=PATIENCE_S).error_code in ANSWERED, life
+        process.process.send_signal(signal.SIGKILL)
+        process.process.wait()
+
+
+def test_a_memory_that_nobody_refers_to_leaves_no_thread(planner: Node) -> None:
+    def clients() -> int:
+        return sum(thread.name == "memory-client" for thread in threading.enumerate())
+
+    before = clients()
+    with Memory(planner, "nobody") as memory:
+        assert memory.state(0.1) == "absent"
+        assert clients() == before + 1
+    assert clients() == before
+    assert memory.ask("where?", timeout_s=0.1).error_code == ErrorCode.NOT_ACTIVE
+    memory = Memory(planner, "nobody")
+    del memory
+    assert clients() == before
+
+
+PROGRAM = """
+import threading, rclpy
+from salmonn_node.client import Memory
+rclpy.init()
+memory = Memory(rclpy.create_node("hasty"), "nobody")
+threading.Timer(0.5, rclpy.shutdown).start()
+print(memory.ask("where?", timeout_s=100.0).error_code.name)
+rclpy.init()
+kept = Memory(rclpy.create_node("hasty"), "nobody")
+"""
+
+
+def test_rclpy_may_be_shut_down_meanwhile_or_never() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, cwd=ROOT, env=_environment()
+    )
+    assert done.stdout.split() == ["NOT_ACTIVE"], done.stderr
+    assert done.returncode == 0, done.stderr
