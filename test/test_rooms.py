@@ -72,3 +72,11 @@ def test_rooms_stay_away_from_what_they_never_import():
                 wrong.append(f"{path}:{line} imports {name}, which {room}/ never does")
 
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_file_that_the_page_names_exists():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_]+/[a-z_0-9]+\.py)`", page))
+
+    assert named
+    assert not [name for name in sorted(named) if not (PACKAGE / name).is_file() and not (ROOT / name).is_file()]
