@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("salmonn_node.commands.evaluate", "score memories on synthetic worlds"),
     "golden": ("salmonn_node.lab.bench.golden", "check the mathematics against golden vectors"),
     "memory": ("salmonn_node.commands.memory", "list, verify, export and clean stored memories"),
-    "plan": ("salmonn_node.model.plan", "say whether a profile fits a device's memory"),
+    "plan": ("salmonn_node.commands.plan", "say which networks fit this machine, and what one needs"),
     "questions": ("salmonn_node.commands.questions", "check a question file or import one"),
     "replay": ("salmonn_node.commands.replay", "replay bags through the memory and score the answers"),
     "train": ("salmonn_node.commands.train", "train the tiny checkpoint"),

@@ -58,6 +58,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.abstain",),
         "photographs and strange voices, then questions of the synthetic world: abstains or invents",
     ),
+    "footprint": (
+        ("salmonn_node.lab.bench.footprint",),
+        "peak memory of a checkpoint beside its prediction, seconds, error of quantised weights",
+    ),
     "model": (
         ("salmonn_node.lab.bench.model",),
         "the network as a stream: ingest, first token, ten questions, 8B floors",

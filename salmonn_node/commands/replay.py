@@ -13,6 +13,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from salmonn_node.commands.network_flags import add_network_flags, network_of
 from salmonn_node.evaluation.questions import QuestionFileError, QuestionRecord, parse_questions
 from salmonn_node.replay.fleet import run_here, run_processes, run_ray
 from salmonn_node.replay.job import Job, JobSettings
@@ -29,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("recordings", nargs="+", type=Path, metavar="BAG", help="rosbag2 directory, .mcap, .db3, ROS 1 .bag or video")
     add("--questions", type=Path, required=True, metavar="FILE", help="question file, one JSON object a line")
     add("--output", type=Path, default=Path("replay_output"), metavar="DIR", help="where results go (%(default)s)")
-    add("--checkpoint", default="tiny", help="bundled checkpoint or folder (%(default)s)")
     add(
         "--arms",
         default="default",
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--live", action="store_true", help="replay through a real node and compare its answers with the offline ones")
     add("--rate", type=float, default=1.0, metavar="X", help="with --live: times as fast as recorded (%(default)s)")
     add("--min-accuracy", type=float, default=None, metavar="SHARE", help="exit with 1 below this accuracy, 0..1")
+    add_network_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -147,7 +148,7 @@ def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> 
     jobs = []
     for arm in arms:
         settings = JobSettings(
-            checkpoint=args.checkpoint,
+            network=network_of(args),
             arm=arm,
             cameras=tuple(args.camera),
             microphones=tuple(args.microphone),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -15,12 +16,13 @@ from rclpy.node import Node
 from salmonn_node.client import Memory
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.live.processes import end, free_domain, play, running_node, spun_node
+from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
 from salmonn_node.replay.topics import CAMERA_INFO_TYPE, IMAGE_TYPES, camera_of_info
 from salmonn_node.stream.answers import Answer
 
-STARTUP_S, MAX_TEXT = 120.0, 48
+STARTUP_S = 120.0
 ANSWER_S = 30.0  # for each question on a slow machine
 STRAGGLERS_S = 10.0  # so long after the last answer a message may still arrive
 MAX_QUESTIONS, MAX_TIMEOUT_S = 1000, 3600.0  # bounds of the node's parameters and of the service's queue
@@ -73,14 +75,15 @@ def wiring(job: Job) -> Wiring:
         "pose_type": _POSES[types[chosen.pose]] if chosen.pose else "none",
         "map_id": job.settings.map_id or '""',
         "frame_rate_hz": str(float(job.settings.frame_rate_hz)),
-        "max_new_tokens": str(MAX_TEXT),
         "max_evidence": "3",
     }
     parameters["ground_z_m"] = str(float(job.settings.ground_z_m))
     for camera, mount in job.settings.mounts:
         parameters[f"{camera}.mount"] = "[" + ",".join(str(float(v)) for v in mount) + "]"
-    if Path(job.settings.checkpoint).is_dir():
-        parameters["checkpoint"] = str(Path(job.settings.checkpoint).resolve())
+    network = job.settings.network
+    parameters |= {name: str(value) for name, value in dataclasses.asdict(network).items()}
+    if Path(network.checkpoint).is_dir() and network.checkpoint != TINY:
+        parameters["checkpoint"] = str(Path(network.checkpoint).resolve())
     return Wiring(parameters, remaps | infos, tuple(remaps.values()))
 
 

@@ -19,8 +19,9 @@ from salmonn_node.model.checkpoint_cache import BUNDLED, TINY, find
 from salmonn_node.model.checkpoint_config import Folder, read_folder
 from salmonn_node.model.checkpoint_names import IGNORED, LORA, adapter_name, network_name, released_name
 from salmonn_node.model.config import CONFIG_FILE, SalmonnConfig
-from salmonn_node.model.int8_linear import quantised, replace
 from salmonn_node.model.network import Network
+from salmonn_node.model.quantised_linear import quantised, replace
+from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
@@ -90,7 +91,7 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     _fill(network, index, folder, torch.device(device), getattr(torch, config.dtype))
     card = folder.path / CARD
     info = CheckpointInfo(
-        digest(folder) + ("-int8" if config.weights == "int8" else ""),
+        digest(folder) + (f"-{config.weights}" if config.weights != "full" else ""),
         folder.name,
         folder.trained,
         card if card.is_file() else None,
@@ -100,10 +101,16 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> Vide
     return VideoSalmonnS(config, network, tokenizer, info)
 
 
-def bundled_config() -> SalmonnConfig | None:
-    """The configuration of the checkpoint that comes along, None where there is none."""
-    folder = BUNDLED / TINY
-    return read_folder(folder).config if (folder / CONFIG_FILE).is_file() else None
+def config_of(checkpoint: str) -> SalmonnConfig:
+    """The configuration of a checkpoint; no weights are read.
+
+    Raises:
+        FileNotFoundError: it is not on this machine.
+        ValueError: a malformed configuration, or an unknown name.
+    """
+    if checkpoint == TINY and not (BUNDLED / TINY / CONFIG_FILE).is_file():
+        return tiny_config()
+    return read_folder(find(checkpoint)).config
 
 
 def _switched_off(stored: SalmonnConfig, wanted: SalmonnConfig) -> tuple[str, ...]:
@@ -210,6 +217,7 @@ def merged(weight: Tensor, low: Tensor, high: Tensor, scale: float) -> Tensor:
 
 def _fill(network: Network, index: Index, folder: Folder, device: torch.device, dtype: torch.dtype) -> None:
     """Put each tensor where it belongs; the host holds one tensor beyond those that stay there."""
+    weights = network.config.weights
     for name, entry in index.entries.items():
         if name == "language.lm_head.weight" and network.config.tied_embeddings:
             continue
@@ -219,8 +227,8 @@ def _fill(network: Network, index: Index, folder: Folder, device: torch.device, 
             pair = index.low_rank[name]
             tensor = merged(tensor, _read(pair["A"]), _read(pair["B"]), folder.scale)
         owner, _, leaf = name.rpartition(".")
-        if network.config.weights == "int8" and leaf == "weight" and quantised(owner, network.get_submodule(owner)):
-            replace(network, owner, tensor.to(device))
+        if weights != "full" and leaf == "weight" and quantised(owner, network.get_submodule(owner)):
+            replace(network, owner, tensor.to(device), weights)
             continue
         parameter = nn.Parameter(tensor.to(device), requires_grad=False)
         setattr(network.get_submodule(owner), leaf, parameter)
@@ -263,10 +271,10 @@ def save(model: VideoSalmonnS, folder: Path, card: str = "", about: dict[str, An
         about: name, trained, and family (how it is asked, see `model/chat_format.py`); the model's own name by default.
 
     Raises:
-        ValueError: weights in 8 bits, or a tokenizer that cannot be saved.
+        ValueError: quantised weights, or a tokenizer that cannot be saved.
     """
     if model.config.weights != "full":
-        raise ValueError("model: its weights are in 8 bits; load them in full to save them")
+        raise ValueError(f"model: its weights are in {model.config.weights}; load them in full to save them")
     folder.mkdir(parents=True, exist_ok=True)
     state = model.network.state_dict()
     if model.config.tied_embeddings:

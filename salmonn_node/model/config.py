@@ -15,7 +15,7 @@ CONFIG_FILE = "config.json"
 MODES = ("streaming", "released")
 TIME_MARKS = ("kept", "all")
 PREFILLS = ("exact", "cached")
-WEIGHTS = ("full", "int8")
+WEIGHTS = ("full", "int8", "int4")
 # A setting that went. It is still written: the ids of checkpoints and stored memories are digests of these values.
 FORMER = {"deterministic": True}
 
@@ -135,7 +135,7 @@ class SalmonnConfig:
         recall: the question reads the fast weights directly (see `model/evidence_head.py`).
         tied_embeddings: lm_head shares the embedding table.
         dtype: torch dtype name of the weights.
-        weights: "full", or "int8" for the decoder layers, see `model/int8_linear.py`; chosen when loading.
+        weights: "full", or "int8" or "int4" for the decoder layers (`model/quantised_linear.py`); chosen when loading.
         patch_period_s: seconds between the starts of two temporal patches of a camera.
         chat: what surrounds memory and question in the prompt, see `model/chat_format.py`; not written to config.json.
     """

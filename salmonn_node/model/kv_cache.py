@@ -18,6 +18,7 @@ class KVCache:
         self._keys: list[Tensor | None] = [None] * layers
         self._values: list[Tensor | None] = [None] * layers
         self._used = [0] * layers
+        self._reserved = 0
 
     def __len__(self) -> int:
         return self._used[0]
@@ -35,8 +36,8 @@ class KVCache:
         for store, new in ((self._keys, keys), (self._values, values)):
             buffer = store[layer_idx]
             if buffer is None or buffer.shape[2] < total:
-                # Half as much again, so that decoding one token seldom copies the cache.
-                room = total + total // 2 if used else total
+                # An eighth as much again, so that decoding one token seldom copies the cache.
+                room = max(self._reserved, total + total // 8 if used else total)
                 grown = new.new_empty((*new.shape[:2], room, new.shape[3]))
                 if buffer is not None:
                     grown[:, :, :used] = buffer[:, :, :used]
@@ -45,6 +46,10 @@ class KVCache:
             buffers.append(buffer[:, :, :total])
         self._used[layer_idx] = total
         return buffers[0], buffers[1]
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows in all at the next `update`. A cache that grows holds old and new rows at once."""
+        self._reserved = rows
 
     def keys(self, layer: int) -> Tensor:
         """(1, KV heads, S, head) keys of a layer, rotated."""

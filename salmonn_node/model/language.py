@@ -17,6 +17,8 @@ from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.kv_cache import KVCache, causal_mask
 
 ATTENTION = "salmonn"
+# Rows that a cache has room for beyond the prompt, for options and answer.
+ANSWER_ROWS = 256
 
 
 @dataclass
@@ -202,6 +204,7 @@ class LanguageModel(nn.Module):
         With `record_last`, the attention of the very last row is recorded.
         """
         hidden = []
+        cache.reserve(len(cache) + len(tokens) + ANSWER_ROWS)
         for start in range(0, len(tokens), self.chunk):
             stop = min(start + self.chunk, len(tokens))
             record = record_last if stop == len(tokens) else None

@@ -1,29 +1,23 @@
-"""`salmonn plan`: what a network needs on a device, from its configuration alone, and whether it fits."""
+"""What a network needs in memory, from its configuration alone: predicted before a byte of weights is read."""
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from salmonn_node.model.checkpoint import TINY, bundled_config
-from salmonn_node.model.checkpoint_config import read_folder
-from salmonn_node.model.config import WEIGHTS, SalmonnConfig
+from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.frames import resized
-from salmonn_node.model.int8_linear import saved_bytes
+from salmonn_node.model.language import ANSWER_ROWS
 from salmonn_node.model.network import Network, ttt_config
-from salmonn_node.model.profiles import PROFILES, profile
+from salmonn_node.model.quantised_linear import LAYERS, saved_bytes
 
-GIB = 1 << 30
 # Longest time mark in tokens, vision_start and vision_end included, when every digit is a token.
 MARK_TOKENS = 16
 QUESTION_TOKENS = 512
-# What CUDA's context, the allocator's slack and cuBLAS take beside tensors: an estimate, not measured here.
-OVERHEAD_BYTES = 1_200 << 20
+# Beside tensors. On a GPU: CUDA's context, the allocator's slack and cuBLAS; an estimate, not measured here. On a CPU:
+# the interpreter and its libraries, as `salmonn bench footprint` measures them before loading.
+BESIDE = {"cuda": ("CUDA context", 1_200 << 20), "cpu": ("Python and libraries", 440 << 20)}
 
 
 @dataclass(frozen=True)
@@ -69,17 +63,50 @@ def tokens_per_patch(config: SalmonnConfig, camera: tuple[int, int] = (640, 360)
     return (high // factor) * (wide // factor)
 
 
-def plan(config: SalmonnConfig) -> Plan:
-    """Count weights on the meta device, and state and activations from the configuration."""
-    size = torch.tensor([], dtype=getattr(torch, config.dtype)).element_size()
+@dataclass(frozen=True)
+class Weighed:
+    """A network's weights, counted once for all budgets.
+
+    Attributes:
+        full: bytes of unquantised weights.
+        quantised: by "int8" and "int4" the bytes saved, and those of the largest matrix turned back.
+    """
+
+    full: int
+    quantised: dict[str, tuple[int, int]]
+
+
+def weigh(config: SalmonnConfig) -> Weighed:
+    """Count the weights of a configuration, on the meta device."""
+    size = element_size(config)
     with torch.device("meta"):
-        network = Network(config)
+        network = Network(config.replace(weights="full"))
     seen = {id(p): p.numel() for p in network.parameters()}
+    return Weighed(sum(seen.values()) * size, {name: saved_bytes(network, name, size) for name in LAYERS})
+
+
+def element_size(config: SalmonnConfig) -> int:
+    """Bytes of one unquantised weight."""
+    return torch.tensor([], dtype=getattr(torch, config.dtype)).element_size()
+
+
+def plan(
+    config: SalmonnConfig, device: str = "cuda", prompt_tokens: int | None = None, weighed: Weighed | None = None
+) -> Plan:
+    """Predict what a network needs: weights, and state and activations from the configuration.
+
+    Args:
+        config: of the network.
+        device: "cuda" or "cpu".
+        prompt_tokens: rows of the longest prompt; the most that the configuration allows when left out.
+        weighed: what `weigh` gave for this network with any budgets; counted when left out.
+    """
+    size, weighed = element_size(config), weighed or weigh(config)
     text, m = config.text, config.memory
     depth = len(config.vision.get("deepstack_visual_indexes", ()))
     width = config.hidden_size
     kv_row = 2 * text["num_hidden_layers"] * text["num_key_value_heads"] * text["head_dim"] * size
-    prompt = prompt_maximum(config)
+    prompt = prompt_maximum(config) if prompt_tokens is None else prompt_tokens
     visual = (m.visual_tokens + m.visual_step) * width * (1 + depth) * size
     sound = (m.audio_tokens + m.audio_step) * width * size if config.audio else 0
     ttt = ttt_config(config)
@@ -95,76 +122,17 @@ def plan(config: SalmonnConfig) -> Plan:
     activations += text["vocab_size"] * 4 * 2 + prompt * width * size
     heads = config.audio.heads if config.audio else 0
     encoders = 64 << 20 if not heads else heads * 1500 * 1500 * size + (128 << 20)
-    weights = sum(seen.values()) * size
-    if config.weights == "int8":
-        saved, widest = saved_bytes(network, size)
-        weights -= saved
-        activations += widest
+    saved, widest = weighed.quantised.get(config.weights, (0, 0))
+    activations += widest
+    beside, count = BESIDE[device]
     items = {
-        "weights": weights,
+        "weights": weighed.full - saved,
         "token memory": visual + sound,
         "fast weights": fast,
-        "view of a question": visual // 2 + sound // 2,
-        "keys and values": prompt * kv_row * (2 if config.prefill == "cached" else 1),
+        "view of a question": visual + sound,
+        "keys and values": (prompt + ANSWER_ROWS) * kv_row * (2 if config.prefill == "cached" else 1),
         "activations": activations,
         "encoders' workspace": encoders,
-        "CUDA context": OVERHEAD_BYTES,
+        beside: count,
     }
     return Plan(config, items, prompt)
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of "32GiB", "24GB", "8g" or a plain number.
-
-    Raises:
-        argparse.ArgumentTypeError: none of these.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", text.strip().lower())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 32GiB")
-    number, unit, binary = match.groups()
-    return int(
-        float(number) * (1024 if binary or not text.lower().endswith("b") else 1000) ** " kmgt".index(unit or " ")
-    )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `salmonn plan`."""
-    parser.add_argument("--profile", default="video_salmonn_s_8b", help=f"one of {', '.join(PROFILES)}, or a folder")
-    parser.add_argument("--device-memory", type=parse_bytes, help="such as 32GiB; default: this machine's GPU")
-    parser.add_argument("--prefill", choices=("exact", "cached"), help="how questions read the memory")
-    parser.add_argument("--weights", choices=WEIGHTS, help="full, or int8 for the language model's decoder layers")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the plan: 0 when it fits, 1 when it does not, 2 when it cannot be made."""
-    try:
-        config = bundled_config() if args.profile == TINY else None
-        if config is None:
-            config = profile(args.profile) if args.profile in PROFILES else read_folder(Path(args.profile)).config
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    if args.prefill:
-        config = config.replace(prefill=args.prefill)
-    if args.weights:
-        config = config.replace(weights=args.weights)
-    memory = args.device_memory
-    if memory is None and torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory
-    result = plan(config)
-    print(f"{config.name}, {config.dtype}, weights {config.weights}, prefill {config.prefill}")
-    for name, count in result.items.items():
-        print(f"  {name:22s} {count / GIB:8.2f} GiB")
-    print(f"  {'in all':22s} {result.total / GIB:8.2f} GiB")
-    print(
-        f"longest prompt: {result.prompt_tokens:,} tokens at 1 h, 3 h and 100 h alike (time marks of kept tokens only)"
-    )
-    if memory is None:
-        print("no GPU here and no --device-memory given: nothing to compare with")
-        return 0
-    fits = result.total <= memory
-    print(f"{'fits' if fits else 'does not fit'} {memory / GIB:.1f} GiB")
-    best = next((n for n in PROFILES if plan(profile(n).replace(weights=config.weights)).total <= memory), None)
-    print(f"largest profile that fits: {best or 'none'}")
-    return 0 if fits else 1

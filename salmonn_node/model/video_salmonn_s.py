@@ -12,9 +12,9 @@ from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.answer_generator import AnswerGenerator
 from salmonn_node.model.cached_prefill import CachedPrefill
 from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.model.int8_linear import quantise
 from salmonn_node.model.memory_writer import MemoryWriter
 from salmonn_node.model.network import Network
+from salmonn_node.model.quantised_linear import quantise
 from salmonn_node.model.released_mode import ReleasedMemoryWriter, ReleasedSceneBuilder
 from salmonn_node.model.scene_builder import SceneBuilder
 from salmonn_node.model.stream_encoder import StreamEncoder
@@ -77,9 +77,9 @@ class VideoSalmonnS:
         network = Network(config).cast(getattr(torch, config.dtype))
         network.initialise(seed)
         suffix = ""
-        if config.weights == "int8":
-            quantise(network)
-            suffix = "-int8"
+        if config.weights != "full":
+            quantise(network, config.weights)
+            suffix = f"-{config.weights}"
         info = CheckpointInfo(f"untrained-{config.name}-{seed}{suffix}", f"{config.name} (untrained)", trained=False)
         return cls(config, network, tokenizer, info)
 

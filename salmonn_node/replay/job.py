@@ -16,6 +16,7 @@ from typing import Any
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import Progress, ReplayRun
@@ -28,7 +29,7 @@ class JobSettings:
     """What a job's answers depend on, besides the recording and the questions.
 
     Attributes:
-        checkpoint: name of a bundled checkpoint or a folder.
+        network: which network answers, where it runs, and how much it remembers.
         arm: how the memory is kept and read, see `network.arm_names`; "default" is the checkpoint's own way.
         cameras, microphones, pose, map_id: topics and map, found by type when left out.
         frame_rate_hz: frames looked at per second and camera.
@@ -37,7 +38,7 @@ class JobSettings:
         ground_z_m: height of the plane that objects stand on.
     """
 
-    checkpoint: str = "tiny"
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     arm: str = "default"
     cameras: tuple[str, ...] = ()
     microphones: tuple[str, ...] = ()
@@ -117,7 +118,7 @@ def run_job(
     result = JobResult(job.name, job.settings.arm)
     try:
         _run(job, result, on_progress, should_stop)
-    except (ValueError, RuntimeError) as error:
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
         result.error = str(error)
     return result
 
@@ -133,7 +134,7 @@ def _run(
     stream, duration_s = _open(job, grounding)
     job.folder.mkdir(parents=True, exist_ok=True)
     answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
-    observer, answerer = build(settings.checkpoint, settings.arm, settings.frame_rate_hz, grounding)
+    observer, answerer = build(settings.network, settings.arm, settings.frame_rate_hz, grounding)
     calibration = answerer.calibration
     key = job.key(observer.model.checkpoint.id + ("" if calibration is None else calibration.model_dump_json()))
     known: dict[str, Answered] = {}

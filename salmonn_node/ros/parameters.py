@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from salmonn_node.messages import MessageError
+from salmonn_node.model.network_settings import NetworkSettings
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -33,10 +35,15 @@ class _Entry:
     dynamic: bool = False
 
 
+def _network_entry(entry: dataclasses.Field[Any]) -> _Entry:
+    """The parameter of a network setting."""
+    limits = entry.metadata
+    low, high = (limits["low"], limits["high"]) if limits["high"] else (None, None)
+    return _Entry(entry.default, limits["text"], low, high, limits["choices"])
+
+
 ENTRIES: dict[str, _Entry] = {
-    "checkpoint": _Entry("tiny", "The network and its weights: tiny, which comes along, or a folder."),
-    "device": _Entry("auto", "Where the network runs; auto: cuda when there is one.", choices=("auto", "cpu", "cuda")),
-    "weights": _Entry("full", "Language model's weights; int8: half the bytes.", choices=("full", "int8")),
+    **{entry.name: _network_entry(entry) for entry in dataclasses.fields(NetworkSettings)},
     "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
     "engine_backend": _Entry(
         "auto",
@@ -78,7 +85,6 @@ ENTRIES: dict[str, _Entry] = {
     "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
     "watch_period_s": _Entry(1.0, "Seconds between looks of a watch that names none.", 0.1, 3600.0, dynamic=True),
     "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
-    "max_new_tokens": _Entry(64, "Longest answer text, in tokens.", 1, 4096),
     "service_introspection": _Entry(
         "metadata",
         "What ~/query/_service_event tells of each call: nothing, who and when, or question and answer, too.",
@@ -102,6 +108,11 @@ class NodeParameters:
     values: dict[str, Any]
     mounts: dict[str, tuple[float, ...] | None]
     transports: dict[str, str]
+
+    @property
+    def network(self) -> NetworkSettings:
+        """The parameters that say which network answers."""
+        return NetworkSettings(**{entry.name: self.values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
 
     def __getattr__(self, name: str) -> Any:
         try:

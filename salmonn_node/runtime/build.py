@@ -92,16 +92,9 @@ def build_backend(parameters: NodeParameters, load: Callable[[NodeParameters], A
 
 def load_model(parameters: NodeParameters) -> Any:
     """The network on its device; raises ValueError naming the parameter that cannot be served."""
-    import torch
+    from salmonn_node.model.network_settings import load_network
 
-    from salmonn_node.model.checkpoint import load
-
-    device = parameters.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is cuda, but torch sees no GPU")
-    return load(parameters.checkpoint, device, weights=parameters.weights)
+    return load_network(parameters.network)
 
 
 def _open(

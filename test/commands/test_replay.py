@@ -12,6 +12,7 @@ from replay.bags import START_NS, only_file, write_bag
 from salmonn_node.cli import main
 from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord, write_questions
 from salmonn_node.model.checkpoint import BUNDLED, CALIBRATION, TINY
+from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -72,7 +73,9 @@ def test_an_interrupted_job_goes_on_where_it_was_with_the_same_bytes(bag, tmp_pa
 def test_answers_of_other_weights_of_the_same_name_are_not_taken_over(bag, tmp_path):
     weights = tmp_path / "weights"
     shutil.copytree(BUNDLED / TINY, weights)
-    job = Job(bag, tuple(records([1.0])), JobSettings(checkpoint=str(weights)), tmp_path / "out")
+    job = Job(
+        bag, tuple(records([1.0])), JobSettings(network=NetworkSettings(checkpoint=str(weights))), tmp_path / "out"
+    )
     assert len(run_job(job).timings) == 1
     assert len(run_job(job).timings) == 0
     (weights / CALIBRATION).unlink()
@@ -137,6 +140,6 @@ def test_arms_say_how_a_memory_is_kept_and_read():
         "default+cached",
         "fifo+exact",
     ]
-    observer, _ = build("tiny", "fifo+cached", 1.0)
+    observer, _ = build(NetworkSettings(), "fifo+cached", 1.0)
     config = observer.model.config
     assert (config.memory.visual_rule, config.ttt, config.prefill) == ("fifo", None, "cached")

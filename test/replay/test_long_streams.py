@@ -19,6 +19,7 @@ import pytest
 from replay.bags import START_NS, write_bag
 
 from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord
+from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import ReplayRun
@@ -74,7 +75,7 @@ def hours() -> Iterator[tuple[int, object]]:
 @pytest.mark.full
 @pytest.mark.timeout(3_600)
 def test_three_hours_at_constant_memory():
-    observer, answerer = build("tiny", "default", 1.0)
+    observer, answerer = build(NetworkSettings(), "default", 1.0)
     questions = [record(f"q{k}", 600.0 * k, 300.0) for k in range(1, 18)]
     run = ReplayRun(observer, answerer, questions)
     sizes: list[int] = []

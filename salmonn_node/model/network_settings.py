@@ -1,0 +1,111 @@
+"""Which network answers, where it runs, and how much it remembers: one set of settings for node, replay and ask."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from salmonn_node.model.checkpoint_cache import TINY
+from salmonn_node.model.config import PREFILLS, WEIGHTS, SalmonnConfig
+
+if TYPE_CHECKING:
+    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+
+AUTO = "auto"
+DEVICES = (AUTO, "cpu", "cuda")
+# The memory grows by a fourth of its budget before it is cut back; one time mark is shown for sixteen visual tokens.
+# Those are the shares of the published budgets, 16 384 tokens, steps of 4 096 and 1 024 marks.
+STEP_SHARE, MARK_SHARE = 4, 16
+LEAST_MARKS = 64
+
+
+def _setting(default: Any, text: str, *, choices: tuple[str, ...] = (), low: int = 0, high: int = 0) -> Any:
+    return field(default=default, metadata={"text": text, "choices": choices, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What can be set of a network. Each field's metadata has its meaning, its choices and its closed range.
+
+    Attributes:
+        checkpoint: "tiny", a folder, a short name or a hub id, see `model/checkpoint_cache.py`.
+        device: "auto" takes the GPU when there is one.
+        weights: "full", "int8" or "int4", see `model/quantised_linear.py`.
+        prefill: how a question reads the memory, "exact" or "cached"; "auto" is the checkpoint's own way.
+        visual_tokens, audio_tokens: budgets of the memory; 0 is the checkpoint's own.
+        max_new_tokens: longest text of an answer, in tokens.
+    """
+
+    checkpoint: str = _setting(
+        TINY, "The network and its weights: tiny, a folder, or a name that `salmonn checkpoint get` knows."
+    )
+    device: str = _setting(AUTO, "Where the network runs; auto: the GPU when there is one.", choices=DEVICES)
+    weights: str = _setting(
+        "full", "Language model's weights; int8: half the bytes, int4: a third, less exact.", choices=WEIGHTS
+    )
+    prefill: str = _setting(
+        AUTO,
+        "How questions read the memory: anew (exact) or from keys and values made as it came in (cached); "
+        "auto: the checkpoint's own way.",
+        choices=(AUTO, *PREFILLS),
+    )
+    visual_tokens: int = _setting(0, "Tokens of pictures in memory; 0: the checkpoint's own number.", high=1 << 20)
+    audio_tokens: int = _setting(0, "Tokens of sound in memory; 0: the checkpoint's own number.", high=1 << 20)
+    max_new_tokens: int = _setting(64, "Longest answer text, in tokens.", low=1, high=4096)
+
+    def __post_init__(self) -> None:
+        for entry in dataclasses.fields(self):
+            value, limits = getattr(self, entry.name), entry.metadata
+            if limits["choices"] and value not in limits["choices"]:
+                raise ValueError(f"{entry.name}: {value!r} is none of {', '.join(limits['choices'])}")
+            if limits["high"] and not limits["low"] <= value <= limits["high"]:
+                raise ValueError(f"{entry.name}: {value} is outside {limits['low']} to {limits['high']}")
+
+    def changed(self, config: SalmonnConfig) -> SalmonnConfig:
+        """The configuration of a checkpoint with these settings."""
+        memory = config.memory
+        for name in ("visual", "audio"):
+            budget = getattr(self, f"{name}_tokens")
+            if budget:
+                step = max(1, budget // STEP_SHARE)
+                memory = dataclasses.replace(memory, **{f"{name}_tokens": budget, f"{name}_step": step})
+        marks = config.max_time_marks
+        if self.visual_tokens:
+            marks = min(marks, max(LEAST_MARKS, self.visual_tokens // MARK_SHARE))
+        prefill = config.prefill if self.prefill == AUTO else self.prefill
+        return config.replace(memory=memory, max_time_marks=marks, prefill=prefill, weights=self.weights)
+
+
+def device_of(name: str) -> str:
+    """The device that a setting stands for.
+
+    Raises:
+        ValueError: "cuda", and torch sees no GPU.
+    """
+    import torch
+
+    if name == AUTO:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda, but torch sees no GPU; `salmonn doctor` says what is missing")
+    return name
+
+
+def load_network(settings: NetworkSettings, **changes: object) -> VideoSalmonnS:
+    """Load the network of some settings.
+
+    Args:
+        settings: what is wanted.
+        changes: fields of the configuration to replace beyond them.
+
+    Raises:
+        ValueError: no such device, checkpoint, or value.
+        FileNotFoundError: the checkpoint is not on this machine.
+    """
+    from salmonn_node.model.checkpoint import config_of, load
+
+    config = settings.changed(config_of(settings.checkpoint))
+    names = ("memory", "max_time_marks", "prefill", "weights")
+    wanted: dict[str, object] = {name: getattr(config, name) for name in names}
+    return load(settings.checkpoint, device_of(settings.device), **wanted | changes)

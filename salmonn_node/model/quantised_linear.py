@@ -1,0 +1,156 @@
+"""8-bit and 4-bit weights of the language model's decoder layers: fewer bytes, turned back for each product.
+
+Both round to the nearest step and need no data. torchao was tried and not taken, see bench/RESULTS.md: its 8-bit layer
+has the same error and bytes and takes longer on a CPU, and none of its released 4-bit layouts runs on one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PREFIX = "language.decoder.layers."
+# Columns of a 4-bit weight that share a scale and a lowest value.
+GROUP = 32
+
+
+class Int8Linear(nn.Module):
+    """A linear layer y = s * (x Q^T) + b with a whole-number weight Q and one scale s for each output channel.
+
+    Symmetric and of the weight alone: s = max|row| / 127, Q = round(row / s), so no weight is off by more than s / 2.
+    The values -127 to 127 are exact in bf16, so turning Q back costs no accuracy; it costs one temporary matrix.
+
+    Attributes:
+        weight: (out, in) int8.
+        scale: (out,) float32, positive.
+        bias: (out,) or None.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None = None) -> None:
+        """Quantise a (out, in) floating-point weight on the device where it lies.
+
+        Raises:
+            ValueError: not two dimensions, or values that are not finite.
+        """
+        super().__init__()
+        rows = _checked(weight)
+        scale = rows.abs().amax(dim=1) / 127
+        # A row of zeros has no scale; any will do.
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        self.register_buffer("weight", torch.round(rows / scale[:, None]).to(torch.int8))
+        self.register_buffer("scale", scale)
+        self.bias = bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out) in the dtype of x."""
+        out = (functional.linear(x, self.weight.to(x.dtype)) * self.scale).to(x.dtype)
+        return out if self.bias is None else out + self.bias
+
+    @staticmethod
+    def nbytes(out: int, columns: int) -> int:
+        """Bytes of a layer without bias."""
+        return out * columns + 4 * out
+
+
+class Int4Linear(nn.Module):
+    """A linear layer whose weight has 16 steps for each group of 32 columns: w = low + scale * q, q in 0..15.
+
+    low is a group's smallest weight and scale a fifteenth of its range, so no weight is off by more than scale / 2,
+    apart from the rounding of the two to fp16. 5 bits a weight in all.
+
+    Attributes:
+        weight: (out, in / 32, 16) uint8; byte i of a group holds column i in its low half, column i + 16 in its high.
+        scale, low: (out, in / 32, 1) float16.
+        bias: (out,) or None.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    low: Tensor
+
+    def __init__(self, weight: Tensor, bias: nn.Parameter | None = None) -> None:
+        """Quantise a (out, in) floating-point weight on the device where it lies.
+
+        Raises:
+            ValueError: not two dimensions, in is no multiple of 32, or values that are not finite.
+        """
+        super().__init__()
+        rows = _checked(weight)
+        if rows.shape[1] % GROUP:
+            raise ValueError(f"weight: {rows.shape[1]} columns, expected a multiple of {GROUP} for 4-bit weights")
+        groups = rows.unflatten(1, (-1, GROUP))
+        low = groups.amin(dim=-1, keepdim=True).half()
+        scale = ((groups.amax(dim=-1, keepdim=True) - low) / 15).half()
+        # A group of equal weights has no scale; any will do.
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        steps = torch.round((groups - low) / scale.float()).clamp_(0, 15).to(torch.uint8)
+        first, second = steps.split(GROUP // 2, dim=-1)
+        self.register_buffer("weight", first | (second << 4))
+        self.register_buffer("scale", scale)
+        self.register_buffer("low", low)
+        self.bias = bias
+
+    def full(self, dtype: torch.dtype) -> Tensor:
+        """(out, in) the weight turned back."""
+        steps = torch.cat([self.weight & 15, self.weight >> 4], dim=-1).to(dtype)
+        return steps.mul_(self.scale.to(dtype)).add_(self.low.to(dtype)).flatten(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out) in the dtype of x."""
+        return functional.linear(x, self.full(x.dtype), self.bias)
+
+    @staticmethod
+    def nbytes(out: int, columns: int) -> int:
+        """Bytes of a layer without bias."""
+        return out * columns // 2 + 4 * out * columns // GROUP
+
+
+LAYERS: dict[str, type[Int8Linear] | type[Int4Linear]] = {"int8": Int8Linear, "int4": Int4Linear}
+
+
+def _checked(weight: Tensor) -> Tensor:
+    """The weight in float32."""
+    if weight.dim() != 2:
+        raise ValueError(f"weight: shape {tuple(weight.shape)}, expected (out, in)")
+    rows = weight.detach().float()
+    if not bool(rows.isfinite().all()):
+        raise ValueError("weight: NaN or infinite values")
+    return rows
+
+
+def quantised(name: str, module: nn.Module) -> bool:
+    """Whether the network's module of this name gets fewer bits: linear layers of the decoder's layers.
+
+    Embeddings and output head, towers and TTT layer keep their type.
+    """
+    return name.startswith(PREFIX) and isinstance(module, nn.Linear)
+
+
+def replace(network: nn.Module, name: str, weight: Tensor, weights: str) -> None:
+    """Put a quantised layer in place of a linear one; the old one may be on the meta device.
+
+    Args:
+        network: changed in place.
+        name: of the linear layer.
+        weight: (out, in) its weight.
+        weights: "int8" or "int4".
+    """
+    owner, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(owner), leaf, LAYERS[weights](weight, network.get_submodule(name).bias))
+
+
+def quantise(network: nn.Module, weights: str) -> None:
+    """Turn a whole network that is in memory already."""
+    for name, module in [(n, m) for n, m in network.named_modules() if quantised(n, m)]:
+        replace(network, name, module.weight, weights)
+
+
+def saved_bytes(network: nn.Module, weights: str, element: int) -> tuple[int, int]:
+    """Bytes that "int8" or "int4" save over `element` bytes a value, and those of the largest matrix turned back."""
+    shapes = [m.weight.shape for n, m in network.named_modules() if quantised(n, m)]
+    saved = sum(out * columns * element - LAYERS[weights].nbytes(out, columns) for out, columns in shapes)
+    return saved, max((out * columns for out, columns in shapes), default=0) * element
