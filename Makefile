@@ -6,8 +6,11 @@ READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.ready-test
 TORCH := 2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# A folder with wheels that you have already, for example the CPU build of torch: make WHEELS=~/wheels demo
+WHEELS ?=
 # Byte code is compiled at first import: a third of the time of setting up torch goes into files that are never used.
-PIP := $(BIN)/python -m pip install -q --no-compile
+# -qq: pip prints errors only. Its warnings are about its own retries and caches.
+PIP := $(BIN)/python -m pip install -qq --no-compile $(if $(WHEELS),--find-links $(WHEELS))
 INTERFACES := $(wildcard salmonn_interfaces/*.txt salmonn_interfaces/*.toml salmonn_interfaces/cmake/* salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action)
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -17,7 +20,8 @@ export PIP_USE_PEP517 := 1
 
 setup: $(READY)
 
-# A CUDA build of torch is several GB, so a machine without a GPU gets the CPU build, and is told so.
+# A CUDA build of torch is several GB, so a machine without a GPU gets the CPU build, and is told so. A CPU build in a
+# folder that pip looks into (WHEELS, PIP_FIND_LINKS) is taken first; then PyTorch's own index; then PyPI's CUDA build.
 $(READY): setup.py $(INTERFACES)
 	@if [ -n "$$ROS_DISTRO" ]; then echo "A ROS installation is sourced in this shell; the wheels need a shell without it."; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
@@ -29,7 +33,12 @@ $(READY): setup.py $(INTERFACES)
 		$(PIP) "torch==$(TORCH)"; \
 	else \
 		echo "No GPU found: installing the CPU build of torch $(TORCH)"; \
-		$(PIP) --retries 1 --no-deps --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu"; \
+		$(PIP) --no-deps "torch==$(TORCH)+cpu" 2>/dev/null || \
+		$(PIP) --retries 1 --timeout 15 --no-deps --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu" 2>/dev/null || \
+		{ echo "$(TORCH_CPU_INDEX) cannot be reached or has no such build for $$($(BIN)/python --version)."; \
+		echo "Installing PyPI's build of torch $(TORCH) instead: it runs on the CPU as well, but brings CUDA's libraries: 5 GB on disk instead of 2."; \
+		echo "If you have a CPU wheel of torch $(TORCH), stop here and name its folder: make WHEELS=FOLDER $(MAKECMDGOALS)"; \
+		$(PIP) "torch==$(TORCH)"; }; \
 	fi
 	@echo "Building the ROS interfaces"
 	@$(PIP) ./salmonn_interfaces
