@@ -50,9 +50,11 @@ def fitted(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[n
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    # A view of a message is read-only, and torch warns of such arrays: np.require copies them, and no others.
+    image = np.require(image, requirements=["C", "W"])
     if image.shape[:2] == size:
-        return np.ascontiguousarray(image)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return image
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
     pixels = functional.interpolate(pixels[None], size=size, mode="bicubic", antialias=True)[0]
     return np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from salmonn_node.model.frames import normalise, patchify, resized
+from salmonn_node.model.frames import fitted, normalise, patchify, resized
 from salmonn_node.model.plan import tokens_per_patch
 from salmonn_node.model.profiles import profile
 
@@ -46,3 +48,15 @@ def test_grey_is_zero_and_bad_images_are_named():
         resized(0, 5, 32, 784, 9_999)
     with pytest.raises(ValueError, match="aspect"):
         resized(32, 32 * 400, 32, 784, 9_999)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 48)])
+def test_an_image_that_is_a_view_of_a_message_is_not_handed_to_torch(size):
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    view = np.frombuffer(image.tobytes(), np.uint8).reshape(image.shape)
+    assert not view.flags.writeable
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fitted(view, size).flags.writeable
+    assert np.array_equal(fitted(view, size), fitted(image, size))
