@@ -1,19 +1,14 @@
-"""Arms of a comparison: discard rule, fast-weight update and recall, all given the same bytes of memory."""
+"""Arms of a comparison: which discard rule, fast-weight update and recall, and how a question reads the memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
-import torch
-
-from salmonn_node.memory.token_batch import COLUMNS
-from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.ttt.layer import TTTConfig, TTTLayer
-
+# The checkpoint as it is; any other arm changes how its memory is kept.
+DEFAULT_ARM = "default"
+# The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".
+PREFILLS = ("exact", "cached")
 RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends")
-# What becomes of sound where it is not kept as sight is: the paper merges it, and so did we with `place`.
-SOUND = {"paper": "merge", "place": "merge"}
 UPDATES = ("", "sgd", "hf", "static")
 _TITLES = {"": "", "sgd": "TTT-SGD", "hf": "TTT_HF", "static": "static weights"}
 
@@ -101,105 +96,21 @@ def parse_arms(text: str) -> list[Arm]:
     return list(dict.fromkeys(arms))
 
 
-@dataclass(frozen=True)
-class MemoryBytes:
-    """The most that a stream's memory ever holds, in bytes.
-
-    Attributes:
-        tokens: kept visual tokens and the step over the budget, features and table.
-        audio: the same of the audio memory.
-        fast_weights: the TTT state and the largest partial mini-batch that waits.
-    """
-
-    tokens: int
-    audio: int
-    fast_weights: int
-
-    @property
-    def total(self) -> int:
-        """All together."""
-        return self.tokens + self.audio + self.fast_weights
-
-
-def token_bytes(config: SalmonnConfig, visual: bool = True) -> int:
-    """Bytes of one kept token: features, deepstack rows of a visual one, and its row of the table."""
-    width = int(config.text["hidden_size"])
-    layers = 1 + (len(config.vision["deepstack_visual_indexes"]) if visual else 0)
-    element = torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
-    return layers * width * element + 8 * len(COLUMNS)
-
-
-def fast_weight_bytes(config: SalmonnConfig) -> int:
-    """Bytes of the TTT state and of the tokens that wait for a whole mini-batch; 0 without a layer."""
-    if config.ttt is None:
-        return 0
-    width = int(config.text["hidden_size"])
-    with torch.device("meta"):
-        layer = TTTLayer(TTTConfig(hidden_size=width, **config.ttt))
-        state = layer.init_state().nbytes
-    waiting = int(config.ttt.get("mini_batch", TTTConfig.mini_batch)) - 1
-    return state + waiting * (width * 4 + 24 + token_bytes(config))
-
-
-def memory_bytes(config: SalmonnConfig, rule: str = "") -> MemoryBytes:
-    """The most that a memory of this configuration holds."""
-    m = config.memory
-    visual = m.visual_tokens + m.visual_step
-    if (rule or m.visual_rule) == "recent":
-        visual = min(visual, 5 * patch_tokens(config))
-    return MemoryBytes(
-        visual * token_bytes(config),
-        (m.audio_tokens + m.audio_step) * token_bytes(config, visual=False),
-        fast_weight_bytes(config),
-    )
-
-
-def patch_tokens(config: SalmonnConfig) -> int:
-    """At most this many tokens in one temporal patch of a frame."""
-    side = int(config.vision["patch_size"]) * int(config.vision["spatial_merge_size"])
-    return max(1, config.frames.max_pixels // side**2)
-
-
-def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
-    """The configuration of an arm, at the bytes of `config`: without fast weights, more tokens are kept instead.
-
-    Args:
-        config: the reference, with a TTT layer; its bytes are what every arm may use.
-        arm: what to compare.
+def arm_names(text: str) -> list[str]:
+    """Names of the arms in a list such as "default,place,place+hf+recall"; "main" and "all" name sets.
 
     Raises:
-        ValueError: the reference has no TTT layer but the arm needs one, or its bytes leave no room for tokens.
+        ValueError: an unknown arm.
     """
-    if arm.update and config.ttt is None:
-        raise ValueError(f"arm {arm.name} needs a TTT layer, and configuration {config.name!r} has none")
-    ttt = {**(config.ttt or {}), "optimizer": arm.update} if arm.update else None
-    changed = config.replace(ttt=ttt, recall=arm.recall)
-    spare = memory_bytes(config, "paper").total - memory_bytes(changed, "paper").total
-    tokens = config.memory.visual_tokens + spare // token_bytes(config)
-    if tokens < 1:
-        raise ValueError(f"arm {arm.name}: its fast weights leave no room for a single token")
-    sound = SOUND.get(arm.rule, arm.rule)
-    return changed.replace(memory=replace(config.memory, visual_tokens=tokens, visual_rule=arm.rule, audio_rule=sound))
+    names: list[str] = []
+    for word in (w.strip() for w in text.split(",")):
+        kept, prefill = split_name(word)
+        found = [DEFAULT_ARM] if kept == DEFAULT_ARM else [arm.name for arm in parse_arms(kept)]
+        names += [f"{name}+{prefill}" if prefill else name for name in found]
+    return list(dict.fromkeys(names))
 
 
-def changes(config: SalmonnConfig, name: str) -> dict[str, object]:
-    """What the arm of that name changes of a configuration, as `model.checkpoint.load` takes it.
-
-    Raises:
-        ValueError: as `parse_arms` and `configure` do.
-    """
-    made = configure(config, parse_arms(name)[0])
-    return {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(config, f.name)}
-
-
-def bytes_table(config: SalmonnConfig, arms: Iterable[Arm]) -> str:
-    """Tokens and bytes of each arm as a table in Markdown, to be printed beside every comparison."""
-    rows: list[Sequence[object]] = []
-    for arm in arms:
-        made = configure(config, arm)
-        size = memory_bytes(made)
-        rows.append((arm.title, made.memory.visual_tokens, size.tokens, size.audio, size.fast_weights, size.total))
-    lines = ["| arm | visual tokens | their bytes | audio bytes | fast-weight bytes | total bytes |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
-    lines += ["| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row) + " |" for row in rows]
-    return "\n".join(lines)
+def split_name(name: str) -> tuple[str, str]:
+    """How the memory is kept, and how it is read ("" for the checkpoint's own way)."""
+    kept, _, last = name.rpartition("+")
+    return (kept, last) if last in PREFILLS else (name, "")

@@ -30,7 +30,7 @@ class JobSettings:
 
     Attributes:
         network: which network answers, where it runs, and how much it remembers.
-        arm: how the memory is kept and read, see `network.arm_names`; "default" is the checkpoint's own way.
+        arm: how the memory is kept and read, see `evaluation.arms.arm_names`; "default" is the checkpoint's own way.
         cameras, microphones, pose, map_id: topics and map, found by type when left out.
         frame_rate_hz: frames looked at per second and camera.
         mounts: (camera, (x, y, z, roll, pitch, yaw) of its optical frame in base_link, m and rad); else from the bag's

@@ -132,7 +132,8 @@ def test_a_truncated_bag_still_counts(bag, tmp_path):
 
 
 def test_arms_say_how_a_memory_is_kept_and_read():
-    from salmonn_node.replay.network import arm_names, build
+    from salmonn_node.evaluation.arms import arm_names
+    from salmonn_node.replay.network import build
 
     assert arm_names("default,place+hf,default+cached,fifo+exact") == [
         "default",

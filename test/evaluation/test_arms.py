@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_node.evaluation.arms import (
-    MAIN_ARMS,
+from salmonn_node.evaluation.arms import MAIN_ARMS, Arm, all_arms, parse_arms
+from salmonn_node.evaluation.equal_bytes import (
     SOUND,
-    Arm,
-    all_arms,
     bytes_table,
     configure,
     fast_weight_bytes,
     memory_bytes,
-    parse_arms,
     token_bytes,
 )
 from salmonn_node.model.tiny import tiny_config
