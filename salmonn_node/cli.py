@@ -10,21 +10,23 @@ from collections.abc import Sequence
 # name -> (module, help). A module provides add_arguments(parser) and run(args) -> exit status.
 COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("salmonn_node.commands.ask", "ask a running node a question"),
-    "bag": ("salmonn_node.commands.bag", "look at, play, cut or make a rosbag"),
+    "bag": ("salmonn_node.commands.bag", "show, play, cut or make a rosbag"),
     "bench": ("salmonn_node.commands.bench", "run a benchmark and print its figures"),
     "checkpoint": ("salmonn_node.commands.checkpoint", "inspect, convert or verify a checkpoint"),
-    "demo": ("salmonn_node.live.demo", "run the node on the demo bag and ask it questions"),
-    "doctor": ("salmonn_node.commands.doctor", "say what this machine can build and run"),
+    "demo": ("salmonn_node.commands.demo", "run the node on the demo bag and ask it questions"),
+    "doctor": ("salmonn_node.commands.doctor", "show what this machine can build and run"),
     "engines": ("salmonn_node.commands.engines", "export, build, verify and list encoder engines"),
     "eval": ("salmonn_node.commands.evaluate", "score memories on synthetic worlds"),
-    "golden": ("salmonn_node.lab.bench.golden", "check the mathematics against golden vectors"),
-    "memory": ("salmonn_node.commands.memory", "list, verify, export and clean stored memories"),
-    "plan": ("salmonn_node.commands.plan", "say which networks fit this machine, and what one needs"),
+    "golden": ("salmonn_node.commands.golden", "check the network against vectors of the public release"),
+    "memory": ("salmonn_node.commands.memory", "list, show, verify, export and clean stored memories"),
+    "plan": ("salmonn_node.commands.plan", "show which networks fit this machine, and what one needs"),
     "questions": ("salmonn_node.commands.questions", "check a question file or import one"),
     "replay": ("salmonn_node.commands.replay", "replay bags through the memory and score the answers"),
     "train": ("salmonn_node.commands.train", "train the tiny checkpoint"),
-    "world": ("salmonn_node.commands.world", "make or look at a synthetic world"),
+    "world": ("salmonn_node.commands.world", "make or show a synthetic world"),
 }
+# A sub-command that misses one of these says that it needs ROS 2.
+ROS_MODULES = ("rclpy", "salmonn_interfaces", "rosgraph_msgs", "diagnostic_msgs", "sensor_msgs")
 
 
 def build_parser(only: str | None) -> argparse.ArgumentParser:
@@ -41,11 +43,21 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit status."""
+    """Run one sub-command; returns its exit status, 2 when it needs ROS 2 and there is none."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((a for a in arguments if not a.startswith("-")), None)
     args = build_parser(name).parse_args(arguments)
-    return int(args.run(args) or 0)
+    try:
+        return int(args.run(args) or 0)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ROS_MODULES:
+            raise
+        print(
+            f"salmonn {args.command}: this needs ROS 2, and the Python module {error.name} is not installed. "
+            "Source a ROS 2 Jazzy workspace with salmonn_interfaces in it, or run `make setup` in the repository.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "salmonn_node"
 # Imports that still climb; this list only gets shorter.
 CLIMBING = {
-    ("live", "commands"),
-    ("live", "lab"),
     ("runtime", "ros"),
 }
 

@@ -25,22 +25,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `salmonn ask`."""
     parser.add_argument("text", help="the question")
     kinds = [kind.name.lower() for kind in AnswerType]
-    parser.add_argument("--type", choices=kinds, default="any", help="kind of answer wanted (default: any)")
+    parser.add_argument("--type", choices=kinds, default="any", help="kind of answer that you want (%(default)s)")
     parser.add_argument("--choice", action="append", default=[], help="an option of a choice question; repeat")
     parser.add_argument(
         "--after",
         type=_stamp_ns,
         default=0,
         metavar="S",
-        help="start of the window, a stamp in seconds (0: all)",
+        help="read the memory from this stamp on, seconds (0: from its start)",
     )
     parser.add_argument(
-        "--before", type=_stamp_ns, default=0, metavar="S", help="end of the window, a stamp in seconds (0: now)"
+        "--before",
+        type=_stamp_ns,
+        default=0,
+        metavar="S",
+        help="read the memory up to this stamp, seconds (0: up to now)",
     )
-    parser.add_argument("--source", action="append", default=[], help="a camera or microphone to read; repeat")
-    parser.add_argument("--frame", default="", help="frame for poses (default: as observed)")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds to wait (default: 10)")
-    parser.add_argument("--node", default="salmonn", help="name of the node (default: salmonn)")
+    parser.add_argument("--source", action="append", default=[], help="read only this camera or microphone; repeat")
+    parser.add_argument("--frame", default="", help="frame of the poses in the answer (as observed)")
+    parser.add_argument("--timeout", type=float, default=10.0, help="deadline of the answer, seconds (%(default)s)")
+    parser.add_argument("--node", default="salmonn", help="name of the node (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
 
 

@@ -1,43 +1,40 @@
-"""`salmonn bag`: look at a bag, play it into a running node, make a small one, cut a piece out."""
+"""`salmonn bag`: show what a bag holds, play it into a running node, make a small one, cut a piece out."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.live.player_arguments import add_play_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the sub-commands."""
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    info = commands.add_parser("info", help="say what a bag contains and what of it the memory uses")
-    info.add_argument("bag", type=Path)
-    play = commands.add_parser("play", add_help=False, help="play a bag into a running node, with /clock")
-    play.add_argument("arguments", nargs=argparse.REMAINDER, help="see `salmonn bag play --help`")
-    make = commands.add_parser("make", help="make a bag of a video file, or a small one of photographs")
-    make.add_argument("source", help="a video file, or `photographs`; `salmonn world make` makes synthetic flats")
-    make.add_argument("bag", type=Path, help="folder to write, must not exist")
-    make.add_argument("--wav", type=Path, help="sound for the video, 16-bit, instead of its own")
-    cut = commands.add_parser("cut", help="copy a stretch of a bag, and the topics that the memory uses, to a new one")
-    cut.add_argument("bag", type=Path)
-    cut.add_argument("out", type=Path, help="folder to write, must not exist")
-    cut.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds after the bag's start")
-    cut.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end")
-    cut.add_argument("--all-topics", action="store_true", help="copy topics that the memory has no use for, too")
+    info = commands.add_parser("info", help="show the topics of a bag and which of them the memory uses")
+    info.add_argument("bag", type=Path, help="folder of a rosbag2, or an .mcap or .db3 file in it")
+    add_play_arguments(commands.add_parser("play", help="play a bag into a running node, with /clock"))
+    make = commands.add_parser("make", help="make a bag from a video file, or a small one from photographs")
+    make.add_argument("source", help="a video file, or the word photographs")
+    make.add_argument("bag", type=Path, help="folder to write, which must not exist")
+    make.add_argument("--wav", type=Path, help="16-bit sound file to use instead of the video's own sound")
+    cut = commands.add_parser("cut", help="copy a stretch of a bag to a new one")
+    cut.add_argument("bag", type=Path, help="bag to cut")
+    cut.add_argument("out", type=Path, help="folder to write, which must not exist")
+    cut.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="seconds after the start of the bag (%(default)s)"
+    )
+    cut.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end (%(default)s)")
+    cut.add_argument("--all-topics", action="store_true", help="also copy topics that the memory does not use")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one; returns the exit status."""
     if args.action == "play":
-        # The player needs rclpy, which this room does not import.
-        os.execv(sys.executable, [sys.executable, "-m", "salmonn_node.live.bag_player", *args.arguments])
+        from salmonn_node.live.bag_player import run_player
+
+        return run_player(args)
     try:
         return {"info": _info, "make": _make, "cut": _cut}[args.action](args)
     except (OSError, ModuleNotFoundError, RuntimeError, ValueError) as error:
@@ -46,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     from salmonn_node.replay.bag import Bag
 
     with Bag(args.bag) as bag:
@@ -65,7 +66,9 @@ def _info(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> int:
-    _refuse_existing(args.bag)
+    from salmonn_node.replay.bag_cut import refuse_existing
+
+    refuse_existing(args.bag)
     if args.source == "photographs":
         from salmonn_node.replay.photographs import write_photographs
 
@@ -79,31 +82,8 @@ def _make(args: argparse.Namespace) -> int:
 
 
 def _cut(args: argparse.Namespace) -> int:
-    from rosbags.rosbag2 import StoragePlugin, Writer
+    from salmonn_node.replay.bag_cut import cut_bag
 
-    from salmonn_node.messages.bag_types import bag_typestore
-    from salmonn_node.replay.bag import Bag
-
-    if args.start < 0 or args.duration < 0:
-        raise ValueError("--start and --duration must not be negative")
-    _refuse_existing(args.out)
-    copied = 0
-    with Bag(args.bag) as bag, Writer(args.out, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        used = {t.name for t in bag.topics if t.role or args.all_topics}
-        begin = bag.start_ns + round(args.start * SECOND_NS)
-        end = begin + round(args.duration * SECOND_NS) if args.duration else bag.end_ns
-        connections: dict[str, object] = {}
-        for topic, msgtype, log_ns, data in bag.raw(begin, end):
-            if topic not in used:
-                continue
-            if topic not in connections:
-                connections[topic] = writer.add_connection(topic, msgtype, typestore=bag_typestore())
-            writer.write(connections[topic], log_ns, data)
-            copied += 1
+    copied = cut_bag(args.bag, args.out, start_s=args.start, duration_s=args.duration, all_topics=args.all_topics)
     print(f"wrote {args.out}: {copied} messages")
     return 0
-
-
-def _refuse_existing(path: Path) -> None:
-    if path.exists():
-        raise FileExistsError(f"{path} exists already")

@@ -1,7 +1,8 @@
 """`salmonn bench NAME`: a table of benchmarks, each run with a stated number of threads, as tables and as JSON.
 
-A benchmark is a module with add_arguments(parser), run(args) -> dict of JSON values, and optionally
-tables(results) -> rich tables. Timings on a shared machine are noisy: modules report ratios within one run.
+A benchmark is a module with run(args) -> dict of JSON values, and optionally tables(results) -> rich tables. Its
+arguments stand in bench_arguments.py. Timings on a shared machine are noisy, so that modules report ratios within one
+run.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
+from salmonn_node.commands.bench_arguments import ARGUMENTS
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # name -> (modules whose results stand under their last name, help)
 BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -70,29 +72,30 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One sub-command per benchmark, and what all share."""
+    """One sub-command for each benchmark, and what all share."""
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    common.add_argument("--threads", type=int, help="threads of torch; the machine's default otherwise")
+    common.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    common.add_argument("--threads", type=int, help="threads of torch (torch's own choice)")
     names = parser.add_subparsers(dest="benchmark", required=True, metavar="NAME")
-    for name, (modules, text) in BENCHMARKS.items():
-        present = _present(modules)
-        if not present:
-            continue
-        one = names.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
-        for module in present:
-            module.add_arguments(one)
+    for name, (_, text) in BENCHMARKS.items():
+        ARGUMENTS[name](
+            names.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", parents=[common])
+        )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one benchmark, print its tables, write its JSON."""
+    import torch
+    from rich.console import Console
+
     if args.threads:
         torch.set_num_threads(args.threads)
     console = Console()
     figures: dict[str, Any] = {"benchmark": args.benchmark, "machine": machine()}
-    for module in _present(BENCHMARKS[args.benchmark][0]):
+    for name in BENCHMARKS[args.benchmark][0]:
+        module = importlib.import_module(name)
         results = module.run(args)
-        figures[module.__name__.rsplit(".", 1)[-1]] = results
+        figures[name.rsplit(".", 1)[-1]] = results
         for table in module.tables(results) if hasattr(module, "tables") else [plain_table(results)]:
             console.print(table)
     if args.json:
@@ -103,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def machine() -> dict[str, Any]:
     """What the figures were taken on."""
+    import torch
+
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -114,19 +119,9 @@ def machine() -> dict[str, Any]:
 
 def plain_table(results: dict[str, Any]) -> Table:
     """Names and values, for a benchmark without tables of its own."""
+    from rich.table import Table
+
     table = Table("figure", "value")
     for name, value in results.items():
         table.add_row(name, f"{value:.4g}" if isinstance(value, float) else str(value))
     return table
-
-
-def _present(modules: tuple[str, ...]) -> list[Any]:
-    """The modules that this version has; a module that is there but does not import is an error."""
-    present = []
-    for name in modules:
-        try:
-            present.append(importlib.import_module(name))
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                raise
-    return present

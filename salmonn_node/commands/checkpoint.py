@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
             return _verify(folder)
         return _convert(folder, args.target)
     except (OSError, ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
+        print(f"salmonn checkpoint {args.action}: {error}", file=sys.stderr)
         return 1
 
 

@@ -12,8 +12,7 @@ import subprocess
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from salmonn_node.engines import machine
-from salmonn_node.engines.spec import FLAVOURS
+from salmonn_node.engines.flavours import FLAVOURS
 
 JETSON = Path("/etc/nv_tegra_release")
 
@@ -65,6 +64,8 @@ def _there(module: str) -> bool:
 def examine() -> Report:
     """Look at this machine; nothing is changed and no network is used."""
     import torch
+
+    from salmonn_node.engines import machine
 
     report, device = Report(), machine.gpu()
     facts = report.facts

@@ -1,64 +1,55 @@
-"""`salmonn memory`: list, look at, verify, export and clean what nodes have stored."""
+"""`salmonn memory`: list, show, verify, export and clean the memories that nodes have stored."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, default_root, describe, list_memories
 from salmonn_node.storage.files import FileLayer
-from salmonn_node.storage.journal import JournalReader
-from salmonn_node.storage.retention import as_text, remembered, write_png
-from salmonn_node.storage.snapshot import (
-    Manifest,
-    SnapshotError,
-    read_manifest,
-    read_tensors,
-    snapshot_directories,
-    verify_files,
-)
+from salmonn_node.storage.snapshot import SnapshotError, read_manifest, read_tensors, snapshot_directories, verify_files
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 MIB = 1 << 20
-console = Console(highlight=False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
-    parser.add_argument("--directory", type=Path, default=None, help="where memories lie (default: the node's default)")
-    actions = parser.add_subparsers(dest="action", required=True)
+    parser.add_argument("--directory", type=Path, default=None, help="folder of memories (the node's default)")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="list stored memories")
-    info = actions.add_parser("info", help="say what one memory holds, and draw kept tokens per minute")
-    info.add_argument("name")
-    info.add_argument("--png", type=Path, help="draw the timeline into this file too")
-    verify = actions.add_parser("verify", help="compare every snapshot and journal with its checksums")
-    verify.add_argument("name", nargs="?")
-    export = actions.add_parser("export", help="pack a memory into a tar file, to be unpacked into another directory")
-    export.add_argument("name")
-    export.add_argument("file", type=Path)
-    gc = actions.add_parser("gc", help="delete snapshots beyond --keep, unfinished ones, and what only they needed")
-    gc.add_argument("name", nargs="?")
-    gc.add_argument("--keep", type=int, default=3, help="whole snapshots that stay (default 3)")
+    info = actions.add_parser("info", help="show what a memory holds, with a chart of kept tokens")
+    info.add_argument("name", help="name of a memory")
+    info.add_argument("--png", type=Path, help="draw the chart into this file too")
+    verify = actions.add_parser("verify", help="check every snapshot and journal against its checksums")
+    verify.add_argument("name", nargs="?", help="name of a memory (all)")
+    export = actions.add_parser("export", help="pack a memory into a tar file")
+    export.add_argument("name", help="name of a memory")
+    export.add_argument("file", type=Path, help="tar file to write; unpack it into another folder of memories")
+    gc = actions.add_parser("gc", help="delete old and unfinished snapshots, and journals that no restore needs")
+    gc.add_argument("name", nargs="?", help="name of a memory (all)")
+    gc.add_argument("--keep", type=int, default=3, help="newest whole snapshots that stay (%(default)s)")
     gc.add_argument("--damaged", action="store_true", help="also delete what is damaged")
-    gc.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    gc.add_argument("--dry-run", action="store_true", help="only print what would be deleted")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one action; 0 when all is well, 1 when something is damaged, 2 for a name or file that cannot be used."""
+    from rich.console import Console
+
     root = (args.directory or default_root()).expanduser()
-    actions: dict[str, Callable[[Path, argparse.Namespace], int]] = {
+    actions: dict[str, Callable[[Path, argparse.Namespace, Console], int]] = {
         "ls": _ls, "info": _info, "verify": _verify, "export": _export, "gc": _gc,
     }  # fmt: skip
     try:
-        return actions[args.action](root, args)
+        return actions[args.action](root, args, Console(highlight=False))
     except (ValueError, OSError, SnapshotError) as error:
         print(f"salmonn memory: {error}", file=sys.stderr)
         return 2
@@ -81,7 +72,9 @@ def _stamp(stamp_ns: int) -> str:
     return f"{stamp_ns / 1e9:.1f} s"
 
 
-def _ls(root: Path, args: argparse.Namespace) -> int:
+def _ls(root: Path, args: argparse.Namespace, console: Console) -> int:
+    from rich.table import Table
+
     names = list_memories(root)
     if not names:
         console.print(f"no memories in {root}")
@@ -106,7 +99,9 @@ def _ls(root: Path, args: argparse.Namespace) -> int:
     return 0
 
 
-def _info(root: Path, args: argparse.Namespace) -> int:
+def _info(root: Path, args: argparse.Namespace, console: Console) -> int:
+    from salmonn_node.storage.retention import as_text, remembered, write_png
+
     place = MemoryPlace(root, args.name)
     held = describe(place)
     console.print(f"memory {args.name}: {held.size_bytes / MIB:.1f} MiB in {place.directory}")
@@ -140,12 +135,14 @@ def _info(root: Path, args: argparse.Namespace) -> int:
     return 1 if held.problems else 0
 
 
-def _progress() -> Progress:
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=console, transient=True)
 
 
-def _verify(root: Path, args: argparse.Namespace) -> int:
+def _verify(root: Path, args: argparse.Namespace, console: Console) -> int:
     names = [args.name] if args.name else list_memories(root)
     bad = 0
     for name in names:
@@ -154,7 +151,7 @@ def _verify(root: Path, args: argparse.Namespace) -> int:
         for _, path in reversed(snapshot_directories(place.snapshots)):
             try:
                 manifest = read_manifest(path)
-                with _progress() as progress:
+                with _progress(console) as progress:
                     task = progress.add_task(f"{name} snapshot {manifest.number}", total=manifest.bytes)
                     verify_files(path, manifest, lambda count, p=progress, t=task: p.advance(t, count))  # type: ignore[misc]
                 console.print(f"{name}: snapshot {manifest.number} is whole")
@@ -162,50 +159,42 @@ def _verify(root: Path, args: argparse.Namespace) -> int:
                 bad += 1
                 console.print(f"{name}: {error}", markup=False)
         for _, segment in place.segments():
-            problem, records = _read_through(name, segment)
+            problem, records = _read_through(name, segment, console)
             bad += bool(problem)
             text = f"damaged: {problem}" if problem else "whole"
             console.print(f"{name}: journal {segment.name}, {records} records, {text}", markup=False)
     return 1 if bad else 0
 
 
-def _read_through(name: str, segment: Path) -> tuple[str, int]:
+def _read_through(name: str, segment: Path, console: Console) -> tuple[str, int]:
+    from salmonn_node.storage.journal import JournalReader
+
     try:
         reader = JournalReader(segment)
     except ValueError as error:
         return str(error), 0
-    with _progress() as progress:
+    with _progress(console) as progress:
         task = progress.add_task(f"{name} {segment.name}", total=segment.stat().st_size)
         for _ in reader:
             progress.update(task, completed=reader.bytes)
     return reader.damage, reader.records
 
 
-def _export(root: Path, args: argparse.Namespace) -> int:
+def _export(root: Path, args: argparse.Namespace, console: Console) -> int:
+    from salmonn_node.storage.export import export_memory
+
     place = MemoryPlace(root, args.name)
     held = describe(place)
-    if args.file.exists():
-        raise FileExistsError(f"{args.file} exists")
-    lock = Lock(place)
-    unfinished = args.file.with_name(f"{args.file.name}.part")
-    try:
-        with _progress() as progress, tarfile.open(unfinished, "w") as tar:
-            task = progress.add_task(f"exporting {args.name}", total=held.size_bytes)
-            for path in sorted(place.directory.rglob("*")):
-                if not path.is_file() or path.name == "lock" or ".building-" in str(path):
-                    continue
-                tar.add(path, arcname=str(path.relative_to(root)))
-                progress.advance(task, path.stat().st_size)
-        os.chmod(unfinished, 0o600)
-        unfinished.rename(args.file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-        lock.release()
+    with _progress(console) as progress:
+        task = progress.add_task(f"exporting {args.name}", total=held.size_bytes)
+        export_memory(place, args.file, lambda count: progress.advance(task, count))
     console.print(f"{args.file}: {args.file.stat().st_size / MIB:.1f} MiB")
     return 0
 
 
-def _gc(root: Path, args: argparse.Namespace) -> int:
+def _gc(root: Path, args: argparse.Namespace, console: Console) -> int:
+    from salmonn_node.storage.export import superfluous
+
     if args.keep < 1:
         raise ValueError(f"--keep must be at least 1, got {args.keep}")
     files = FileLayer()
@@ -219,7 +208,7 @@ def _gc(root: Path, args: argparse.Namespace) -> int:
             console.print(f"{error}: left alone", markup=False)
             continue
         try:
-            for path in _superfluous(place, args.keep, args.damaged):
+            for path in superfluous(place, args.keep, args.damaged):
                 parts = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
                 size = sum(p.stat().st_size for p in parts)
                 freed += size
@@ -231,26 +220,3 @@ def _gc(root: Path, args: argparse.Namespace) -> int:
             lock.release()
     console.print(f"{freed / MIB:.1f} MiB {'would be ' if args.dry_run else ''}freed")
     return 0
-
-
-def _superfluous(place: MemoryPlace, keep: int, damaged: bool) -> list[Path]:
-    """What may go: all but the newest `keep` whole snapshots and the journal that leads on from the oldest of them."""
-    whole: list[Manifest] = []
-    gone = sorted(place.snapshots.glob(".building-*"))
-    for _, path in snapshot_directories(place.snapshots):
-        try:
-            manifest = read_manifest(path)
-            verify_files(path, manifest)
-        except SnapshotError:
-            if damaged:
-                gone.append(path)
-            continue
-        if len(whole) < keep:
-            whole.append(manifest)
-        else:
-            gone.append(path)
-    if whole:
-        gone += [path for number, path in place.segments() if number < whole[-1].segment]
-    if damaged:
-        gone += sorted(place.directory.glob("evidence.damaged-*"))
-    return gone

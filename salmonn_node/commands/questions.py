@@ -6,39 +6,37 @@ import argparse
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from salmonn_node.evaluation.import_choice import import_choice, read_rows
-from salmonn_node.evaluation.import_navqa import import_navqa
-from salmonn_node.evaluation.questions import QuestionFileError, QuestionRecord, parse_questions, write_questions
-from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.video_stream import VideoStream
-from salmonn_node.stream.observations import Pose
-from salmonn_node.stream.pose_track import PoseTrack
-
-_VIDEO_ENDINGS = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+if TYPE_CHECKING:
+    from salmonn_node.evaluation.questions import QuestionRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="say which lines of a question file are not questions")
-    check.add_argument("file", type=Path)
-    navqa = actions.add_parser("navqa", help="import NaVQA's questions of one sequence")
-    navqa.add_argument("table", type=Path, help="data.csv")
-    navqa.add_argument("stretches", type=Path, help="the sequence's qa_unfilled.json")
-    navqa.add_argument("--sequence", type=int, required=True, help="the table's 'Seq ID'")
-    navqa.add_argument("--bag", type=Path, help="the drive as a bag: its poses answer the position questions")
-    navqa.add_argument("--time-zone", default="America/Los_Angeles", help="zone of the clock times (%(default)s)")
-    navqa.add_argument("--output", type=Path, required=True)
+    check = actions.add_parser("check", help="name the lines of a question file that are no questions")
+    check.add_argument("file", type=Path, help="question file, one JSON object a line")
+    navqa = actions.add_parser("navqa", help="import the questions of one NaVQA sequence")
+    navqa.add_argument("table", type=Path, help="data.csv of NaVQA")
+    navqa.add_argument("stretches", type=Path, help="qa_unfilled.json of the sequence")
+    navqa.add_argument("--sequence", type=int, required=True, help="Seq ID of the sequence in the table")
+    navqa.add_argument("--bag", type=Path, help="the drive as a bag; position questions need its poses")
+    navqa.add_argument("--time-zone", default="America/Los_Angeles", help="time zone of the clock times (%(default)s)")
+    navqa.add_argument("--output", type=Path, required=True, help="question file to write")
     choice = actions.add_parser("choice", help="import multiple-choice questions about videos")
-    choice.add_argument("rows", type=Path, help=".json or .jsonl")
-    choice.add_argument("--layout", choices=["video-mme", "lvbench", "plain"], required=True)
-    choice.add_argument("--videos", type=Path, required=True, help="folder with <video name>.mp4 (or mkv, webm...)")
-    choice.add_argument("--output", type=Path, required=True)
+    choice.add_argument("rows", type=Path, help="the benchmark's questions, .json or .jsonl")
+    choice.add_argument("--layout", choices=["video-mme", "lvbench", "plain"], required=True, help="which benchmark")
+    choice.add_argument(
+        "--videos", type=Path, required=True, help="folder of the videos (.mp4, .mkv, .webm, .mov, .avi)"
+    )
+    choice.add_argument("--output", type=Path, required=True, help="question file to write")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; 0 done, 1 the checked file has bad lines, 2 bad input."""
+    from salmonn_node.evaluation.questions import write_questions
+
     try:
         if args.action == "check":
             return _check(args.file)
@@ -51,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(path: Path) -> int:
+    from salmonn_node.evaluation.questions import QuestionFileError, parse_questions
+
     kinds: Counter[str] = Counter()
     faults = 0
     with path.open(encoding="utf-8") as lines:
@@ -67,18 +67,10 @@ def _check(path: Path) -> int:
 
 
 def _navqa(args: argparse.Namespace) -> list[QuestionRecord]:
-    position_at = None
-    if args.bag:
-        track = PoseTrack(capacity=10_000_000)
-        with BagStream(args.bag) as bag:
-            for _, observation in bag:
-                if isinstance(observation, Pose):
-                    track.add(observation)
+    from salmonn_node.evaluation.import_navqa import import_navqa
+    from salmonn_node.replay.robot_positions import robot_positions
 
-        def position_at(stamp_ns: int) -> tuple[float, float, float] | None:
-            pose = track.at(stamp_ns)
-            return None if pose is None else tuple(float(v) for v in pose.position)  # type: ignore[return-value]
-
+    position_at = robot_positions(args.bag) if args.bag else None
     result = import_navqa(args.table, args.stretches, args.sequence, time_zone=args.time_zone, position_at=position_at)
     for reason, count in sorted(result.skipped.items()):
         print(f"left out {count}: {reason}")
@@ -86,10 +78,10 @@ def _navqa(args: argparse.Namespace) -> list[QuestionRecord]:
 
 
 def _choice(args: argparse.Namespace) -> list[QuestionRecord]:
+    from salmonn_node.evaluation.import_choice import import_choice, read_rows
+    from salmonn_node.replay.video_stream import VideoStream, video_file
+
     def duration_s(name: str) -> float:
-        path = next((p for end in _VIDEO_ENDINGS if (p := args.videos / (name + end)).is_file()), None)
-        if path is None or Path(name).name != name:
-            raise ValueError(f"no video {name!r} in {args.videos}")
-        return VideoStream(path).duration_s
+        return VideoStream(video_file(args.videos, name)).duration_s
 
     return list(import_choice(read_rows(args.rows), args.layout, duration_s))

@@ -7,19 +7,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from salmonn_node.commands.network_flags import add_network_flags, network_of
-from salmonn_node.evaluation.questions import QuestionFileError, QuestionRecord, parse_questions
-from salmonn_node.replay.fleet import run_here, run_processes, run_ray
-from salmonn_node.replay.job import Job, JobSettings
-from salmonn_node.replay.network import DEFAULT_ARM, arm_names, arms_bytes
-from salmonn_node.replay.summary import Finished, write_report
-from salmonn_node.stream.transforms import mounted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from salmonn_node.replay.job import Job, JobSettings
+    from salmonn_node.replay.runner import Progress as ReplayProgress
+    from salmonn_node.replay.summary import Finished
 
 INTERRUPTED = 130
 
@@ -58,14 +55,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; 0 done, 1 below --min-accuracy or live and offline differ, 2 bad input, 130 interrupted."""
+    from rich.console import Console
+
     console = Console()
     if args.min_accuracy is not None and not 0 <= args.min_accuracy <= 1:
         return _refuse(console, f"--min-accuracy: expected 0..1, got {args.min_accuracy}")
     if args.rate <= 0:
         return _refuse(console, f"--rate: expected a positive number, got {args.rate}")
+    from salmonn_node.evaluation.arms import DEFAULT_ARM, arm_names
+    from salmonn_node.evaluation.questions import usable_questions
+
     try:
-        questions, faults = load_questions(args.questions)
-        jobs = make_jobs(args, questions)
+        arms = arm_names(args.arms)
+        questions, faults = usable_questions(args.questions)
+        # What follows loads the network's libraries: bad arguments were refused before.
+        from salmonn_node.replay.jobs import jobs_of
+
+        jobs = jobs_of(args.recordings, questions, _settings(args), arms, args.output)
     except (OSError, ValueError) as error:
         return _refuse(console, str(error))
     for fault in faults:
@@ -74,51 +80,41 @@ def run(args: argparse.Namespace) -> int:
         from salmonn_node.live.compare import run_live
 
         return run_live(jobs, console, args.rate)
-    if len({job.settings.arm for job in jobs} - {DEFAULT_ARM}) > 1:
-        console.print(Markdown(arms_bytes(args.checkpoint, [job.settings.arm for job in jobs])))
+    if len(set(arms) - {DEFAULT_ARM}) > 1:
+        from rich.markdown import Markdown
+
+        from salmonn_node.evaluation.equal_bytes import arms_bytes
+
+        console.print(Markdown(arms_bytes(args.checkpoint, arms)))
     stop = _StopFlag()
     finished = _run_jobs(args, jobs, console, stop)
     if stop.asked:
         console.print("Interrupted: the answers so far are saved; the same command goes on from there.")
         return INTERRUPTED
     try:
-        arms = write_report(args.output, finished, f"Replay of {', '.join(dict.fromkeys(j.name for j in jobs))}")
+        from salmonn_node.replay.summary import write_report
+
+        scores = write_report(args.output, finished, f"Replay of {', '.join(dict.fromkeys(j.name for j in jobs))}")
     except RuntimeError as error:
         return _refuse(console, str(error))
     failed = [f for f in finished if f.result.error]
     ran = {f.job.settings.arm for f in finished if not f.result.error}
-    _print_scores(console, arms, ran)
+    _print_scores(console, scores, ran)
     for item in failed:
         name = f"{item.job.name} ({item.job.settings.arm})"
         console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False)
     console.print(f"Report: {args.output / 'report.html'}", highlight=False)
-    lowest = min(scores["all"]["accuracy"] for scores in arms.values())
+    lowest = min(one["all"]["accuracy"] for one in scores.values())
     if args.min_accuracy is not None and not lowest >= args.min_accuracy:
         console.print(f"[red]accuracy {lowest:.3f} is below {args.min_accuracy}[/]")
         return 1
     return 2 if len(failed) == len(finished) else 0
 
 
-def load_questions(path: Path) -> tuple[list[QuestionRecord], list[str]]:
-    """The questions of a file and, for each line that is none, why not.
+def parse_mount(text: str) -> tuple[str, tuple[float, ...]]:
+    """A camera and its mount of "CAMERA=X,Y,Z,ROLL,PITCH,YAW"; raises ValueError when it is not that."""
+    from salmonn_node.stream.transforms import mounted
 
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: not a single line is a question.
-    """
-    questions, faults = [], []
-    with path.open(encoding="utf-8") as lines:
-        for item in parse_questions(lines, str(path)):
-            if isinstance(item, QuestionFileError):
-                faults.append(str(item))
-            else:
-                questions.append(item)
-    if not questions:
-        raise ValueError(f"{path} holds no question" + (f"; the first fault: {faults[0]}" if faults else ""))
-    return questions, faults
-
-
-def _mount(text: str) -> tuple[str, tuple[float, ...]]:
     camera, _, numbers = text.partition("=")
     try:
         values = tuple(float(n) for n in numbers.split(","))
@@ -128,40 +124,20 @@ def _mount(text: str) -> tuple[str, tuple[float, ...]]:
     return camera, values
 
 
-def make_jobs(args: argparse.Namespace, questions: Sequence[QuestionRecord]) -> list[Job]:
-    """A job for each arm and recording; a question without a stream belongs to every recording.
+def _settings(args: argparse.Namespace) -> JobSettings:
+    """What every job shares; the arm is filled in later."""
+    from salmonn_node.replay.job import JobSettings
 
-    Raises:
-        ValueError: unknown arm, two recordings of one name, or a question whose stream is none of the recordings.
-    """
-    arms = arm_names(args.arms)
-    mounts = tuple(_mount(text) for text in args.mount)
-    names = [path.stem if path.is_file() else path.name for path in args.recordings]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two recordings are named {twice[0]}: results are kept by name")
-    lost = sorted({q.stream for q in questions if q.stream and q.stream not in names})
-    if lost and len(names) == 1 and len(lost) == 1 and all(q.stream in ("", lost[0]) for q in questions):
-        lost = []  # one bag under another name than the one its questions were made with
-    if lost:
-        raise ValueError(f"questions ask about {', '.join(lost)}, which is none of the recordings: {', '.join(names)}")
-    jobs = []
-    for arm in arms:
-        settings = JobSettings(
-            network=network_of(args),
-            arm=arm,
-            cameras=tuple(args.camera),
-            microphones=tuple(args.microphone),
-            pose=args.pose,
-            map_id=args.map_id,
-            frame_rate_hz=args.frame_rate,
-            mounts=mounts,
-            ground_z_m=args.ground_z,
-        )
-        for name, path in zip(names, args.recordings, strict=True):
-            own = tuple(q for q in questions if len(names) == 1 or q.stream in ("", name))
-            jobs.append(Job(path, own, settings, args.output / arm / name))
-    return jobs
+    return JobSettings(
+        network=network_of(args),
+        cameras=tuple(args.camera),
+        microphones=tuple(args.microphone),
+        pose=args.pose,
+        map_id=args.map_id,
+        frame_rate_hz=args.frame_rate,
+        mounts=tuple(parse_mount(text) for text in args.mount),
+        ground_z_m=args.ground_z,
+    )
 
 
 class _StopFlag:
@@ -179,6 +155,10 @@ class _StopFlag:
 
 
 def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, stop: _StopFlag) -> list[Finished]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from salmonn_node.replay.fleet import run_here, run_processes, run_ray
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -199,7 +179,7 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
                 return sorted(finished, key=lambda item: order[id(item.job)])
             tasks = {id(job): bars.add_task(f"{job.name} ({job.settings.arm})", total=None, detail="") for job in jobs}
 
-            def show(job: Job, progress, duration_s: float) -> None:
+            def show(job: Job, progress: ReplayProgress, duration_s: float) -> None:
                 detail = (
                     f"{progress.stream_s:.0f} s at {progress.speed:.0f}x real time, "
                     f"{progress.answered} of {len(job.questions)} answered, {progress.tokens} tokens kept"
@@ -211,7 +191,9 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
         signal.signal(signal.SIGINT, previous)
 
 
-def _print_scores(console: Console, arms: dict, ran: set[str]) -> None:
+def _print_scores(console: Console, arms: dict[str, dict[str, Any]], ran: set[str]) -> None:
+    from rich.table import Table
+
     table = Table(title="Scores")
     for column in ("arm", "questions", "accuracy", "95 % interval", "evidence hit", "abstention F1"):
         table.add_column(column, justify="left" if column == "arm" else "right")

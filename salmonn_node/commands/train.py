@@ -6,30 +6,34 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from salmonn_node.lab.training.stages import STAGES, GateError
-from salmonn_node.lab.training.work import Work
-
 FIRST_COLUMNS = ("step", "s", "loss")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `salmonn train`."""
+    """Arguments of `salmonn train`."""
     parser.add_argument("checkpoint", choices=["tiny"], help="what to train")
-    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder for data, states and logs")
-    parser.add_argument("--stage", choices=[*STAGES, "all"], default="all", help="one stage, or all that are missing")
-    parser.add_argument("--seed", type=int, default=1, help="of the weights and the order of the data")
     parser.add_argument(
-        "--rehearsal", action="store_true", help="all stages on little data and for a few steps, in its own folder"
+        "--work", type=Path, default=Path("train_tiny"), help="folder for data, states and logs (%(default)s)"
     )
-    parser.add_argument("--out", type=Path, help="write the checkpoint here when all stages are done")
+    parser.add_argument("--stage", default="all", help="one stage by name, or all that are not done yet (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of weights and order of data (%(default)s)")
+    parser.add_argument(
+        "--rehearsal", action="store_true", help="run all stages for a few steps on little data, in a folder of its own"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write the checkpoint to when all stages are done")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns 1 when a gate is not reached."""
+    """Train; 1 when a stage misses its gate, 2 when there is no such stage."""
     import torch
+    from rich.console import Console
 
+    from salmonn_node.lab.training.stages import STAGES, GateError
+    from salmonn_node.lab.training.work import Work
+
+    if args.stage not in (*STAGES, "all"):
+        print(f"salmonn train: expected --stage all, {', '.join(STAGES)}; got {args.stage!r}", file=sys.stderr)
+        return 2
     console = Console(soft_wrap=True)
     torch.set_num_threads(1)  # two threads wait for each other more than they gain at these sizes
     work = Work(args.work / "rehearsal" if args.rehearsal else args.work, args.seed, args.rehearsal)

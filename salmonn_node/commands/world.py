@@ -6,8 +6,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from salmonn_node.evaluation.questions import write_questions
+if TYPE_CHECKING:
+    from salmonn_node.lab.world.stream import World
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _world(args: argparse.Namespace) -> object:
+def _world(args: argparse.Namespace) -> World:
     from salmonn_node.lab.world.stream import World
 
     return World(args.seed, round(args.minutes * 60), args.dense)
@@ -49,6 +51,7 @@ def _world(args: argparse.Namespace) -> object:
 def _make(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from salmonn_node.evaluation.questions import write_questions
     from salmonn_node.lab.world.asking import ask
     from salmonn_node.lab.world.bag import write_bag
     from salmonn_node.lab.world.truth_file import event_log, truth_to_json

@@ -19,9 +19,10 @@ from salmonn_node.engines.backends import OnnxCpu, Plan
 from salmonn_node.engines.builder import peak_rss_mib
 from salmonn_node.engines.cache import EngineCache, Entry
 from salmonn_node.engines.export import export_onnx, graph_sha256, opset_for, widen
+from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.manifest import Fields, Manifest
 from salmonn_node.engines.reasons import EngineError, Reason
-from salmonn_node.engines.spec import DTYPES, EngineSpec, Flavour
+from salmonn_node.engines.spec import DTYPES, EngineSpec
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
 
 FrontEnd = Literal["onnx", "torch_tensorrt"]

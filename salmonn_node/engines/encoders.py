@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from salmonn_node.engines import machine, reasons
 from salmonn_node.engines.cache import EngineCache
+from salmonn_node.engines.flavours import FLAVOURS, Flavour
 from salmonn_node.engines.manifest import Manifest
 from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.runtime import EngineSettings, LoadedEncoder, load
-from salmonn_node.engines.spec import DTYPES, FLAVOURS, Flavour, dtype_name, folder_name
+from salmonn_node.engines.spec import DTYPES, dtype_name, folder_name
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from types import ModuleType
 import torch
 
 from salmonn_node.engines import reasons
+from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import Reason
-from salmonn_node.engines.spec import Flavour
 
 # A TensorRT-RTX plan built without naming a GPU runs on these and later (NVIDIA's TensorRT-RTX guide, "Compute
 # Capability").

@@ -13,8 +13,9 @@ from torch import nn
 from salmonn_node.engines import builder, machine
 from salmonn_node.engines.backends import Plan
 from salmonn_node.engines.export import export_onnx
+from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import EngineError
-from salmonn_node.engines.spec import EngineSpec, Flavour, TensorSpec
+from salmonn_node.engines.spec import EngineSpec, TensorSpec
 
 
 def probe(flavour: Flavour) -> dict[str, object]:

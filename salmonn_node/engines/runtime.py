@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from salmonn_node.engines import machine, reasons
 from salmonn_node.engines.backends import Backend, Plan, TorchEager, TorchGraph
 from salmonn_node.engines.cache import EngineCache
+from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import EngineError, Reason
-from salmonn_node.engines.spec import EngineSpec, Flavour
+from salmonn_node.engines.spec import EngineSpec
 
 log = logging.getLogger(__name__)
 

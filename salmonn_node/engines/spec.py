@@ -8,9 +8,9 @@ from typing import Literal
 
 import torch
 
-Flavour = Literal["tensorrt", "tensorrt_rtx"]
-FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
-DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+from salmonn_node.engines.flavours import DTYPE_NAMES, FLAVOURS, Flavour
+
+DTYPES: dict[str, torch.dtype] = dict(zip(DTYPE_NAMES, (torch.bfloat16, torch.float16, torch.float32), strict=True))
 
 
 def folder_name(name: str) -> str:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import vision_utils
 
-from salmonn_node.engines.spec import DTYPES, EngineSpec, Flavour, TensorSpec, dtype_name
+from salmonn_node.engines.flavours import Flavour
+from salmonn_node.engines.spec import DTYPES, EngineSpec, TensorSpec, dtype_name
 
 # Raised by hand when a wrapper computes something else or in another order: plans of an earlier revision are then
 # refused.

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord, Tolerance
+from salmonn_node.evaluation.questions import AnswerTypeName, EvidenceInterval, Expected, QuestionRecord, Tolerance
 from salmonn_node.stream.observations import SECOND_NS
 
 # The evidence is a clock reading to the second; ReMEmbR itself works in segments of three seconds.
@@ -140,7 +140,7 @@ def _record(
         stream=stream,
         ask_ns=ask_ns,
         text=row["question"],
-        answer_type=kind.upper(),
+        answer_type=cast(AnswerTypeName, kind.upper()),
         expected=expected,
         tolerance=tolerance,
         evidence=(evidence,),

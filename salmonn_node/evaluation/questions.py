@@ -31,6 +31,7 @@ KINDS = (
     "change",
     "other",
 )
+AnswerTypeName = Literal["TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE"]
 
 
 class _Strict(BaseModel):
@@ -136,7 +137,7 @@ class QuestionRecord(_Strict):
     ask_ns: int = Field(gt=0)
     text: str = Field(min_length=1)
     kind: Literal[KINDS] = "other"  # type: ignore[valid-type]
-    answer_type: Literal["TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE"] = "TEXT"
+    answer_type: AnswerTypeName = "TEXT"
     choices: tuple[str, ...] = ()
     answerable: bool = True
     expected: Expected = Expected()
@@ -226,6 +227,25 @@ def parse_questions(lines: Iterable[str], name: str = "questions") -> Iterator[Q
         else:
             seen[record.id] = number
             yield record
+
+
+def usable_questions(path: Path) -> tuple[list[QuestionRecord], list[str]]:
+    """The questions of a file and, for each line that is none, why not.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: no line is a question.
+    """
+    questions, faults = [], []
+    with path.open(encoding="utf-8") as lines:
+        for item in parse_questions(lines, str(path)):
+            if isinstance(item, QuestionFileError):
+                faults.append(str(item))
+            else:
+                questions.append(item)
+    if not questions:
+        raise ValueError(f"{path} holds no question" + (f"; the first fault: {faults[0]}" if faults else ""))
+    return questions, faults
 
 
 def read_questions(path: Path) -> list[QuestionRecord]:

@@ -20,6 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 
 from salmonn_node.client import Memory
+from salmonn_node.live.player_arguments import add_play_arguments
 from salmonn_node.replay.bag import Bag
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -56,7 +57,7 @@ class BagPlayer(Node):
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(depth=2_000, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
             self._topics[topic.name] = self.create_publisher(message_type, topic.name, qos)
-        self._clock = self.create_publisher(Clock, "/clock", 10) if clock else None
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 10) if clock else None
 
     def wait_for_listeners(self, topics: Sequence[str], timeout_s: float, meet: str = "") -> list[str]:
         """Wait until each of `topics` has a subscriber; returns those that have none when the time is over.
@@ -105,12 +106,12 @@ class BagPlayer(Node):
     _last_tick_s = 0.0
 
     def _tick(self, now_ns: int) -> None:
-        if self._clock is None or (time.monotonic() - self._last_tick_s < 1 / CLOCK_HZ):
+        if self._clock_publisher is None or (time.monotonic() - self._last_tick_s < 1 / CLOCK_HZ):
             return
         self._last_tick_s = time.monotonic()
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(now_ns, SECOND_NS)
-        self._clock.publish(message)
+        self._clock_publisher.publish(message)
 
 
 def _message_type(name: str) -> Any:
@@ -139,26 +140,15 @@ def _profile() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Arguments of the player."""
-    parser = argparse.ArgumentParser(prog="salmonn bag play", description=__doc__)
-    parser.add_argument("bag", type=Path)
-    parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
-    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds after the bag's start")
-    parser.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end")
-    parser.add_argument("--loop", type=int, default=1, metavar="N", help="play N times; each starts a new session")
-    parser.add_argument("--topics", nargs="*", default=[], help="play these only")
-    parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="wait until these have subscribers")
-    parser.add_argument("--wait-s", type=float, default=60.0, help="wait so long at most")
-    parser.add_argument("--meet", default="", metavar="NODE", help="wait until this node hears all that is played")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the messages played on each topic as JSON")
-    parser.add_argument("--no-clock", action="store_true", help="do not publish /clock")
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play one bag; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    """Parse the command line and play a bag; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="salmonn bag play", description=__doc__)
+    add_play_arguments(parser)
+    return run_player(parser.parse_args(argv))
+
+
+def run_player(args: argparse.Namespace) -> int:
+    """Play one bag: 0 played, 2 bad arguments or no bag, 3 nobody listens, 130 interrupted."""
     if args.rate <= 0 or args.start < 0 or args.duration < 0 or args.loop < 1:
         print(
             "salmonn bag play: --rate and --loop must be positive, --start and --duration not negative", file=sys.stderr

@@ -60,11 +60,11 @@ def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, A
     for item, judged in zip(asked, judgements, strict=True):
         shown = [_evidence(e, span) for e in item.answer.evidence[:SHOWN_EVIDENCE]]
         if judged.evidence_hit is not None:
-            shown.insert(0, _mark(judged.evidence_hit))
+            shown.insert(0, mark(judged.evidence_hit))
         table.add_row(
             Text(item.record.text).append(f"\n{_asked_at(item, span)}", style="dim"),
             expected(item.record, span),
-            _mark(judged.correct).append("\n").append(_answer(item, span)),
+            mark(judged.correct).append("\n").append(_answer(item, span)),
             Text("\n").join(shown),
             f"{item.answer.latency_s:.2f} s",
         )
@@ -101,7 +101,8 @@ def say_checkpoint(console: Console, name: str, checkpoint_id: str, trained: boo
     console.print(f"Checkpoint {escape(name)} ({checkpoint_id}): {meaning}", highlight=False)
 
 
-def _mark(right: bool) -> Text:
+def mark(right: bool) -> Text:
+    """Whether something is right, in a word and a colour."""
     return Text("✓ right", style="green") if right else Text("✗ wrong", style="red")
 
 

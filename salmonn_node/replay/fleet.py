@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 
 from salmonn_node.replay.job import Job, JobResult, run_job
 from salmonn_node.replay.runner import Progress
@@ -52,7 +53,7 @@ def run_ray(jobs: Sequence[Job], address: str) -> Iterator[Finished]:
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(done)
-            yield Finished(job, _result(job, lambda done=done: ray.get(done)))
+            yield Finished(job, _result(job, partial(ray.get, done)))
     finally:
         ray.shutdown()
 

@@ -7,11 +7,11 @@ record, a footer without summary and the closing magic make the copy a valid, in
 
 from __future__ import annotations
 
-import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+COPY_BYTES = 1 << 20
 MAGIC = b"\x89MCAP0\r\n"
 _DATA_END, _FOOTER = 0x0F, 0x02
 # Records of the summary section refer to offsets of the original file, so they are not carried over.
@@ -71,9 +71,9 @@ def salvage(path: Path, target: Path) -> Salvage:
 
 
 def _copy(source, copy, length: int) -> None:
-    """Copy exactly `length` bytes in pieces, because a chunk can be larger than memory wants."""
+    """Copy exactly `length` bytes in pieces, because a chunk may be larger than the memory that is free."""
     remaining = length
     while remaining:
-        piece = source.read(min(remaining, shutil.COPY_BUFSIZE))
+        piece = source.read(min(remaining, COPY_BYTES))
         copy.write(piece)
         remaining -= len(piece)

@@ -51,6 +51,6 @@ def wav_chunks(path: Path) -> Iterator[AudioChunk]:
             raise ValueError(f"{path}: {8 * file.getsampwidth()}-bit samples, expected 16-bit")
         rate, channels, sent = file.getframerate(), file.getnchannels(), 0
         while raw := file.readframes(max(1, round(rate * _CHUNK_S))):
-            samples = np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / 32768
+            samples = np.frombuffer(raw, "<i2").reshape(-1, channels).astype(np.float32) / np.float32(32768)
             yield AudioChunk(VIDEO_START_NS + sent * SECOND_NS // rate, MICROPHONE, samples, rate, MICROPHONE)
             sent += len(samples)

@@ -23,6 +23,14 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES
 
 
+def video_file(folder: Path, name: str) -> Path:
+    """The file of the video called `name` (without its suffix) in a folder; raises ValueError when there is none."""
+    found = next((p for suffix in sorted(_SUFFIXES) if (p := folder / (name + suffix)).is_file()), None)
+    if found is None or Path(name).name != name:
+        raise ValueError(f"{folder} holds no video {name!r}")
+    return found
+
+
 class VideoStream:
     """Observations of one video file, in order of time; the first frame's stamp is `VIDEO_START_NS`.
 

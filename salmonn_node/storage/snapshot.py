@@ -10,14 +10,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from salmonn_node.storage.files import FileLayer
+
+# torch is imported where tensors are read or written, so that listing memories stays quick.
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION = 1
 MANIFEST, TENSORS, EVIDENCE = "manifest.json", "state.safetensors", "evidence.db"
@@ -94,6 +93,8 @@ class Manifest:
 
 def this_machine() -> dict[str, str]:
     """Names what re-encoding depends on in its last bits."""
+    import torch
+
     return {"host": platform.node(), "machine": platform.machine(), "torch": torch.__version__,
             "threads": str(torch.get_num_threads())}  # fmt: skip
 
@@ -123,6 +124,8 @@ def write_snapshot(
     Raises:
         OSError: the disk did not take it; the unfinished directory is removed.
     """
+    from safetensors.torch import save_file
+
     final = root / f"{manifest.number:08d}"
     building = root / f".building-{manifest.number:08d}"
     try:
@@ -207,6 +210,9 @@ def verify_files(directory: Path, manifest: Manifest, progress: Callable[[int], 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:
     """The tensors of a snapshot that `verify_files` found whole."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(directory / TENSORS)
     except (OSError, SafetensorError) as error:

@@ -10,7 +10,7 @@ import pytest
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
-from salmonn_node.commands.replay import _mount
+from salmonn_node.commands.replay import parse_mount
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.lab.world.mount import CAMERA_MOUNT
 from salmonn_node.messages.bag_writer import BagWriter
@@ -98,7 +98,7 @@ def test_a_hole_in_the_poses_is_not_bridged(answerer: Answerer) -> None:
 
 
 def test_a_mount_on_the_command_line() -> None:
-    assert _mount("front=0,0,1,-1.5,0,-1.5") == ("front", (0.0, 0.0, 1.0, -1.5, 0.0, -1.5))
+    assert parse_mount("front=0,0,1,-1.5,0,-1.5") == ("front", (0.0, 0.0, 1.0, -1.5, 0.0, -1.5))
     for wrong in ("front", "front=1,2", "front=a,b,c,d,e,f", "front=nan,0,0,0,0,0"):
         with pytest.raises(ValueError, match="--mount"):
-            _mount(wrong)
+            parse_mount(wrong)

@@ -40,14 +40,6 @@ VOICES = ("en", "en-029", "en-us+croak", "en-us+f5", "en-us+m1", "en-gb-x-gbclan
 SENTENCES = "The weather will be fine in the afternoon. Please put the shopping on the table, I am in a hurry."
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is shown and played."""
-    parser.add_argument("--images", type=Path, help="folder of .jpg and .png (else photographs of scikit-image)")
-    parser.add_argument("--sounds", type=Path, help="folder of 16-bit .wav (else voices of espeak-ng, if it is there)")
-    parser.add_argument("--seconds", type=int, default=24, help="how long each is shown or played (%(default)s)")
-    parser.add_argument("--checkpoint", default="tiny", help="bundled checkpoint or folder (%(default)s)")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """One row for each picture and each sound, and one for all of either kind."""
     model = load(args.checkpoint)

@@ -23,13 +23,6 @@ PATIENCE_S = 30.0
 LATE, LATE_STEP_S = 10, 0.6  # questions that cannot be answered, and how far their deadlines are apart
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the benchmark's arguments."""
-    parser.add_argument("--questions", type=int, default=100, help="asked at once (default: 100)")
-    parser.add_argument("--deadline", type=float, default=2.0, help="of each of them, in seconds (default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="questions of each type, one by one (default: 5)")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Start the real node, let sensors send to it, and ask."""
     import rclpy

@@ -148,13 +148,6 @@ def run_static(path: Path) -> list[dict]:
     return rows
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes and where the static stream lies."""
-    parser.add_argument("--budgets", type=int, nargs="+", default=[4096], help="tokens kept, of 275 400")
-    parser.add_argument("--seeds", type=int, default=1, help="streams per scene")
-    parser.add_argument("--static", type=Path, default=Path("test/data/golden/mem_discard.safetensors"))
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare the rules."""
     hour = []

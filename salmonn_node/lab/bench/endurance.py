@@ -70,12 +70,6 @@ def endure(config: TTTConfig, updates: int, dtype: torch.dtype, notes: int = 50,
     return history | {"finite": finite, "update_us": 1e6 * spent / updates}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `salmonn bench endurance`."""
-    parser.add_argument("--updates", type=int, default=100_000)
-    parser.add_argument("--plot", type=Path, help="write the norms as an HTML page (needs plotly)")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """SGD and Hessian-free in float32 and bfloat16 without decay, then float32 with it."""
     results: dict[str, Any] = {}

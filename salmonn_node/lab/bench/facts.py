@@ -32,20 +32,8 @@ ARMS = {
     "HF K=1": ("hf", 1, 1.0),
     "HF K=2": ("hf", 2, 1.0),
 }
-DEFAULT = "static,SGD .01,HF K=1"
-INNER = 128
 DAYS = (100, 1_000, 10_000)
 SEGMENTS, UNSEEN = 1_500, 96
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its options."""
-    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of the training's encoded worlds")
-    parser.add_argument("--arms", default=DEFAULT, help=f"of {', '.join(ARMS)}")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=fact_reader.PLAN.steps)
-    parser.add_argument("--inner", type=int, default=INNER, help="hidden channels of a head's inner model")
-    parser.add_argument("--results", type=Path, help="JSON lines, one a run; what is there is not run again")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -31,16 +31,6 @@ ANSWER_TOKENS = 8
 GB = 1e9
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is loaded, and how full the memory is."""
-    parser.add_argument("--checkpoint", required=True, help="a folder or a name")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--weights", default="full", help="full, int8 or int4")
-    parser.add_argument("--prefill", default="auto", help="auto, exact or cached")
-    parser.add_argument("--visual-tokens", type=int, default=2_048, help="budget of the memory")
-    parser.add_argument("--logits", type=Path, help="file with the logits of each kind of weights")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """All figures of one run; times are process times, so that other work on the machine counts little."""
     base = peak_bytes(args.device)

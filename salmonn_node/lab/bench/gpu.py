@@ -12,7 +12,6 @@ import datetime
 import subprocess
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,15 +20,6 @@ from salmonn_node.engines import machine
 from salmonn_node.engines.cache import EngineCache
 from salmonn_node.lab.bench.gpu_parts import PARTS, Bench
 from salmonn_node.model.profiles import profile
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--profile", default="video_salmonn_s_8b")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes, short, also without a GPU")
-    parser.add_argument("--root", type=Path, help="folder of plans")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--only", action="append", choices=tuple(PARTS), help="run these parts only (repeatable)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -130,19 +130,6 @@ def plot(results: dict[str, Any], path: Path) -> None:
     path.write_text("\n".join([f'{frame} font-size="11">', background, *lines, "</svg>", ""]))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes; the defaults are three hours at one frame a second."""
-    parser.add_argument("--frames", type=int, default=10_800)
-    parser.add_argument("--channels", type=int, default=64, help="channels of a token; the full model has 4096")
-    parser.add_argument("--mini-batch", type=int, default=1_024)
-    parser.add_argument("--visual-budget", type=int, default=16_384)
-    parser.add_argument("--audio-budget", type=int, default=4_096)
-    parser.add_argument("--discard-rule", default="place")
-    parser.add_argument("--decay", type=float, default=0.01)
-    parser.add_argument("--optimizers", nargs="+", default=["hf", "damped", "sgd"])
-    parser.add_argument("--plot", type=Path, help="write the norms of the fast weights there, as SVG")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """One stream for each update rule."""
     results = {optimizer: run_stream(args, optimizer) for optimizer in args.optimizers}

@@ -21,12 +21,6 @@ PROFILE = Path(__file__).parents[3] / "config" / "fastdds_camera.xml"
 SOURCES = ("camera", "microphone", "pose")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the benchmark's arguments."""
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the sensors send (default: 30)")
-    parser.add_argument("--transport", choices=("raw", "compressed", "both"), default="both", help="of the images")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run once for each transport; figures by transport."""
     transports = ("raw", "compressed") if args.transport == "both" else (args.transport,)

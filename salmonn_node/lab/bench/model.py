@@ -26,12 +26,6 @@ MEMORY_TOKENS = (1_000, 4_000, 20_000)
 FULL_S = 400
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes of the runs."""
-    parser.add_argument("--seconds", type=int, default=300, help="length of the stream that is taken in")
-    parser.add_argument("--frames", type=int, default=1_000, help="frames of the stream that ten questions are about")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """All figures; times are process times, so that other work on the machine counts little."""
     return {

@@ -31,15 +31,6 @@ POSES_PER_S = 10
 PIECE_SAMPLES = 1600
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the benchmark."""
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=list(SHAPES))
-    parser.add_argument("--directory", type=Path, help="disk to measure; default: the temporary directory's")
-    parser.add_argument("--snapshots", type=int, default=3, help="snapshots per shape")
-    parser.add_argument("--seconds", type=int, default=60, help="seconds of stream to journal")
-    parser.add_argument("--period", type=float, default=300.0, help="seconds between snapshots, for the bytes an hour")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure each shape in a directory that is removed afterwards."""
     figures = {}

@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from salmonn_node.ttt.state import TTTState
 
 HIDDEN, HEADS, INNER, MINI_BATCH = 64, 2, 64, 64
 KEYS, VALUES, PATTERNS, FACTS = 128, 8, 4, 2
-SEGMENT, BATCH, STEPS, LEARNING_RATE = 8, 8, 300, 1e-2
+SEGMENT, BATCH, LEARNING_RATE = 8, 8, 1e-2
 # Young streams are many, old ones few but probed often: (streams, checkpoints in updates, probes, updates between them)
 YOUNG = (64, (8, 32, 64), 1, 0)
 OLD = (4, (160, 480, 1_600, 5_000, 10_000), 16, 8)
@@ -204,15 +203,6 @@ def inner_flops(arm: Arm) -> int:
     """Operations of one update of the fast weights and its read-back, per token; projections are left out."""
     products = {"static": 2, "sgd": 7, "hf": 7 + 6 * arm.iterations, "damped": 9 + 6 * arm.iterations}[arm.optimizer]
     return products * 2 * HIDDEN * INNER
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `salmonn bench recall`."""
-    parser.add_argument("--results", type=Path, default=Path("bench/out/recall.json"), help="resumed from and added to")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS, help="meta-training steps")
-    parser.add_argument("--updates", type=int, default=OLD[1][-1], help="length of the evaluated streams")
-    parser.add_argument("--arms", nargs="*", help="names of arms, as in the table; all by default")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

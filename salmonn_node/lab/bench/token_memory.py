@@ -123,16 +123,6 @@ def release_bytes(budget: int, step: int, width: int) -> int:
     return 2 * full + full + 2 * full + 3 * full + full + 2 * budget * width * 4
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Sizes; the defaults are those of the full model, and need about 7 GB of RAM."""
-    parser.add_argument("--budget", type=int, default=16_384, help="tokens that the memory keeps")
-    parser.add_argument("--step", type=int, default=4_096, help="tokens over the budget at which it drops")
-    parser.add_argument("--token-width", type=int, default=4_096, help="channels of a token without deepstack")
-    parser.add_argument("--deepstack", type=int, default=3, help="deepstack rows of a token")
-    parser.add_argument("--rule", choices=("released", "paper"), default="released")
-    parser.add_argument("--token-steps", type=int, default=2, help="steps to time")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure; a difference of the kept sets raises."""
     rows = measure(args.budget, args.step, args.token_width, args.deepstack, args.rule, args.token_steps)

@@ -107,15 +107,6 @@ def measure(size: str, optimizer: str, iterations: int, seconds: float) -> Figur
     )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the layer's part of `salmonn bench memory`."""
-    parser.add_argument("--sizes", nargs="*", choices=SIZES, default=list(SIZES), help="sizes of the TTT layer")
-    parser.add_argument(
-        "--layer-threads", nargs="*", type=int, default=[1, 2], help="threads to measure the layer with"
-    )
-    parser.add_argument("--seconds", type=float, default=10.0, help="least time per row, at full size")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """All rows."""
     before = torch.get_num_threads()

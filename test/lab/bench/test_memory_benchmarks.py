@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from salmonn_node.commands import bench_arguments
 from salmonn_node.lab.bench import discard, hours, token_memory
 
 
@@ -28,7 +29,7 @@ def test_place_holds_more_of_a_still_hour_than_raster_rules() -> None:
 
 def arguments(*given: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    hours.add_arguments(parser)
+    bench_arguments.hours(parser)
     return parser.parse_args(given)
 
 

@@ -1,0 +1,70 @@
+"""Pack a memory into a tar file, and find what of it may be deleted."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+from salmonn_node.storage.directory import Lock, MemoryPlace
+from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest, snapshot_directories, verify_files
+
+
+def export_memory(place: MemoryPlace, file: Path, on_bytes: Callable[[int], object] = lambda count: None) -> None:
+    """Write a memory as a tar file, which unpacks into another directory of memories. Only its owner may read it.
+
+    Args:
+        place: the memory.
+        file: the tar file, which must not exist yet.
+        on_bytes: called with the size of each file that was packed.
+
+    Raises:
+        FileExistsError: `file` exists.
+        LockedError: a node uses the memory.
+    """
+    if file.exists():
+        raise FileExistsError(f"{file} exists; name a file that does not")
+    lock = Lock(place)
+    unfinished = file.with_name(f"{file.name}.part")
+    try:
+        with tarfile.open(unfinished, "w") as tar:
+            for path in sorted(place.directory.rglob("*")):
+                if not path.is_file() or path.name == "lock" or ".building-" in str(path):
+                    continue
+                tar.add(path, arcname=str(path.relative_to(place.root)))
+                on_bytes(path.stat().st_size)
+        os.chmod(unfinished, 0o600)
+        unfinished.rename(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+        lock.release()
+
+
+def superfluous(place: MemoryPlace, keep: int, damaged: bool) -> list[Path]:
+    """The files and folders of a memory that a restore does not need.
+
+    Args:
+        place: the memory.
+        keep: number of whole snapshots that stay, the newest ones, with the journal that follows the oldest of them.
+        damaged: count damaged snapshots and evidence as not needed, too.
+    """
+    whole: list[Manifest] = []
+    gone = sorted(place.snapshots.glob(".building-*"))
+    for _, path in snapshot_directories(place.snapshots):
+        try:
+            manifest = read_manifest(path)
+            verify_files(path, manifest)
+        except SnapshotError:
+            if damaged:
+                gone.append(path)
+            continue
+        if len(whole) < keep:
+            whole.append(manifest)
+        else:
+            gone.append(path)
+    if whole:
+        gone += [path for number, path in place.segments() if number < whole[-1].segment]
+    if damaged:
+        gone += sorted(place.directory.glob("evidence.damaged-*"))
+    return gone
