@@ -20,8 +20,8 @@ from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
-from salmonn_node.memory.memory_view import MemoryView
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
+from salmonn_node.model.scene_view import SceneView
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
 UNTRAINED = "untrained weights"
@@ -91,7 +91,7 @@ class Answerer:
         cancel: threading.Event | None = None,
         on_text: Callable[[str], None] | None = None,
         on_stage: Callable[[str], None] | None = None,
-        view: MemoryView | None = None,
+        view: SceneView | None = None,
     ) -> Answer:
         """Answer by `deadline` (time.monotonic). Never raises: an error is an Answer with its code.
 
@@ -117,7 +117,7 @@ class Answerer:
 
     def wait_for_view(
         self, question: Question, *, deadline: float, cancel: threading.Event | None = None
-    ) -> MemoryView | None:
+    ) -> SceneView | None:
         """The view that the question reads, once all that it asks about was taken in; None at `deadline` or cancel."""
         return self.observer.wait_for_view(
             question.after_ns, question.before_ns, question.sources, deadline=deadline, cancel=cancel
@@ -144,7 +144,7 @@ class Answerer:
     def _answer(
         self,
         question: Question,
-        view: MemoryView | None,
+        view: SceneView | None,
         deadline: float,
         cancel: threading.Event,
         on_text: Callable[[str], None] | None,
@@ -172,7 +172,7 @@ class Answerer:
     def _work(
         self,
         question: Question,
-        view: MemoryView,
+        view: SceneView,
         should_stop: Callable[[], bool],
         on_text: Callable[[str], None] | None,
         stage: Callable[[str], None],
@@ -201,7 +201,7 @@ class Answerer:
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         weights = generation.pointer if generation.pointer is not None else generation.attention
-        whole = kind == AnswerType.DURATION and generation.matching is not None
+        whole = kind == AnswerType.DURATION
         limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
         ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
         evidence = evidence_of(
@@ -214,7 +214,7 @@ class Answerer:
             after_ns=question.after_ns,
             before_ns=question.before_ns,
             mass=RIVAL_MASS if ambiguity else MASS,
-            matching=generation.matching.numpy() if whole else None,
+            matching=generation.matching.numpy() if whole and generation.matching is not None else None,
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
         known = self.calibration
@@ -228,8 +228,9 @@ class Answerer:
             answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
         else:
             answer = replace(self._blank(), outcome=outcome, text=generation.text.strip(), evidence=evidence[:limit])
-            own = self.grounding is None or about_observer(question.text)
-            object_pose = no_object if own else self.grounding.object_pose
+            object_pose: Callable[[Evidence], Pose | None] = no_object
+            if self.grounding is not None and not about_observer(question.text):
+                object_pose = self.grounding.object_pose
             found = typed(kind, answer, generation, object_pose, frame_period_ns(view))
             answer = found.answer
             if self.calibration is not None:

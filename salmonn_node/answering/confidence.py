@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +60,7 @@ class Calibration(BaseModel):
     @classmethod
     def raw(cls, checkpoint: str) -> Calibration:
         """Temperature 1 for every type: confidences are then the raw probabilities that a fit needs."""
-        return cls(checkpoint=checkpoint, temperature=dict.fromkeys(TypeName.__args__, 1.0))
+        return cls(checkpoint=checkpoint, temperature=dict.fromkeys(get_args(TypeName), 1.0))
 
     def confidence(self, kind: AnswerType, probability: float) -> float:
         """Calibrated probability that an answer of this type is right; NaN where nothing is known."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from salmonn_node.memory.evidence_index import EvidenceIndex
-    from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.model.scene_view import SceneView
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
 
@@ -52,7 +52,7 @@ class MemorySource(Protocol):
         *,
         deadline: float,
         cancel: threading.Event | None = None,
-    ) -> MemoryView | None:
+    ) -> SceneView | None:
         """The view at the moment when the stream has passed `before_ns`; None at `deadline` or when cancelled."""
 
     def picture_size(self, source: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.memory_view import MemoryView
+    from salmonn_node.model.scene_view import SceneView
 
 QUEUED, WAITING, READING, GENERATING = range(4)  # stages of action Ask's feedback
 STAGES = {"reading": READING, "generating": GENERATING}  # those that the answerer names; the queue knows the others
@@ -42,7 +42,7 @@ class Ticket:
     received: float = field(default_factory=time.monotonic)
     size: tuple[AnswerType, int] = (AnswerType.ANY, 0)
     cancel: threading.Event = field(default_factory=threading.Event)
-    view: MemoryView | None = None
+    view: SceneView | None = None
     replied: bool = False
 
     def tell_stage(self, name: str) -> None:

@@ -107,7 +107,7 @@ def typed(
         shares = torch.softmax(generation.option_logprobs.double(), dim=0)
         best = int(shares.argmax())
         chosen = {"binary": best == 0} if kind == AnswerType.BINARY else {"choice_index": best}
-        return Typed(replace(answer, **chosen), float(shares[best]))  # type: ignore[arg-type]
+        return Typed(replace(answer, **chosen), float(shares[best]))
     if kind == AnswerType.POSITION:
         first = next((e for e in evidence if e.pose is not None), None)
         if first is None or first.pose is None:

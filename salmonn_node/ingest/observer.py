@@ -32,8 +32,8 @@ from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.stream.observations import AudioSpan, Frame, Pose
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.stream_memory import StreamMemory
+    from salmonn_node.model.scene_view import SceneView
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
 # A minute of sound in 20 ms chunks, a minute of sampled frames of four cameras, a minute of poses at 50 Hz.
@@ -191,7 +191,7 @@ class Observer:
 
     # -- views ----------------------------------------------------------------------------------------------------
 
-    def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
+    def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> SceneView:
         """What a question over this window sees now, with the provisional tail; later observations do not change it."""
         with self._memory:
             view = self.model.view(self.intake.memory, after_ns, before_ns, sources)
@@ -205,7 +205,7 @@ class Observer:
         *,
         deadline: float,
         cancel: threading.Event | None = None,
-    ) -> MemoryView | None:
+    ) -> SceneView | None:
         """Wait until the stream has passed `before_ns`, and give the view of that moment, live and offline the same.
 
         Without an end, or with one in the past, it is the view of all that has come so far. Observations stamped later

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.memory_view import MemoryView
+    from salmonn_node.model.scene_view import SceneView
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class ViewRequest:
     before_ns: int
     sources: tuple[str, ...]
     until_ns: int = 0
-    view: MemoryView | None = None
+    view: SceneView | None = None
     failure: str = ""
     done: threading.Event = field(default_factory=threading.Event)
 
@@ -41,7 +41,7 @@ class ViewRequest:
         """What the view depends on, besides the moment."""
         return self.after_ns, self.before_ns, self.sources
 
-    def result(self) -> MemoryView | None:
+    def result(self) -> SceneView | None:
         """The view, None while it has not been made. Raises RuntimeError when it could not be made."""
         if self.failure:
             raise RuntimeError(self.failure)

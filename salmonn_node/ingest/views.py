@@ -13,7 +13,7 @@ from salmonn_node.ingest.view_requests import ViewRequest, WaitingViews
 from salmonn_node.ingest.work_queue import WorkItem, WorkQueue
 
 if TYPE_CHECKING:
-    from salmonn_node.memory.memory_view import MemoryView
+    from salmonn_node.model.scene_view import SceneView
 
 CHECK_PERIOD_S = 0.2  # a waiting request checks this often whether it was cancelled, or the stream is quiet
 
@@ -36,7 +36,7 @@ class ViewMaker:
         waiting: WaitingViews,
         queue: WorkQueue,
         admission: AdmissionControl,
-        make_view: Callable[[int, int, Sequence[str]], MemoryView],
+        make_view: Callable[[int, int, Sequence[str]], SceneView],
         *,
         inline: bool,
     ) -> None:
@@ -56,7 +56,7 @@ class ViewMaker:
             self._queue.change.notify_all()
         return request
 
-    def wait(self, request: ViewRequest, deadline: float, cancel: threading.Event | None) -> MemoryView | None:
+    def wait(self, request: ViewRequest, deadline: float, cancel: threading.Event | None) -> SceneView | None:
         """The view of a request, None at `deadline` (time.monotonic), when cancelled, or when the queue stopped.
 
         Raises:

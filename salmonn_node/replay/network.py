@@ -11,6 +11,10 @@ from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.checkpoint import config_of
 from salmonn_node.model.network_settings import NetworkSettings, load_network
+from salmonn_node.runtime.build import assemble
+from salmonn_node.runtime.settings import Settings
+
+MAX_EVIDENCE = 3  # of an answer in a replay
 
 
 def build(
@@ -26,6 +30,5 @@ def build(
     other: dict[str, Any] = {"prefill": prefill} if prefill else {}
     if kept != DEFAULT_ARM:
         other |= changes(network.changed(config_of(network.checkpoint)), kept)
-    model = load_network(network, **other)
-    observer = Observer(model, frame_rate_hz=frame_rate_hz, inline=True)
-    return observer, Answerer(observer, max_new_tokens=network.max_new_tokens, grounding=grounding)
+    settings = Settings(network, memory_name="memory", frame_rate_hz=frame_rate_hz, max_evidence=MAX_EVIDENCE)
+    return assemble(load_network(network, **other), settings, grounding=grounding, inline=True)

@@ -99,7 +99,7 @@ def evidence_markers(answers: list[tuple[str, Any]]) -> MarkerArray:
     newest = answers[0][1] if answers else None
     map_id = next((e.map_id for e in newest.evidence if e.observer_pose_valid), "") if newest else ""
     for age, (text, answer) in enumerate(answers):
-        if answer.memory_id != newest.memory_id:
+        if newest is None or answer.memory_id != newest.memory_id:
             continue
         for rank, evidence in enumerate(answer.evidence):
             if evidence.observer_pose_valid and evidence.map_id == map_id:

@@ -72,7 +72,7 @@ def create_deferred_service(
 
         reply.bind(send)
 
-    service.send_response = send_later
+    service.send_response = send_later  # type: ignore[method-assign, assignment]
     return service
 
 
@@ -92,7 +92,7 @@ def reply_always(node: Node) -> None:
                 return callback(request, response)
             except Exception:
                 node.get_logger().error(f"{service.srv_name} failed:\n{traceback.format_exc()}")
-                return service.srv_type.Response()
+                return service.srv_type.Response()  # type: ignore[attr-defined]
 
         return reply
 

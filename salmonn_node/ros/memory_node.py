@@ -6,6 +6,7 @@ import gc
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import rclpy
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -26,6 +27,7 @@ from salmonn_node.ros.status import StatusPublisher
 from salmonn_node.ros.transitions import Transitions, reported
 from salmonn_node.ros.watch_server import WatchServer
 from salmonn_node.runtime.build import Backend, build_backend
+from salmonn_node.runtime.settings import Settings
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 STATUS_PERIOD_S = 1.0
@@ -55,8 +57,8 @@ class MemoryNode(LifecycleNode):
         self,
         name: str = "salmonn",
         *,
-        build: Callable[[NodeParameters], Backend] = build_backend,
-        **arguments: object,
+        build: Callable[[Settings], Backend] = build_backend,
+        **arguments: Any,
     ) -> None:
         super().__init__(name, **arguments)
         self._build = build
@@ -100,7 +102,7 @@ class MemoryNode(LifecycleNode):
             if self._bad_parameters:
                 raise ValueError("; ".join(self._bad_parameters))
             self._settings = node_parameters.read(self)
-            self._backend = self._build(self._settings)
+            self._backend = self._build(self._settings.runtime)
         except Exception as error:
             self.note_problem(f"cannot configure: {type(error).__name__}: {error}")
             if not isinstance(error, (ValueError, OSError)):
@@ -210,7 +212,7 @@ class MemoryNode(LifecycleNode):
 
         def load() -> None:
             backend = self._backend
-            if self._state != "inactive" or backend is None or backend.reopen is None:
+            if self._state != "inactive" or backend is None or backend.persistence is None:
                 return
             if name != backend.persistence.store.place.name:
                 backend.save()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
@@ -17,6 +17,9 @@ from salmonn_node.ros.parameters import MEMORY_NAME
 from salmonn_node.ros.status import memory_status
 from salmonn_node.runtime.build import Backend
 from salmonn_node.stream.observations import Interval
+
+if TYPE_CHECKING:
+    from salmonn_node.storage.persistence import Persistence
 
 # One numbering for all five (SaveMemory.srv and its neighbours).
 NOT_CONFIRMED, WRONG_STATE, INVALID_NAME, NOT_FOUND, STORAGE_ERROR, EXISTS, INCOMPATIBLE, LOCKED, INVALID_INTERVAL = (
@@ -78,19 +81,20 @@ class MemoryServices:
         self._gone(backend.observer.memory_id, None)
 
     def _on_save(self, request: Any, response: Any) -> None:
-        backend, store = self._stored()
+        persistence = self._stored()
+        store = persistence.store
         own = store.place.name
         name = _checked(request.name) if request.name else own
         if name == own:
-            if not backend.persistence.save():
+            if not persistence.save():
                 raise _RefusedError(STORAGE_ERROR, store.problem)
         else:
-            backend.persistence.save_as(name, overwrite=request.overwrite)
+            persistence.save_as(name, overwrite=request.overwrite)
         response.name = name
         response.size_bytes = _describe(store.place.root, name).size_bytes
 
     def _on_load(self, request: Any, response: Any) -> None:
-        _, store = self._stored()
+        store = self._stored().store
         name = _checked(request.name)
         _describe(store.place.root, name)
         backend = self._load(name)
@@ -102,13 +106,14 @@ class MemoryServices:
         start, end = stamp_ns(request.start), stamp_ns(request.end)
         if start < 0 or end < start:
             raise _RefusedError(INVALID_INTERVAL, f"start ({start} ns) must not lie behind end ({end} ns)")
-        backend, _ = self._stored()
+        persistence = self._stored()
         try:
-            forgotten = backend.persistence.forget(Interval(start, end))
+            forgotten = persistence.forget(Interval(start, end))
         finally:
             # Also when the disk did not follow. What is yet to come may have stamps up to `end`, and is not meant.
-            interval = Interval(start, max(start, min(end, backend.observer.newest_ns)))
-            self._gone(backend.observer.memory_id, interval)
+            observer = persistence.observer
+            interval = Interval(start, max(start, min(end, observer.newest_ns)))
+            self._gone(observer.memory_id, interval)
         response.tokens_forgotten = forgotten.tokens
         response.evidence_forgotten = forgotten.evidence
         response.weights_reverted = forgotten.weights_reverted
@@ -146,11 +151,11 @@ class MemoryServices:
             raise _RefusedError(WRONG_STATE, "the node is neither inactive nor active")
         return backend
 
-    def _stored(self) -> tuple[Backend, Any]:
-        backend = self._running()
-        if backend.persistence is None:
+    def _stored(self) -> Persistence:
+        persistence = self._running().persistence
+        if persistence is None:
             raise _RefusedError(WRONG_STATE, NO_STORE)
-        return backend, backend.persistence.store
+        return persistence
 
 
 def _checked(name: str) -> str:

@@ -14,9 +14,9 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 
 from salmonn_node.ros.memory_node import MemoryNode
-from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.ros.spinning import MessagesFirstExecutor
 from salmonn_node.runtime.build import Backend, build_backend
+from salmonn_node.runtime.settings import Settings
 
 # Services, timers and transitions each need a thread now and then; messages are taken in by the thread that spins.
 EXECUTOR_THREADS = 4
@@ -25,13 +25,13 @@ SWITCH_INTERVAL_S = 0.0005
 FAILED = 1  # exit status; 0 only says that a signal ended the process and the memory is on disk
 
 
-def main(args: Sequence[str] | None = None, build: Callable[[NodeParameters], Backend] = build_backend) -> int:
+def main(args: Sequence[str] | None = None, build: Callable[[Settings], Backend] = build_backend) -> int:
     """Run the node until SIGINT or SIGTERM; open questions are answered CANCELED before it leaves.
 
     Returns the exit status: 0 after a signal, FAILED when the executor ended or the memory could not be written.
     """
     # rclpy's own handlers would close the context at once, and nothing could be replied any more.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

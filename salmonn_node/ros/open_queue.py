@@ -35,7 +35,7 @@ class OpenQueue:
     def complete(self, question: Question) -> Question:
         """Fill in the node's defaults; raises MessageError for a source that the node does not know."""
         node_parameters.check_sources(self._settings, question.sources)
-        return replace(question, max_evidence=question.max_evidence or self._value("max_evidence"))
+        return replace(question, max_evidence=question.max_evidence or int(self._value("max_evidence")))
 
     def timeout_s(self, question: Question) -> float:
         """Seconds from receipt to the deadline."""

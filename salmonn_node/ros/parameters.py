@@ -16,11 +16,16 @@ from rclpy.parameter import Parameter
 
 from salmonn_node.messages import MessageError
 from salmonn_node.model.network_settings import NetworkSettings
+from salmonn_node.runtime.settings import Settings
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-SOUND_TYPES = ("auto", "salmonn_interfaces/msg/AudioChunk", "audio_common_msgs/msg/AudioStamped")
-SOUND_TYPES += ("audio_common_msgs/msg/AudioDataStamped",)
+SOUND_TYPES = (
+    "auto",
+    "salmonn_interfaces/msg/AudioChunk",
+    "audio_common_msgs/msg/AudioStamped",
+    "audio_common_msgs/msg/AudioDataStamped",
+)
 
 
 @dataclass(frozen=True)
@@ -44,20 +49,26 @@ def _network_entry(entry: dataclasses.Field[Any]) -> _Entry:
 
 ENTRIES: dict[str, _Entry] = {
     **{entry.name: _network_entry(entry) for entry in dataclasses.fields(NetworkSettings)},
-    "threads": _Entry(0, "CPU threads of the network; 0: torch's own choice.", 0, 256),
+    "threads": _Entry(Settings.threads, "CPU threads of the network; 0: torch's own choice.", 0, 256),
     "engine_backend": _Entry(
-        "auto",
+        Settings.engine_backend,
         "What runs the encoders; auto: a built TensorRT engine that fits, else torch.",
         choices=("auto", "torch", "tensorrt", "tensorrt_rtx"),
     ),
-    "require_engine": _Entry(False, "Configure fails when an encoder would not run on an engine."),
+    "require_engine": _Entry(Settings.require_engine, "Configure fails when an encoder would not run on an engine."),
     "engine_directory": _Entry("", "Where built engines lie; empty: where `salmonn engines build` puts them."),
     "memory_directory": _Entry("", "Where memories lie; empty: $XDG_DATA_HOME/salmonn_node/memories."),
-    "memory_name": _Entry("default", "Name of the running memory: letters, digits, '-', '_'."),
-    "persistence": _Entry(True, "Keep the memory on disk: restore in configure, journal and snapshots while active."),
-    "snapshot_period_s": _Entry(300.0, "Seconds between snapshots.", 1.0, 86400.0),
-    "snapshots_kept": _Entry(3, "Snapshots that stay on disk, each with the journal that leads on from it.", 1, 100),
-    "memory_disk_gib": _Entry(8.0, "Bound on disk use: the oldest evidence goes first, then old snapshots.", 0.01, 1e4),
+    "memory_name": _Entry(Settings.memory_name, "Name of the running memory: letters, digits, '-', '_'."),
+    "persistence": _Entry(
+        Settings.persistence, "Keep the memory on disk: restore in configure, journal and snapshots while active."
+    ),
+    "snapshot_period_s": _Entry(Settings.snapshot_period_s, "Seconds between snapshots.", 1.0, 86400.0),
+    "snapshots_kept": _Entry(
+        Settings.snapshots_kept, "Snapshots that stay on disk, each with the journal that leads on from it.", 1, 100
+    ),
+    "memory_disk_gib": _Entry(
+        Settings.memory_disk_gib, "Bound on disk use: the oldest evidence goes first, then old snapshots.", 0.01, 1e4
+    ),
     "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image or <name>/image/compressed."),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
     "image_transport": _Entry("raw", "Which image topic is subscribed to.", choices=("raw", "compressed")),
@@ -75,16 +86,24 @@ ENTRIES: dict[str, _Entry] = {
     "pose_reliability": _Entry("best_effort", "QoS of poses.", choices=("best_effort", "reliable")),
     "pose_depth": _Entry(50, "QoS history depth of poses.", 1, 1000),
     "map_id": _Entry("", "Name of the map that poses are in; travels with each pose, evidence and answer."),
-    "base_frame": _Entry("base_link", "Frame of the robot that `pose` is the pose of."),
+    "base_frame": _Entry(Settings.base_frame, "Frame of the robot that `pose` is the pose of."),
     "listen_to_tf": _Entry(True, "Hear /tf and /tf_static: other frames for answers, and mounts of cameras."),
-    "ground_z_m": _Entry(0.0, "Height of the plane that objects stand on, in the frame of `pose`.", -1e4, 1e4),
-    "max_object_range_m": _Entry(10.0, "Objects further from the camera get no position of their own.", 0.1, 1e3),
-    "frame_rate_hz": _Entry(1.0, "Images looked at per second and camera. The network was made for 1.", 0.1, 10.0),
+    "ground_z_m": _Entry(
+        Settings.ground_z_m, "Height of the plane that objects stand on, in the frame of `pose`.", -1e4, 1e4
+    ),
+    "max_object_range_m": _Entry(
+        Settings.max_object_range_m, "Objects further from the camera get no position of their own.", 0.1, 1e3
+    ),
+    "frame_rate_hz": _Entry(
+        Settings.frame_rate_hz, "Images looked at per second and camera. The network was made for 1.", 0.1, 10.0
+    ),
     "default_timeout_s": _Entry(5.0, "Deadline of a question that names none.", 0.05, 600.0, dynamic=True),
     "max_timeout_s": _Entry(120.0, "Longer deadlines are cut to this.", 0.05, 3600.0, dynamic=True),
     "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
     "watch_period_s": _Entry(1.0, "Seconds between looks of a watch that names none.", 0.1, 3600.0, dynamic=True),
-    "max_evidence": _Entry(5, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True),
+    "max_evidence": _Entry(
+        Settings.max_evidence, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True
+    ),
     "service_introspection": _Entry(
         "metadata",
         "What ~/query/_service_event tells of each call: nothing, who and when, or question and answer, too.",
@@ -96,23 +115,17 @@ ENTRIES: dict[str, _Entry] = {
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """Checked values; directories are filled in.
+    """Checked values.
 
     Attributes:
         values: the parameters of ENTRIES; each is an attribute, too.
-        mounts: by camera (x, y, z, roll, pitch, yaw) of its optical frame in base_frame, metres and radians
-            (REP-103), or None when tf is to say it.
         transports: "raw" or "compressed" by camera.
+        runtime: the settings of network, memory, answers and disk among them, directories filled in.
     """
 
     values: dict[str, Any]
-    mounts: dict[str, tuple[float, ...] | None]
     transports: dict[str, str]
-
-    @property
-    def network(self) -> NetworkSettings:
-        """The parameters that say which network answers."""
-        return NetworkSettings(**{entry.name: self.values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
+    runtime: Settings
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -171,7 +184,10 @@ def read(node: Node) -> NodeParameters:
     values["memory_directory"] = _directory(values["memory_directory"] or f"{data}/salmonn_node/memories")
     values["engine_directory"] = _directory(values["engine_directory"] or str(default_root()))
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
-    return NodeParameters(values, {camera: _mount(node, camera) for camera in values["cameras"]}, transports)
+    mounts = {camera: mount for camera in values["cameras"] if (mount := _mount(node, camera))}
+    network = NetworkSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
+    own = {entry.name: values[entry.name] for entry in dataclasses.fields(Settings) if entry.name in values}
+    return NodeParameters(values, transports, Settings(network, mounts=mounts, **own))
 
 
 def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:
@@ -186,17 +202,19 @@ def _descriptor(entry: _Entry) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=entry.text, read_only=not entry.dynamic)
     if entry.choices:
         descriptor.additional_constraints = "one of: " + ", ".join(entry.choices)
-    if entry.low is not None and isinstance(entry.default, float):
-        descriptor.floating_point_range = [FloatingPointRange(from_value=float(entry.low), to_value=float(entry.high))]
-    elif entry.low is not None:
-        descriptor.integer_range = [IntegerRange(from_value=int(entry.low), to_value=int(entry.high), step=1)]
+    if entry.low is not None and entry.high is not None:
+        if isinstance(entry.default, float):
+            bounds = FloatingPointRange(from_value=float(entry.low), to_value=float(entry.high))
+            descriptor.floating_point_range = [bounds]
+        else:
+            descriptor.integer_range = [IntegerRange(from_value=int(entry.low), to_value=int(entry.high), step=1)]
     return descriptor
 
 
 def _check(name: str, entry: _Entry, value: Any) -> None:
     if entry.choices and value not in entry.choices:
         raise ValueError(f"{name} must be one of {', '.join(entry.choices)}, got {value!r}")
-    if entry.low is not None and not entry.low <= value <= entry.high:
+    if entry.low is not None and entry.high is not None and not entry.low <= value <= entry.high:
         raise ValueError(f"{name} must lie in {entry.low}..{entry.high}, got {value}")
 
 

@@ -93,7 +93,8 @@ class MessagesFirstExecutor(Executor):
 
     def _spin_once(self, timeout_sec: Any, condition: Any) -> None:
         try:
-            task, entity, _ = self.wait_for_ready_callbacks(timeout_sec, None, condition)
+            ready: tuple[Any, Any, Any] = self.wait_for_ready_callbacks(timeout_sec, None, condition)
+            task, entity, _ = ready
         except (ConditionReachedException, ExternalShutdownException, ShutdownException, TimeoutException):
             return
         self.callbacks += 1

@@ -94,7 +94,7 @@ class Transitions:
         return response
 
     def _possible(self) -> list[Transition]:
-        reply = self._available(GetAvailableTransitions.Request(), GetAvailableTransitions.Response())
+        reply: Any = self._available(GetAvailableTransitions.Request(), GetAvailableTransitions.Response())
         return [description.transition for description in reply.available_transitions]
 
 

@@ -1,43 +1,55 @@
-"""What the node runs on: the network, the observer, the answerer and the store, made from its parameters."""
+"""Puts the parts together: network, observer, answerer and store, for the node and for recordings alike."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
-from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.settings import Settings
+
+# torch and the rooms that need it are imported where they are used: a command or a node that only reads its settings
+# must not wait for them.
+if TYPE_CHECKING:
+    from salmonn_node.answering.answer_time import AnswerTimeModel
+    from salmonn_node.answering.answerer import Answerer
+    from salmonn_node.answering.grounding import Grounding
+    from salmonn_node.ingest.observer import Observer
+    from salmonn_node.memory.evidence_index import EvidenceIndex
+    from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+    from salmonn_node.storage.persistence import Persistence
 
 
 @dataclass
 class Backend:
-    """The rooms behind the doors of ROS.
+    """A running memory: what the node's adapters talk to.
 
     Attributes:
-        observer: takes observations in (salmonn_node.ingest.observer.Observer).
-        answerer: answers questions (salmonn_node.answering.answerer.Answerer).
-        checkpoint_id: the network's weights.
-        trained: False: untrained weights, answers mean nothing.
+        observer: takes observations in.
+        answerer: answers questions.
+        checkpoint_id: names the network's weights.
+        trained: False for untrained weights, whose answers mean nothing.
         encoders: (backend, reason) of "vision" and "audio".
-        grounding: frames, cameras and mounts; the topics fill it (salmonn_node.answering.grounding.Grounding).
-        persistence: binds the observer to its store (salmonn_node.storage.persistence.Persistence); None keeps nothing.
-        answer_times: how long answers take (salmonn_node.answering.answer_time.AnswerTimeModel); the network has one.
+        grounding: frames, cameras and mounts; the topics fill it.
+        answer_times: how long answers take; it belongs to the network.
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
+        persistence: binds the observer to its store; None keeps nothing.
+        last_snapshot_ns: wall time of the last snapshot, 0 before the first.
     """
 
-    observer: Any
-    answerer: Any
+    observer: Observer
+    answerer: Answerer
     checkpoint_id: str
     trained: bool
     encoders: dict[str, tuple[str, str]]
-    persistence: Any = None
-    answer_times: Any = None
-    reopen: Callable[[str], Backend] | None = None
-    free: Callable[[], None] = lambda: None
+    grounding: Grounding
+    answer_times: AnswerTimeModel
+    reopen: Callable[[str], Backend]
+    free: Callable[[], None]
+    persistence: Persistence | None = None
     last_snapshot_ns: int = 0
-    grounding: Any = None
     _snapshots: int = field(default=0, repr=False)
 
     @property
@@ -49,13 +61,13 @@ class Backend:
         return str(store.problem or store.evidence.problem) or "on"
 
     def note_snapshots(self) -> None:
-        """Remember when the store has last written one, wall time."""
+        """Update `last_snapshot_ns`."""
         written = self.persistence.store.snapshots_written if self.persistence is not None else 0
         if written != self._snapshots:
             self._snapshots, self.last_snapshot_ns = written, time.time_ns()
 
     def save(self) -> None:
-        """Bring to disk what is to survive this process."""
+        """Write to disk what is to survive this process."""
         if self.persistence is not None:
             self.persistence.save()
 
@@ -66,111 +78,140 @@ class Backend:
             self.persistence.close()
 
 
-def build_backend(parameters: NodeParameters, load: Callable[[NodeParameters], Any] | None = None) -> Backend:
-    """Load the network (with `load`, else `load_model`), restore its memory and start the observer.
+def load_model(settings: Settings) -> VideoSalmonnS:
+    """Load the network onto its device; raises ValueError naming the setting that cannot be served."""
+    from salmonn_node.model.network_settings import load_network
+
+    return load_network(settings.network)
+
+
+def assemble(
+    model: VideoSalmonnS,
+    settings: Settings,
+    *,
+    grounding: Grounding | None = None,
+    evidence: EvidenceIndex | None = None,
+    inline: bool = False,
+) -> tuple[Observer, Answerer]:
+    """An observer with an empty memory, and its answerer.
+
+    Args:
+        model: the network.
+        settings: see Settings.
+        grounding: gives positions of objects; None gives none.
+        evidence: the index to write to; None keeps one in memory.
+        inline: the observer works in the caller's thread, as a replay wants it.
+    """
+    from salmonn_node.answering.answerer import Answerer
+    from salmonn_node.ingest.observer import Observer
+
+    observer = Observer(
+        model,
+        evidence=evidence,
+        frame_rate_hz=settings.frame_rate_hz,
+        memory_name=settings.memory_name,
+        inline=inline,
+    )
+    answerer = Answerer(
+        observer,
+        max_new_tokens=settings.network.max_new_tokens,
+        max_evidence=settings.max_evidence,
+        grounding=grounding,
+    )
+    return observer, answerer
+
+
+def build_backend(settings: Settings, load: Callable[[Settings], VideoSalmonnS] = load_model) -> Backend:
+    """Load the network, restore its memory and start the observer.
 
     Raises:
-        ValueError: a parameter asks for what there is not.
+        ValueError: a setting asks for what there is not.
         OSError: files are missing or cannot be written.
         SnapshotError: the stored memory is damaged, of another network, or in use.
     """
     import torch
 
-    if parameters.threads:
-        torch.set_num_threads(parameters.threads)
-    model = (load or load_model)(parameters)
-    encoders, free = _load_encoders(model, parameters)
-    try:
-        from salmonn_node.answering.answer_time import AnswerTimeModel, timed_answers
+    from salmonn_node.answering.answer_time import AnswerTimeModel, timed_answers
 
-        answer_times = AnswerTimeModel(timed_answers(model, parameters.max_new_tokens))
-        return _open(model, encoders, free, answer_times, parameters, parameters.memory_name)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = load(settings)
+    encoders, free = _load_encoders(model, settings)
+    try:
+        answer_times = AnswerTimeModel(timed_answers(model, settings.network.max_new_tokens))
+        return _open(model, encoders, free, answer_times, settings)
     except BaseException:
         free()
         raise
 
 
-def load_model(parameters: NodeParameters) -> Any:
-    """The network on its device; raises ValueError naming the parameter that cannot be served."""
-    from salmonn_node.model.network_settings import load_network
-
-    return load_network(parameters.network)
-
-
 def _open(
-    model: Any, encoders: Any, free: Callable[[], None], answer_times: Any, parameters: NodeParameters, name: str
+    model: VideoSalmonnS,
+    encoders: dict[str, tuple[str, str]],
+    free: Callable[[], None],
+    answer_times: AnswerTimeModel,
+    settings: Settings,
 ) -> Backend:
-    """A memory called `name` with its observer and answerer, restored when persistence is on."""
-    from salmonn_node.answering.answerer import Answerer
+    """The memory that the settings name with its observer and answerer, restored when persistence is on."""
+    from dataclasses import replace
+
     from salmonn_node.answering.grounding import Grounding
-    from salmonn_node.ingest.observer import Observer
+    from salmonn_node.storage.directory import default_root
+    from salmonn_node.storage.persistence import Persistence, identity_of
     from salmonn_node.storage.store import MemoryStore
 
-    store = None
-    if parameters.persistence:
-        from salmonn_node.storage.persistence import Persistence, identity_of
-
-        store = MemoryStore(
-            parameters.memory_directory,
-            name,
-            identity_of(model),
-            keep=parameters.snapshots_kept,
-            max_bytes=round(parameters.memory_disk_gib * (1 << 30)),
-        )
-    observer = Observer(
-        model,
-        evidence=store.evidence if store is not None else None,
-        frame_rate_hz=parameters.frame_rate_hz,
-        memory_name=name,
+    grounding = Grounding(
+        settings.mounts,
+        base_frame=settings.base_frame,
+        ground_z_m=settings.ground_z_m,
+        max_range_m=settings.max_object_range_m,
     )
+    store = None
+    if settings.persistence:
+        store = MemoryStore(
+            settings.memory_directory or default_root(),
+            settings.memory_name,
+            identity_of(model),
+            keep=settings.snapshots_kept,
+            max_bytes=round(settings.memory_disk_gib * (1 << 30)),
+        )
+    evidence = store.evidence if store is not None else None
+    observer, answerer = assemble(model, settings, grounding=grounding, evidence=evidence)
     persistence = None
     if store is not None:
         try:
-            persistence = Persistence(observer, store, snapshot_period_s=parameters.snapshot_period_s)
+            persistence = Persistence(observer, store, snapshot_period_s=settings.snapshot_period_s)
             persistence.restore()
         except BaseException:
             observer.close()
             store.close()
             raise
-    mounts = {camera: mount for camera, mount in parameters.mounts.items() if mount is not None}
-    grounding = Grounding(
-        mounts,
-        base_frame=parameters.base_frame,
-        ground_z_m=parameters.ground_z_m,
-        max_range_m=parameters.max_object_range_m,
-    )
-    answerer = Answerer(
-        observer,
-        max_new_tokens=parameters.max_new_tokens,
-        max_evidence=parameters.max_evidence,
-        grounding=grounding,
-    )
     return Backend(
         observer,
         answerer,
         model.checkpoint.id,
         model.checkpoint.trained,
         encoders,
-        persistence,
+        grounding,
         answer_times,
-        lambda other: _open(model, encoders, free, answer_times, parameters, other),
+        lambda other: _open(model, encoders, free, answer_times, replace(settings, memory_name=other)),
         free,
-        grounding=grounding,
+        persistence,
     )
 
 
-def _load_encoders(model: Any, parameters: NodeParameters) -> tuple[dict[str, tuple[str, str]], Callable[[], None]]:
+def _load_encoders(model: VideoSalmonnS, settings: Settings) -> tuple[dict[str, tuple[str, str]], Callable[[], None]]:
     """Put built engines in the encoders' places; says what runs and why."""
     from salmonn_node.engines.encoders import load_encoders
     from salmonn_node.engines.runtime import EngineSettings
 
-    settings = EngineSettings(
-        backend=parameters.engine_backend,
-        require_engine=parameters.require_engine,
-        root=parameters.engine_directory,
+    engines = EngineSettings(
+        backend=settings.engine_backend,  # type: ignore[arg-type] # checked there
+        require_engine=settings.require_engine,
+        root=settings.engine_directory,
     )
     network = model.network
-    encoders = load_encoders(network.vision, network.audio, model.config.name, settings)
+    encoders = load_encoders(network.vision, network.audio, model.config.name, engines)
     model.encoder.vision = encoders.vision
     if encoders.audio is not None:
         model.encoder.audio = encoders.audio

@@ -7,14 +7,14 @@ import threading
 from typing import Any
 
 from salmonn_node.ros.node import main
-from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.runtime.build import Backend, build_backend, load_model
+from salmonn_node.runtime.settings import Settings
 
 GOOD_PATCHES = 3
 
 
-def breaking(parameters: NodeParameters) -> Any:
-    model = load_model(parameters)
+def breaking(settings: Settings) -> Any:
+    model = load_model(settings)
     tower, calls = model.network.vision, [0]
     encode = tower.forward
 
@@ -29,8 +29,8 @@ def breaking(parameters: NodeParameters) -> Any:
     return model
 
 
-def build(parameters: NodeParameters) -> Backend:
-    return build_backend(parameters, breaking)
+def build(settings: Settings) -> Backend:
+    return build_backend(settings, breaking)
 
 
 if __name__ == "__main__":

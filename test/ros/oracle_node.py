@@ -28,8 +28,8 @@ from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.live.demo_recording import TRUTH
 from salmonn_node.model.generation import Generation
 from salmonn_node.ros.node import main
-from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.runtime.build import Backend, build_backend, load_model
+from salmonn_node.runtime.settings import Settings
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
@@ -48,8 +48,8 @@ def records() -> list[QuestionRecord]:
     return list({record.text: record for record in asked}.values())
 
 
-def oracle_network(parameters: NodeParameters) -> Any:
-    model = load_model(parameters)
+def oracle_network(settings: Settings) -> Any:
+    model = load_model(settings)
     calibration = Path(tempfile.mkdtemp()) / "calibration.json"
     calibration.write_text(CALIBRATION.model_dump_json())
     model.checkpoint = replace(
@@ -152,8 +152,8 @@ def _pointed(view: Any, question: str) -> Tensor:
     return weights
 
 
-def build(parameters: NodeParameters) -> Backend:
-    return build_backend(parameters, oracle_network)
+def build(settings: Settings) -> Backend:
+    return build_backend(settings, oracle_network)
 
 
 if __name__ == "__main__":

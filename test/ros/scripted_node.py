@@ -18,12 +18,12 @@ import torch
 
 from salmonn_node.model.generation import Generation
 from salmonn_node.ros.node import main
-from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.runtime.build import Backend, build_backend, load_model
+from salmonn_node.runtime.settings import Settings
 
 
-def scripted(parameters: NodeParameters) -> Any:
-    model = load_model(parameters)
+def scripted(settings: Settings) -> Any:
+    model = load_model(settings)
     generate = model.answer
     asked: Counter[str] = Counter()
 
@@ -69,8 +69,8 @@ def scripted(parameters: NodeParameters) -> Any:
     return model
 
 
-def build(parameters: NodeParameters) -> Backend:
-    return build_backend(parameters, scripted)
+def build(settings: Settings) -> Backend:
+    return build_backend(settings, scripted)
 
 
 if __name__ == "__main__":

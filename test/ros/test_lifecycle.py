@@ -15,7 +15,7 @@ from rclpy.parameter import Parameter
 
 from salmonn_node.client import Memory
 from salmonn_node.ros.memory_node import MemoryNode
-from salmonn_node.ros.parameters import NodeParameters
+from salmonn_node.runtime.settings import Settings
 from salmonn_node.stream.answers import Answer, ErrorCode
 
 from .harness import PATIENCE_S, NodeProcess, Robot
@@ -23,7 +23,7 @@ from .harness import PATIENCE_S, NodeProcess, Robot
 pytestmark = pytest.mark.ros
 
 
-def never(parameters: NodeParameters) -> Any:
+def never(settings: Settings) -> Any:
     raise AssertionError("the backend was built from wrong parameters")
 
 
