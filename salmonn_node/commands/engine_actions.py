@@ -6,11 +6,11 @@ import argparse
 import time
 
 from salmonn_node.engines import machine, manifest, networks, parity, reasons
-from salmonn_node.engines.build import Request, build_engine, plan_parity
-from salmonn_node.engines.cache import EngineCache, Entry, check, unusable
+from salmonn_node.engines.request import Request, build_engine, plan_parity
+from salmonn_node.engines.cache import EngineCache, CacheEntry, check, unusable
 from salmonn_node.engines.export import export_onnx, graph_sha256, opset_for
 from salmonn_node.engines.flavours import FLAVOURS, Flavour
-from salmonn_node.engines.manifest import Manifest
+from salmonn_node.engines.manifest import PlanManifest
 from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.timing import bench_request
 from salmonn_node.engines.wrappers import spec_of, weights_sha256
@@ -86,7 +86,7 @@ def build(args: argparse.Namespace) -> int:
     for request in _requests(args):
         built = build_engine(request, cache, lambda line: print(f"  {line}", flush=True))
         found = built.entry.manifest
-        assert isinstance(found, Manifest)
+        assert isinstance(found, PlanManifest)
         print(f"{'kept' if built.reused else 'built'} {built.entry.folder}")
         if not built.reused:
             times = ", ".join(f"{name} {value:.1f} s" for name, value in built.seconds.items())
@@ -119,7 +119,7 @@ def verify(args: argparse.Namespace) -> int:
             print(f"{spec.label}: {found}")
             failed += 1
             continue
-        assert isinstance(found.manifest, Manifest)
+        assert isinstance(found.manifest, PlanManifest)
         device = machine.gpu()
         foreign = manifest.foreign(found.manifest, device) if device else None
         if foreign is not None:
@@ -155,11 +155,11 @@ def show_list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _state(entry: Entry) -> str:
+def _state(entry: CacheEntry) -> str:
     refused, device = unusable(entry), machine.gpu()
     if refused is not None:
         return str(refused)
-    assert isinstance(entry.manifest, Manifest)
+    assert isinstance(entry.manifest, PlanManifest)
     blocked = machine.can_run(entry.manifest.fields.flavour)  # type: ignore[arg-type]
     if blocked is not None or device is None:
         return f"whole; cannot run here ({blocked})"

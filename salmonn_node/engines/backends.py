@@ -1,6 +1,6 @@
 """Ways to run one static encoder, all with the same call: tensor in, tuple of tensors out, and `close()`.
 
-torch owns the CUDA stream and every tensor. `Plan` and `TorchGraph` need a GPU and have not run on one yet.
+torch owns the CUDA stream and every tensor. `EnginePlan` and `TorchGraph` need a GPU and have not run on one yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from salmonn_node.engines.spec import EngineSpec
 log = logging.getLogger(__name__)
 
 
-class Backend(Protocol):
+class EncoderBackend(Protocol):
     """One encoder, ready to run."""
 
     name: str
@@ -110,7 +110,7 @@ class OnnxCpu:
         self._session = None
 
 
-class Plan:
+class EnginePlan:
     """A serialised engine of `tensorrt` or `tensorrt_rtx`, on torch's current stream and into tensors allocated once.
 
     Args:
@@ -124,8 +124,9 @@ class Plan:
     def __init__(
         self, bindings: ModuleType, path: Path, spec: EngineSpec, device: torch.device, cuda_graph: bool = False
     ):
-        self.name = spec.flavour
-        self._spec, self._device, self._graph = spec, device, None
+        self.name: str = spec.flavour
+        self._spec, self._device = spec, device
+        self._graph: torch.cuda.CUDAGraph | None = None
         self._runtime = bindings.Runtime(bindings.Logger(bindings.Logger.ERROR))
         plan = path.read_bytes()
         if hasattr(self._runtime, "get_engine_validity"):  # TensorRT-RTX reads its header: version, GPU, driver

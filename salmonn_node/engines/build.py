@@ -9,64 +9,30 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from salmonn_node.engines import machine, manifest, parity, reasons
-from salmonn_node.engines.backends import OnnxCpu, Plan
+from salmonn_node.engines.backends import EnginePlan, OnnxCpu
 from salmonn_node.engines.builder import peak_rss_mib
-from salmonn_node.engines.cache import EngineCache, Entry
+from salmonn_node.engines.cache import CacheEntry, EngineCache
 from salmonn_node.engines.export import export_onnx, graph_sha256, opset_for, widen
-from salmonn_node.engines.flavours import Flavour
-from salmonn_node.engines.manifest import Fields, Manifest
+from salmonn_node.engines.manifest import Fields, PlanManifest
 from salmonn_node.engines.reasons import EngineError, Reason
+from salmonn_node.engines.request import FrontEnd, Request
 from salmonn_node.engines.spec import DTYPES, EngineSpec
-from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
+from salmonn_node.engines.wrappers import StaticEncoder, cast_copy, spec_of, weights_sha256
 
-FrontEnd = Literal["onnx", "torch_tensorrt"]
 Say = Callable[[str], None]
-
-
-@dataclass
-class Request:
-    """One plan to build.
-
-    Attributes:
-        tower: VisionTower or AudioTower, any dtype; it is not changed.
-        model: the network's name.
-        grid: (rows, columns) for vision, None for audio.
-        dtype, flavour, front_end: see EngineSpec and `front_ends`.
-        real: frames or clips (name, tensor of the input's shape) that parity is tried on, besides noise.
-        seeds: how many noise inputs parity is tried on; 0 leaves the graph's check out, and the record says so.
-        workspace_mib: limit of the builder's GPU scratch memory; 0 leaves TensorRT's default.
-        force: build even if the entry is there.
-    """
-
-    tower: nn.Module
-    model: str
-    grid: tuple[int, int] | None
-    dtype: str = "bf16"
-    flavour: Flavour = "tensorrt"
-    front_end: FrontEnd = "onnx"
-    batch: int = 1
-    real: Sequence[tuple[str, Tensor]] = ()
-    seeds: int = parity.SEEDS
-    workspace_mib: int = 0
-    force: bool = False
-
-    def static(self, dtype: str) -> StaticVision | StaticAudio:
-        """The static wrapper around a copy of the tower in a dtype."""
-        tower = cast_copy(self.tower, DTYPES[dtype])
-        return StaticAudio(tower, self.batch) if self.grid is None else StaticVision(tower, self.grid, self.batch)
 
 
 @dataclass
 class Built:
     """What a build gave: the entry, whether it was there before, and seconds and MiB by step."""
 
-    entry: Entry
+    entry: CacheEntry
     reused: bool
     seconds: dict[str, float] = field(default_factory=dict)
     peak_rss_mib: dict[str, float] = field(default_factory=dict)
@@ -111,8 +77,9 @@ def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: N
             compute_capability=capability,
             gpu_name=gpu_name,
         )
-        there = Entry(cache.root / spec.model / fields.folder, manifest.read(cache.root / spec.model / fields.folder))
-        whole = isinstance(there.manifest, Manifest) and manifest.damaged(there.folder, there.manifest) is None
+        place = cache.root / spec.model / fields.folder
+        there = CacheEntry(place, manifest.read(place))
+        whole = isinstance(there.manifest, PlanManifest) and manifest.damaged(there.folder, there.manifest) is None
         if whole and not request.force:
             return Built(there, True, seconds, peaks)
         record = parity.Parity()
@@ -150,7 +117,7 @@ def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: N
             plan.write_bytes(torch_trt.convert(exported, spec, request.workspace_mib))
             log.write_text("built in process by torch_tensorrt\n")
             seconds["build"] = time.monotonic() - started
-        built = Manifest(
+        built = PlanManifest(
             fields, manifest.file_sha256(plan), plan.stat().st_size, built=provenance(seconds, peaks, request)
         )
         record = plan_parity(request, static, spec, plan, built.plan_sha256, record)
@@ -171,10 +138,10 @@ def builder_flags(spec: EngineSpec, front_end: FrontEnd, opset: int) -> list[str
     return flags
 
 
-def graph_parity(request: Request, static: nn.Module, spec: EngineSpec, graph: Path) -> list[parity.Measure]:
+def graph_parity(request: Request, static: StaticEncoder, spec: EngineSpec, graph: Path) -> list[parity.Measure]:
     """The exported graph, widened to float32, on ONNX Runtime against torch with the same rounded weights."""
     path = graph if spec.dtype == "fp32" else widen(graph, graph.with_name("wide.onnx"))
-    reference = type(static)(cast_copy(static.tower, torch.float32), *static_arguments(request))
+    reference = request.around(cast_copy(static.tower, torch.float32))
     encoder = OnnxCpu(path, spec)
     inputs = parity.cases(spec, request.real, request.seeds)
     found = parity.compare(encoder, reference, None if spec.dtype == "fp32" else static, spec, inputs)
@@ -185,13 +152,8 @@ def graph_parity(request: Request, static: nn.Module, spec: EngineSpec, graph: P
     return found
 
 
-def static_arguments(request: Request) -> tuple:
-    """Arguments of the static wrapper after the tower."""
-    return (request.batch,) if request.grid is None else (request.grid, request.batch)
-
-
 def plan_parity(
-    request: Request, static: nn.Module, spec: EngineSpec, plan: Path, sha256: str, record: parity.Parity
+    request: Request, static: StaticEncoder, spec: EngineSpec, plan: Path, sha256: str, record: parity.Parity
 ) -> parity.Parity:
     """Run the plan on this machine's GPU against float32 torch, or note why it was not run."""
     refused, device = machine.can_run(spec.flavour), machine.gpu()
@@ -201,17 +163,16 @@ def plan_parity(
     where = torch.device("cuda")
     bindings = machine.bindings(spec.flavour)
     assert bindings is not None
-    encoder = Plan(bindings, plan, spec, where)
+    encoder = EnginePlan(bindings, plan, spec, where)
 
     def poisoned(tensor: Tensor) -> Sequence[Tensor]:
         encoder.poison()
         return encoder(tensor)
 
-    arguments = static_arguments(request)
-    reference = type(static)(cast_copy(request.tower, torch.float32).to(where), *arguments)
+    reference = request.around(cast_copy(request.tower, torch.float32).to(where))
     same = None
     if spec.dtype != "fp32":
-        same = type(static)(cast_copy(static.tower, DTYPES[spec.dtype]).to(where), *arguments)
+        same = request.around(cast_copy(static.tower, DTYPES[spec.dtype]).to(where))
     inputs = parity.cases(spec, request.real, max(request.seeds, 1))
     record.plan = parity.compare(poisoned, reference, same, spec, inputs, where)
     record.plan_sha256, record.not_run = sha256, ""

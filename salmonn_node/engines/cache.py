@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from salmonn_node.engines import machine, manifest, reasons
-from salmonn_node.engines.manifest import Manifest
+from salmonn_node.engines.manifest import PlanManifest
 from salmonn_node.engines.parity import read_parity
 from salmonn_node.engines.reasons import Reason
 from salmonn_node.engines.spec import EngineSpec
@@ -25,11 +25,11 @@ TEMPORARY = ".building-"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A folder of the cache and its manifest, or why that cannot be read."""
 
     folder: Path
-    manifest: Manifest | Reason
+    manifest: PlanManifest | Reason
 
     @property
     def plan(self) -> Path:
@@ -53,13 +53,13 @@ class EngineCache:
     def __init__(self, root: Path | str | None = None):
         self.root = Path(root) if root is not None else default_root()
 
-    def entries(self, model: str | None = None) -> list[Entry]:
+    def entries(self, model: str | None = None) -> list[CacheEntry]:
         """All entries, or those of one model, newest first."""
         folders = [p for p in self.root.glob(f"{model or '*'}/*") if p.is_dir() and not p.name.startswith(".")]
         folders.sort(key=lambda p: (-p.stat().st_mtime_ns, p.name))
-        return [Entry(folder, manifest.read(folder)) for folder in folders]
+        return [CacheEntry(folder, manifest.read(folder)) for folder in folders]
 
-    def find(self, spec: EngineSpec, weights_sha256: str, device: machine.Gpu | None) -> Entry | Reason:
+    def find(self, spec: EngineSpec, weights_sha256: str, device: machine.Gpu | None) -> CacheEntry | Reason:
         """The newest usable plan of a spec; otherwise why the newest one that is there is refused.
 
         Everything is checked before a byte of the plan reaches TensorRT: the fields, the GPU (when `device` is given),
@@ -70,7 +70,7 @@ class EngineCache:
             if not entry.folder.name.startswith(f"{spec.label}-{spec.dtype}-"):
                 continue
             found = entry.manifest
-            if isinstance(found, Manifest) and found.fields.flavour != spec.flavour:
+            if isinstance(found, PlanManifest) and found.fields.flavour != spec.flavour:
                 continue  # another flavour's plan is not a stale plan of this one
             refusal = check(entry, wanted, device)
             if refusal is None:
@@ -99,7 +99,7 @@ class EngineCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def install(self, workspace: Path, built: Manifest) -> Entry:
+    def install(self, workspace: Path, built: PlanManifest) -> CacheEntry:
         """Make a workspace the entry of its key by one rename; an older one gives way. The lock must be held."""
         built.write(workspace)
         for path in workspace.iterdir():
@@ -113,7 +113,7 @@ class EngineCache:
             shutil.rmtree(old.parent, ignore_errors=True)
         else:
             workspace.rename(folder)
-        return Entry(folder, built)
+        return CacheEntry(folder, built)
 
     def prune(self, keep: set[Path] | None = None, dry_run: bool = False) -> list[tuple[Path, Reason]]:
         """Remove unfinished builds and entries that this machine cannot use; gives what went and why."""
@@ -132,7 +132,7 @@ class EngineCache:
         return gone
 
 
-def unusable(entry: Entry) -> Reason | None:
+def unusable(entry: CacheEntry) -> Reason | None:
     """Why no model on this machine could use an entry: wrapper, TensorRT version, GPU or a damaged plan."""
     found = entry.manifest
     if isinstance(found, Reason):
@@ -150,7 +150,7 @@ def unusable(entry: Entry) -> Reason | None:
     )
 
 
-def check(entry: Entry, wanted: dict[str, Any], device: machine.Gpu | None) -> Reason | None:
+def check(entry: CacheEntry, wanted: dict[str, Any], device: machine.Gpu | None) -> Reason | None:
     """Why an entry is refused, or None: fields, GPU, plan file, then parity, cheapest first."""
     found = entry.manifest
     if isinstance(found, Reason):

@@ -7,19 +7,20 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from salmonn_node.engines import machine, reasons
 from salmonn_node.engines.cache import EngineCache
-from salmonn_node.engines.flavours import FLAVOURS, Flavour
-from salmonn_node.engines.manifest import Manifest
+from salmonn_node.engines.flavours import FLAVOURS
+from salmonn_node.engines.manifest import PlanManifest
 from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.runtime import EngineSettings, LoadedEncoder, load
 from salmonn_node.engines.spec import DTYPES, dtype_name, folder_name
-from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
+from salmonn_node.engines.wrappers import StaticAudio, StaticEncoder, StaticVision, cast_copy, spec_of, weights_sha256
+from salmonn_node.model.config import AudioConfig
+from salmonn_node.model.towers import AudioTower, VisionTower
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +41,14 @@ class EncoderReport:
 class VisionEncoder:
     """A `VisionTower`'s call. Loaded grids run on their backend, others on the tower, counted in `elsewhere`."""
 
-    def __init__(self, tower: nn.Module, loaded: dict[tuple[int, int], LoadedEncoder]):
+    def __init__(self, tower: VisionTower, loaded: dict[tuple[int, int], LoadedEncoder]):
         self.tower, self.loaded = tower, loaded
         self.elsewhere: Counter[tuple[int, int]] = Counter()
 
     @property
     def merge(self) -> int:
         """Patches along a side that become one token."""
-        return int(self.tower.visual.spatial_merge_size)
+        return self.tower.merge
 
     def __call__(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Pixels (B, rows * columns, C) and grid -> tokens (B, N, D), deepstack (K, B, N, D).
@@ -68,11 +69,11 @@ class VisionEncoder:
 class AudioEncoder:
     """An `AudioTower`'s call on whole windows."""
 
-    def __init__(self, tower: nn.Module, loaded: LoadedEncoder):
+    def __init__(self, tower: AudioTower, loaded: LoadedEncoder):
         self.tower, self.loaded = tower, loaded
 
     @property
-    def config(self) -> Any:
+    def config(self) -> AudioConfig:
         """The tower's AudioConfig."""
         return self.tower.config
 
@@ -112,13 +113,13 @@ def built_grids(name: str, settings: EngineSettings) -> list[tuple[int, int]]:
     found = {
         (e.manifest.fields.grid[0], e.manifest.fields.grid[1])
         for e in EngineCache(settings.root).entries(name)
-        if isinstance(e.manifest, Manifest) and e.manifest.fields.encoder == "vision"
+        if isinstance(e.manifest, PlanManifest) and e.manifest.fields.encoder == "vision"
     }
     return sorted(found)
 
 
 def load_encoders(
-    vision: nn.Module, audio: nn.Module | None, name: str, settings: EngineSettings | None = None
+    vision: VisionTower, audio: AudioTower | None, name: str, settings: EngineSettings | None = None
 ) -> Encoders:
     """Load and warm up the encoders of a network for a node's configure transition. Nothing is built here.
 
@@ -137,7 +138,7 @@ def load_encoders(
     loaded: dict[tuple[int, int], LoadedEncoder] = {}
     report: list[EncoderReport] = []
 
-    def get(static: nn.Module, sha256: Callable[[], str]) -> LoadedEncoder:
+    def get(static: StaticEncoder, sha256: Callable[[], str]) -> LoadedEncoder:
         spec = spec_of(static, name)
         encoder = load(spec, static, sha256, settings)
         encoder(spec.inputs[0].empty(next(static.parameters()).device, fill=0.0))
@@ -163,8 +164,8 @@ def load_encoders(
             note("vision", "torch", reason)
         hearing = None
         if audio is not None:
-            tower = audio if settings.dtype is None else cast_copy(audio, DTYPES[dtype])
-            hearing = AudioEncoder(audio, get(StaticAudio(tower), functools.partial(weights_sha256, tower, dtype)))
+            ear = audio if settings.dtype is None else cast_copy(audio, DTYPES[dtype])
+            hearing = AudioEncoder(audio, get(StaticAudio(ear), functools.partial(weights_sha256, ear, dtype)))
     except EngineError:
         for encoder in loaded.values():
             encoder.close()
@@ -176,8 +177,8 @@ def no_plan(name: str, settings: EngineSettings) -> Reason:
     """Why no vision plan was even looked at: nothing here can run one, or none was built."""
     if settings.backend == "torch_graph":
         return Reason(reasons.NO_ENGINE, "backend 'torch_graph' needs the camera's grid")
-    flavours: tuple[Flavour, ...] = FLAVOURS if settings.backend == "auto" else (settings.backend,)  # type: ignore
+    flavours = [flavour for flavour in FLAVOURS if settings.backend in ("auto", flavour)]
     refusals = [machine.can_run(flavour) for flavour in flavours]
-    if all(refusals):
-        return refusals[-1]  # type: ignore[return-value]
+    if refusals[-1] is not None and all(refusals):
+        return refusals[-1]
     return Reason(reasons.NO_ENGINE, f"no vision plan of {name} under {EngineCache(settings.root).root}")

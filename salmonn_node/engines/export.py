@@ -43,6 +43,7 @@ def export_onnx(static: nn.Module, spec: EngineSpec, folder: Path, opset: int = 
             output_names=[t.name for t in spec.outputs],
             verbose=False,
         )
+        assert program is not None, "the dynamo exporter gives a program"
         program.save(str(path), external_data=True)
     _strip(path)
     return path

@@ -58,7 +58,7 @@ class Fields:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class PlanManifest:
     """Fields of the key, what the plan file must be, and how it came about (`built`: free, for people)."""
 
     fields: Fields
@@ -78,12 +78,12 @@ class Manifest:
         (folder / FILE).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
-def read(folder: Path) -> Manifest | Reason:
+def read(folder: Path) -> PlanManifest | Reason:
     """Read a folder's manifest; a Reason when it is missing, damaged, or does not fit its own key."""
     try:
         values = json.loads((folder / FILE).read_text())
         fields = Fields(**values["fields"])
-        manifest = Manifest(fields, str(values["plan_sha256"]), int(values["plan_bytes"]), dict(values["built"]))
+        manifest = PlanManifest(fields, str(values["plan_sha256"]), int(values["plan_bytes"]), dict(values["built"]))
         key = values["key"]
     except FileNotFoundError:
         return stale("manifest", "no file", FILE)
@@ -114,7 +114,7 @@ def expected(spec: EngineSpec, weights_sha256: str) -> dict[str, Any]:
     }
 
 
-def differs(manifest: Manifest, wanted: dict[str, Any]) -> Reason | None:
+def differs(manifest: PlanManifest, wanted: dict[str, Any]) -> Reason | None:
     """The first field in which a plan is not what is wanted, in the order a person would look; None when all agree."""
     for name, value in wanted.items():
         found = getattr(manifest.fields, name)
@@ -123,7 +123,7 @@ def differs(manifest: Manifest, wanted: dict[str, Any]) -> Reason | None:
     return None
 
 
-def foreign(manifest: Manifest, device: machine.Gpu) -> Reason | None:
+def foreign(manifest: PlanManifest, device: machine.Gpu) -> Reason | None:
     """Whether a plan was built for another GPU than `device`; portable TensorRT-RTX plans need 8.0 or later."""
     fields = manifest.fields
     if fields.compute_capability == machine.RTX_PORTABLE:
@@ -146,7 +146,7 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def damaged(folder: Path, manifest: Manifest) -> Reason | None:
+def damaged(folder: Path, manifest: PlanManifest) -> Reason | None:
     """Whether the plan file is missing, truncated or altered."""
     path = folder / PLAN
     if not path.is_file():

@@ -100,5 +100,5 @@ def clip_samples(paths: list[Path], audio: AudioConfig) -> list[tuple[str, Tenso
             if kind != (16_000, 1, 2):
                 raise ValueError(f"{path}: {kind} (rate, channels, bytes) is not 16 kHz mono 16-bit")
             raw = np.frombuffer(stream.readframes(audio.window_samples), dtype="<i2")
-        found.append((path.name, front(raw.astype(np.float32) / 32768)[None]))
+        found.append((path.name, front(raw.astype(np.float32) / np.float32(32768))[None]))
     return found

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from salmonn_node.engines import builder, machine
-from salmonn_node.engines.backends import Plan
+from salmonn_node.engines.backends import EnginePlan
 from salmonn_node.engines.export import export_onnx
 from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import EngineError
@@ -39,7 +39,7 @@ def probe(flavour: Flavour) -> dict[str, object]:
                 builder.build(job, stream)
             found["stage"] = "build"
             where = torch.device("cuda" if device else "cpu")
-            loaded = Plan(bindings, plan, spec, where)
+            loaded = EnginePlan(bindings, plan, spec, where)
             found["stage"] = "load"
             x = torch.randn(4, 64, device=where)
             y = loaded(x)[0]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from salmonn_node.engines import machine, reasons
-from salmonn_node.engines.backends import Backend, Plan, TorchEager, TorchGraph
+from salmonn_node.engines.backends import EncoderBackend, EnginePlan, TorchEager, TorchGraph
 from salmonn_node.engines.cache import EngineCache
 from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import EngineError, Reason
@@ -56,9 +56,9 @@ class EngineSettings:
 class LoadedEncoder:
     """A static wrapper's call; `backend` names what runs it, `reason` why it is no plan (None if it is)."""
 
-    def __init__(self, spec: EngineSpec, backend: Backend, reason: Reason | None):
+    def __init__(self, spec: EngineSpec, backend: EncoderBackend, reason: Reason | None):
         self.spec, self.backend, self.reason = spec, backend.name, reason
-        self._run: Backend | None = backend
+        self._run: EncoderBackend | None = backend
         self._turn = threading.Lock()  # a backend has one set of tensors; the observer and a question may both call
         self.calls = 0
 
@@ -93,7 +93,9 @@ class LoadedEncoder:
         self._run = None
 
 
-def _plan(spec: EngineSpec, sha256: Callable[[], str], settings: EngineSettings, device: torch.device) -> Plan | Reason:
+def _plan(
+    spec: EngineSpec, sha256: Callable[[], str], settings: EngineSettings, device: torch.device
+) -> EnginePlan | Reason:
     """The plan of one flavour, loaded and run once, or why not."""
     refusal = machine.can_run(spec.flavour)
     if refusal is not None:
@@ -104,7 +106,7 @@ def _plan(spec: EngineSpec, sha256: Callable[[], str], settings: EngineSettings,
     bindings = machine.bindings(spec.flavour)
     assert bindings is not None
     try:
-        return Plan(bindings, entry.plan, spec, device, settings.cuda_graph)
+        return EnginePlan(bindings, entry.plan, spec, device, settings.cuda_graph)
     except EngineError as error:
         return Reason(reasons.LOAD_FAIL, f"{error.reason.detail} ({entry.folder.name})")
     except (RuntimeError, OSError, MemoryError) as error:
@@ -136,7 +138,7 @@ def load(
     for flavour in flavours:
         wanted = dataclasses.replace(spec, flavour=flavour)
         found = _plan(wanted, sha256, settings, device)
-        if isinstance(found, Plan):
+        if isinstance(found, EnginePlan):
             return LoadedEncoder(wanted, found, None)
         refusals.append(found)
     # With two flavours the one that got further is the one to hear about.

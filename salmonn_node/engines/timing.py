@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -9,9 +10,9 @@ from collections.abc import Callable
 import torch
 
 from salmonn_node.engines import machine, reasons
-from salmonn_node.engines.build import Request
 from salmonn_node.engines.cache import EngineCache
 from salmonn_node.engines.reasons import EngineError, Reason
+from salmonn_node.engines.request import Request
 from salmonn_node.engines.runtime import BackendName, EngineSettings, load
 from salmonn_node.engines.spec import DTYPES
 from salmonn_node.engines.wrappers import spec_of, weights_sha256
@@ -59,7 +60,7 @@ def bench_request(request: Request, cache: EngineCache, repeats: int) -> list[st
             why = encoder.reason or Reason(reasons.NO_CUDA, "no CUDA device")
             lines.append(f"{spec.label} {spec.dtype} {label}: {why}")
         else:
-            taken = seconds(lambda run=encoder: run(given), repeats)
+            taken = seconds(functools.partial(encoder, given), repeats)
             lines.append(f"{spec.label} {spec.dtype} {label}: {taken * 1e3:.2f} ms on {device.type}")
         encoder.close()
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,13 @@ from transformers import vision_utils
 
 from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.spec import DTYPES, EngineSpec, TensorSpec, dtype_name
+from salmonn_node.model.towers import AudioTower, VisionTower
 
 # Raised by hand when a wrapper computes something else or in another order: plans of an earlier revision are then
 # refused.
 WRAPPER_REVISION = 1
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class StaticVision(nn.Module):
@@ -29,7 +33,11 @@ class StaticVision(nn.Module):
     (`transformers.vision_utils`), which is done here.
     """
 
-    def __init__(self, tower: nn.Module, grid: tuple[int, int], batch: int = 1):
+    position_ids: Tensor
+    interp_indices: Tensor
+    interp_weights: Tensor
+
+    def __init__(self, tower: VisionTower, grid: tuple[int, int], batch: int = 1):
         super().__init__()
         visual = tower.visual
         merge, levels = visual.config.spatial_merge_size, len(visual.config.deepstack_visual_indexes)
@@ -89,7 +97,7 @@ class StaticAudio(nn.Module):
     Input: log-mel (batch, mel bins, frames). Output: tokens (batch, tokens of a window, D).
     """
 
-    def __init__(self, tower: nn.Module, batch: int = 1):
+    def __init__(self, tower: AudioTower, batch: int = 1):
         super().__init__()
         if batch < 1:
             raise ValueError(f"batch: {batch} must be 1 or more")
@@ -108,7 +116,10 @@ class StaticAudio(nn.Module):
         }
 
 
-def cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+StaticEncoder = StaticVision | StaticAudio
+
+
+def cast_copy(module: Module, dtype: torch.dtype) -> Module:
     """Copy a module in evaluation mode with its parameters cast to `dtype`.
 
     Buffers keep their dtype: rounding rotary frequencies to bf16 would move every position.
@@ -120,7 +131,7 @@ def cast_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return same
 
 
-def spec_of(static: StaticVision | StaticAudio, model: str, flavour: Flavour = "tensorrt") -> EngineSpec:
+def spec_of(static: StaticEncoder, model: str, flavour: Flavour = "tensorrt") -> EngineSpec:
     """Describe a static wrapper: its encoder, grid, dtype, and the names and shapes of what goes in and comes out."""
     dtype = dtype_name(next(p.dtype for p in static.parameters() if p.is_floating_point()))
     tensors = [TensorSpec(name, shape, dtype) for name, shape in static.shapes().items()]

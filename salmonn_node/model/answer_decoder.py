@@ -10,7 +10,7 @@ from torch import Tensor
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.evidence_head import MATCHES, Pointing
 from salmonn_node.model.generation import Generation, Grammar
-from salmonn_node.model.language import AttentionRecord, Tokens
+from salmonn_node.model.language import AttentionRecord, PromptTokens
 from salmonn_node.model.network import Network
 from salmonn_node.model.reader import Reading
 from salmonn_node.model.scene_view import SceneView
@@ -123,7 +123,7 @@ class AnswerDecoder:
             mask = torch.cat([own.new_ones(len(ids), length), own], dim=1)[None, None]
             where = (step + self.prompt.next_position).expand(3, -1)
             flags = torch.zeros(len(ids), dtype=torch.bool, device=device)
-            hidden = language(Tokens(language.embed(ids), where, flags), cache, mask=mask)
+            hidden = language(PromptTokens(language.embed(ids), where, flags), cache, mask=mask)
             cache.truncate(length)
             scores = torch.log_softmax(self.logits(hidden)[0], dim=-1).gather(1, targets[:, None])[:, 0]
             totals = totals.index_add(0, owner, scores)
@@ -135,7 +135,8 @@ class AnswerDecoder:
         The cache is left as it was. The text is None when `should_stop` ended it.
         """
         cache, language, end = self.reading.cache, self.network.language, self.tokenizer.specials.im_end
-        length, ids, total = len(cache), [], 0.0
+        length, total = len(cache), 0.0
+        ids: list[int] = []
         logits, _ = self.logits(self.reading.hidden[-1:])
         while not should_stop():
             text = self.tokenizer.decode(ids)
@@ -151,11 +152,11 @@ class AnswerDecoder:
         cache.truncate(length)
         return None, 0.0
 
-    def _token(self, token: int, position: int) -> Tokens:
+    def _token(self, token: int, position: int) -> PromptTokens:
         language = self.network.language
         ids = torch.tensor([token], device=language.lm_head.weight.device)
         where = torch.full((3, 1), position, device=ids.device)
-        return Tokens(language.embed(ids), where, torch.zeros(1, dtype=torch.bool, device=ids.device))
+        return PromptTokens(language.embed(ids), where, torch.zeros(1, dtype=torch.bool, device=ids.device))
 
     def _attention(self, record: AttentionRecord) -> Tensor:
         """(T,) attention on memory tokens from one pass."""

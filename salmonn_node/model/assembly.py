@@ -12,7 +12,7 @@ from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.blocks import Block
 from salmonn_node.model.chat_format import ASSISTANT, END
 from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.model.language import LanguageModel, Tokens
+from salmonn_node.model.language import LanguageModel, PromptTokens
 from salmonn_node.model.prompt import (
     marked_patches,
     place_positions,
@@ -151,7 +151,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
     )
 
 
-def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> Tokens:
+def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> PromptTokens:
     """The language model's input: text from the embedding table, memory tokens scattered in order, deepstack rows."""
     device = language.lm_head.weight.device
     ids = prompt.ids.to(device)
@@ -168,7 +168,7 @@ def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> To
     if view.audio is not None and bool(sound.any()):
         chosen = (memory[sound] - prompt.visual_tokens).to(view.audio.z.device)
         embeddings[sound] = view.audio.z[chosen].to(embeddings)
-    return Tokens(embeddings, prompt.positions.to(device), visual, deepstack)
+    return PromptTokens(embeddings, prompt.positions.to(device), visual, deepstack)
 
 
 def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:

@@ -59,7 +59,7 @@ class Index:
     unexpected: list[str] = field(default_factory=list)
 
 
-def load(checkpoint: str = TINY, device: str = "cpu", **changes: object) -> VideoSalmonnS:
+def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSalmonnS:
     """Load a network.
 
     Args:

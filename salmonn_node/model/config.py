@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from salmonn_node.model.chat_format import ChatFormat
 
@@ -148,7 +148,7 @@ class SalmonnConfig:
     frames: FrameConfig = field(default_factory=FrameConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     reader: ReaderConfig = field(default_factory=ReaderConfig)
-    mode: str = "streaming"
+    mode: Literal["streaming", "released"] = "streaming"
     slice_patches: int = 64
     time_marks: str = "kept"
     max_time_marks: int = 1_024

@@ -99,7 +99,7 @@ AttentionInterface.register(ATTENTION, _attention)
 
 
 @dataclass
-class Tokens:
+class PromptTokens:
     """A run of prompt tokens for the language model.
 
     Attributes:
@@ -117,27 +117,29 @@ class Tokens:
     def __len__(self) -> int:
         return self.embeddings.shape[0]
 
-    def slice(self, start: int, stop: int) -> Tokens:
+    def slice(self, start: int, stop: int) -> PromptTokens:
         """Rows `start` to `stop`."""
         deepstack = None
         if self.deepstack is not None:
             before = int(self.visual[:start].sum())
             deepstack = self.deepstack[:, before : before + int(self.visual[start:stop].sum())]
-        return Tokens(self.embeddings[start:stop], self.positions[:, start:stop], self.visual[start:stop], deepstack)
+        return PromptTokens(
+            self.embeddings[start:stop], self.positions[:, start:stop], self.visual[start:stop], deepstack
+        )
 
-    def select(self, rows: Tensor) -> Tokens:
+    def select(self, rows: Tensor) -> PromptTokens:
         """These rows, ascending."""
         deepstack = None
         if self.deepstack is not None:
             order = torch.cumsum(self.visual, 0) - 1
             deepstack = self.deepstack[:, order[rows][self.visual[rows]]]
-        return Tokens(self.embeddings[rows], self.positions[:, rows], self.visual[rows], deepstack)
+        return PromptTokens(self.embeddings[rows], self.positions[:, rows], self.visual[rows], deepstack)
 
     @staticmethod
-    def cat(first: Tokens, second: Tokens) -> Tokens:
+    def cat(first: PromptTokens, second: PromptTokens) -> PromptTokens:
         """One run after the other."""
         parts = [t.deepstack for t in (first, second) if t.deepstack is not None]
-        return Tokens(
+        return PromptTokens(
             torch.cat([first.embeddings, second.embeddings]),
             torch.cat([first.positions, second.positions], dim=1),
             torch.cat([first.visual, second.visual]),
@@ -173,7 +175,7 @@ class LanguageModel(nn.Module):
 
     def forward(
         self,
-        tokens: Tokens,
+        tokens: PromptTokens,
         cache: KVCache | None = None,
         record: AttentionRecord | None = None,
         mask: Tensor | None = None,
@@ -198,7 +200,7 @@ class LanguageModel(nn.Module):
         )
         return out.last_hidden_state[0]
 
-    def prefill(self, tokens: Tokens, cache: KVCache, record_last: AttentionRecord | None = None) -> Tensor:
+    def prefill(self, tokens: PromptTokens, cache: KVCache, record_last: AttentionRecord | None = None) -> Tensor:
         """Read many tokens in chunks; causal attention makes the result that of one pass. Hidden states (L, D).
 
         With `record_last`, the attention of the very last row is recorded.

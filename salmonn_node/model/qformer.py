@@ -82,6 +82,25 @@ class _Layer(nn.Module):
         return self.output_query(self.intermediate_query(queries), queries)
 
 
+class _Embeddings(nn.Module):
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.LayerNorm = nn.LayerNorm(hidden, eps=LAYER_NORM_EPS)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, hidden: int, layers: int, heads: int, ffn: int, context: int) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(hidden, context, heads, ffn) for _ in range(layers))
+
+
+class _Bert(nn.Module):
+    def __init__(self, hidden: int, layers: int, heads: int, ffn: int, context: int) -> None:
+        super().__init__()
+        self.embeddings = _Embeddings(hidden)
+        self.encoder = _Encoder(hidden, layers, heads, ffn, context)
+
+
 class QFormer(nn.Module):
     """Queries (B, Q, hidden) and windows (B, S, encoder width) -> (B, Q, hidden)."""
 
@@ -89,11 +108,7 @@ class QFormer(nn.Module):
         super().__init__()
         if hidden % heads:
             raise ValueError(f"qformer_hidden={hidden} is not a multiple of qformer_heads={heads}")
-        self.bert = nn.Module()
-        self.bert.embeddings = nn.Module()
-        self.bert.embeddings.LayerNorm = nn.LayerNorm(hidden, eps=LAYER_NORM_EPS)
-        self.bert.encoder = nn.Module()
-        self.bert.encoder.layer = nn.ModuleList(_Layer(hidden, encoder_width, heads, ffn) for _ in range(layers))
+        self.bert = _Bert(hidden, layers, heads, ffn, encoder_width)
 
     def forward(self, queries: Tensor, windows: Tensor) -> Tensor:
         """Read each window with the same queries."""

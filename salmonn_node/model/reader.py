@@ -15,7 +15,7 @@ from salmonn_node.model import token_selection as rules
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.config import ReaderConfig
 from salmonn_node.model.kv_cache import KVCache
-from salmonn_node.model.language import AttentionRecord, Captured, LanguageModel, Tokens
+from salmonn_node.model.language import AttentionRecord, Captured, LanguageModel, PromptTokens
 from salmonn_node.model.token_selection import Selection
 
 
@@ -40,7 +40,7 @@ class Reading:
     history: list[list[tuple[Selection, Tensor]]] = field(default_factory=list)
 
 
-def read(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: ReaderConfig) -> Reading:
+def read(language: LanguageModel, prompt: Prompt, tokens: PromptTokens, reader: ReaderConfig) -> Reading:
     """Read a prompt; selectively when the reader's budget is smaller than the number of memory tokens in the prompt."""
     memory_tokens = int((prompt.memory >= 0).sum())
     if 0 < reader.working_tokens < memory_tokens:
@@ -51,7 +51,7 @@ def read(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: Reader
     return Reading(cache, hidden, [rows] * language.layers, record)
 
 
-def read_selectively(language: LanguageModel, prompt: Prompt, tokens: Tokens, reader: ReaderConfig) -> Reading:
+def read_selectively(language: LanguageModel, prompt: Prompt, tokens: PromptTokens, reader: ReaderConfig) -> Reading:
     """Read the context in groups, each together with the whole question; then the question alone.
 
     After each group every layer keeps its best `working_tokens` memory tokens and all text. The question's keys and
@@ -68,7 +68,7 @@ def read_selectively(language: LanguageModel, prompt: Prompt, tokens: Tokens, re
     hidden: list[Tensor] = []
     history: list[list[tuple[Selection, Tensor]]] = []
     for group in rules.groups(is_memory[:start], reader.group_tokens, reader.working_tokens):
-        new = Tokens.cat(tokens.slice(group.start, group.end), question)
+        new = PromptTokens.cat(tokens.slice(group.start, group.end), question)
         flags = torch.cat([is_memory[group.start : group.end], is_memory[start:]])
         size, cached = group.end - group.start, len(cache)
         with language.capture() as captured:

@@ -66,8 +66,8 @@ class StreamEncoder:
     @torch.no_grad()
     def encode_patch(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """(h * w, C) -> tokens (T, D), and deepstack rows (K, T, D) or None. One patch a call keeps one batch shape."""
-        where = {"device": self.network.device, "dtype": self.network.dtype}
-        tokens, deepstack = self.vision(pixels[None].to(**where), grid)
+        pixels = pixels[None].to(device=self.network.device, dtype=self.network.dtype)
+        tokens, deepstack = self.vision(pixels, grid)
         return tokens[0], deepstack[:, 0] if deepstack.shape[0] else None
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -84,7 +85,7 @@ class VideoSalmonnS:
         return cls(config, network, tokenizer, info)
 
     @classmethod
-    def tiny(cls, seed: int = 0, **changes: object) -> VideoSalmonnS:
+    def tiny(cls, seed: int = 0, **changes: Any) -> VideoSalmonnS:
         """The tiny network with random weights; `changes` replaces fields of its configuration."""
         from salmonn_node.model.tiny import tiny_config, tiny_tokenizer
 

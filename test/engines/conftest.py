@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from salmonn_node.engines.build import Request, build_engine
+from salmonn_node.engines.build import build_engine
 from salmonn_node.engines.cache import EngineCache
 from salmonn_node.engines.networks import Towers, random_towers
+from salmonn_node.engines.request import Request
 from salmonn_node.model.config import AudioConfig, SalmonnConfig
 
 GRID = (4, 6)

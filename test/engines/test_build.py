@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from salmonn_node.engines import machine, parity, reasons
-from salmonn_node.engines.backends import OnnxCpu, Plan
-from salmonn_node.engines.build import Request, build_engine
+from salmonn_node.engines.backends import EnginePlan, OnnxCpu
+from salmonn_node.engines.build import build_engine
 from salmonn_node.engines.export import OPSET, export_onnx, opset_for
 from salmonn_node.engines.reasons import EngineError
+from salmonn_node.engines.request import Request
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, spec_of
 
 GRID = (4, 6)
@@ -136,4 +137,4 @@ def test_a_real_plan_cannot_be_loaded_without_a_gpu_and_says_so(built, towers):
     _, vision, _, _ = built
     spec = spec_of(StaticVision(towers.vision, GRID), "small", "tensorrt_rtx")
     with pytest.raises(EngineError, match="LOAD_FAIL"):
-        Plan(machine.bindings("tensorrt_rtx"), vision.entry.plan, spec, torch.device("cpu"))
+        EnginePlan(machine.bindings("tensorrt_rtx"), vision.entry.plan, spec, torch.device("cpu"))

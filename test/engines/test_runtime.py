@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from salmonn_node.engines import machine, reasons
-from salmonn_node.engines.backends import Plan, TorchGraph
+from salmonn_node.engines.backends import EnginePlan, TorchGraph
 from salmonn_node.engines.encoders import load_encoders
 from salmonn_node.engines.reasons import EngineError
 from salmonn_node.engines.runtime import EngineSettings, load
@@ -102,7 +102,7 @@ def test_a_cuda_graph_without_cuda_is_refused(towers):
 
 
 class StandIn(types.SimpleNamespace):
-    """TensorRT's interface as far as `Plan` uses it, computing with torch on the CPU: it shows the wiring, no more."""
+    """As much of TensorRT's interface as `EnginePlan` uses, computed by torch on the CPU: it shows the wiring only."""
 
     def __init__(self, static, spec, fail=False):
         super().__init__()
@@ -143,7 +143,7 @@ class StandIn(types.SimpleNamespace):
 
 
 def make_plan(stand_in, spec, path):
-    class Known(Plan):
+    class Known(EnginePlan):
         def _check_tensors(self):
             stand_in.plan = self
             super()._check_tensors()

@@ -20,7 +20,7 @@ from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.kv_cache import KVCache
-from salmonn_node.model.language import LanguageModel, Tokens
+from salmonn_node.model.language import LanguageModel, PromptTokens
 from salmonn_node.model.network import Network
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
@@ -153,10 +153,10 @@ def language(bench: Bench) -> dict[str, Any]:
     model = bench.made(lambda: LanguageModel(replace(bench.config, prefill_chunk=2048)))
     layers, d = model.layers, bench.config.hidden_size
 
-    def tokens(n: int, first: int) -> Tokens:
+    def tokens(n: int, first: int) -> PromptTokens:
         rows = torch.randn(n, d, device=bench.device, dtype=bench.dtype) * 0.05
         positions = torch.arange(first, first + n, device=bench.device).expand(3, n)
-        return Tokens(rows, positions, torch.zeros(n, dtype=torch.bool, device=bench.device))
+        return PromptTokens(rows, positions, torch.zeros(n, dtype=torch.bool, device=bench.device))
 
     prompt, one, cache = tokens(count, 0), tokens(1, count), KVCache(layers)
     floor = bench.floor_ms(lambda: model.prefill(prompt, KVCache(layers)))
