@@ -12,6 +12,7 @@ from salmonn_node.model.checkpoint_cache import TINY, find
 from salmonn_node.model.known_checkpoints import KNOWN
 
 if TYPE_CHECKING:
+    from salmonn_node.model.checkpoint import Prepared
     from salmonn_node.model.checkpoint_config import Folder
 
 
@@ -65,13 +66,14 @@ def _get(checkpoint: str) -> int:
 
 
 def _files(folder: Folder) -> list[Path]:
-    from salmonn_node.model.checkpoint import files_of
+    from salmonn_node.model.checkpoint_files import weight_files
 
-    return [*files_of(folder.weights), *(files_of(folder.adapter) if folder.adapter else [])]
+    return [*weight_files(folder.weights), *(weight_files(folder.adapter) if folder.adapter else [])]
 
 
 def _inspect(folder: Folder) -> int:
-    from salmonn_node.model.checkpoint import digest, headers
+    from salmonn_node.model.checkpoint import digest
+    from salmonn_node.model.checkpoint_files import headers
 
     config = folder.config
     print(f"kind        {folder.kind}")
@@ -96,34 +98,25 @@ def _inspect(folder: Folder) -> int:
     print(f"  {'in all':28s} {sum(counts.values()):>14,d} parameters, {size / 1e6:,.1f} MB")
     for text in folder.missing:
         print(f"missing     {text}")
-    return _fits(folder)
-
-
-def _fits(folder: Folder) -> int:
-    """Compare names and shapes with the network, and look for the special tokens."""
-    import torch
-
-    from salmonn_node.model.checkpoint import check, index_of
-    from salmonn_node.model.network import Network
-    from salmonn_node.model.tokenizer import FileTokenizer
-
-    FileTokenizer.from_folder(folder.weights)
-    with torch.device("meta"):
-        network = Network(folder.config)
-    check(network, index_of(folder))
-    print("all tensors are there, with the right shapes; the tokenizer has the special tokens")
+    _fits(folder)
     return 0
+
+
+def _fits(folder: Folder) -> Prepared:
+    """Compare names, shapes and types with the network, and look for the special tokens, as loading does."""
+    from salmonn_node.model.checkpoint import prepare
+
+    ready = prepare(folder)
+    print("all tensors are there, with the right shapes; the tokenizer has the special tokens")
+    return ready
 
 
 def _verify(folder: Folder) -> int:
     import torch
-    from safetensors import safe_open
 
-    _fits(folder)
-    bad = []
-    for file in _files(folder):
-        with safe_open(file, "pt") as source:
-            bad += [name for name in source.keys() if not bool(torch.isfinite(source.get_tensor(name)).all())]  # noqa: SIM118
+    index = _fits(folder).index
+    pairs = [entry for pair in index.low_rank.values() for entry in pair.values()]
+    bad = [e.name for e in [*index.entries.values(), *pairs] if not bool(torch.isfinite(e.read()).all())]
     if bad:
         print("not finite:\n  " + "\n  ".join(bad), file=sys.stderr)
         return 1

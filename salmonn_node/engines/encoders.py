@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,8 +20,10 @@ from salmonn_node.engines.reasons import EngineError, Reason
 from salmonn_node.engines.runtime import EngineSettings, LoadedEncoder, load
 from salmonn_node.engines.spec import DTYPES, dtype_name, folder_name
 from salmonn_node.engines.wrappers import StaticAudio, StaticEncoder, StaticVision, cast_copy, spec_of, weights_sha256
-from salmonn_node.model.config import AudioConfig
-from salmonn_node.model.towers import AudioTower, VisionTower
+
+if TYPE_CHECKING:
+    from salmonn_node.model.config import AudioConfig
+    from salmonn_node.model.towers import AudioTower, VisionTower
 
 log = logging.getLogger(__name__)
 

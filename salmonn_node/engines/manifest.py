@@ -11,8 +11,7 @@ from typing import Any
 
 from salmonn_node.engines import machine
 from salmonn_node.engines.reasons import Reason, stale
-from salmonn_node.engines.spec import EngineSpec
-from salmonn_node.engines.wrappers import WRAPPER_REVISION
+from salmonn_node.engines.spec import WRAPPER_REVISION, EngineSpec
 
 SCHEMA = 1
 FILE = "manifest.json"

@@ -10,6 +10,10 @@ import torch
 
 from salmonn_node.engines.flavours import DTYPE_NAMES, FLAVOURS, Flavour
 
+# Raised by hand when a wrapper (`engines/wrappers.py`) computes something else or in another order. Plans of an earlier
+# revision are then refused.
+WRAPPER_REVISION = 1
+
 DTYPES: dict[str, torch.dtype] = dict(zip(DTYPE_NAMES, (torch.bfloat16, torch.float16, torch.float32), strict=True))
 
 

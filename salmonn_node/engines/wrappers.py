@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,9 @@ from transformers import vision_utils
 
 from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.spec import DTYPES, EngineSpec, TensorSpec, dtype_name
-from salmonn_node.model.towers import AudioTower, VisionTower
 
-# Raised by hand when a wrapper computes something else or in another order: plans of an earlier revision are then
-# refused.
-WRAPPER_REVISION = 1
+if TYPE_CHECKING:
+    from salmonn_node.model.towers import AudioTower, VisionTower
 
 Module = TypeVar("Module", bound=nn.Module)
 

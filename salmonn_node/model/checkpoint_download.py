@@ -158,7 +158,7 @@ def _transport_error() -> type[Exception]:
     """The base class of connection errors in the hub library's HTTP client."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return next(c for c in HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")  # type: ignore[return-value]
+    return next(c for c in HfHubHTTPError.__mro__ if c.__name__ == "HTTPError")
 
 
 def _licence(info: Any) -> str:

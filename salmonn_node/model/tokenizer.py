@@ -9,6 +9,8 @@ from typing import Protocol
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from salmonn_node.model.checkpoint_files import refuse_pointer
+
 TOKENIZER_FILE = "tokenizer.json"
 SPECIALS = {
     "im_start": "<|im_start|>",
@@ -75,6 +77,11 @@ class FileTokenizer:
         self.ends: tuple[int, ...] = () if end_of_text is None else (end_of_text,)
         self.specials = SpecialIds(**{name: -1 if value is None else value for name, value in found.items()})
 
+    @property
+    def largest_id(self) -> int:
+        """The largest id that a text can have."""
+        return max(self.tokenizer.get_vocab(with_added_tokens=True).values())
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text; special tokens written in it become their ids."""
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
@@ -102,7 +109,11 @@ class FileTokenizer:
         """
         path = folder / TOKENIZER_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist")
+            raise FileNotFoundError(
+                f"checkpoint: {path} does not exist. From the slow tokenizer's files, transformers writes it: "
+                "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            )
+        refuse_pointer(path)
         try:
             return cls(Tokenizer.from_file(str(path)))
         except ValueError:

@@ -13,9 +13,9 @@ from torch import nn
 
 from salmonn_node.cli import main
 from salmonn_node.model.checkpoint import CheckpointError, load, merged, save
-from salmonn_node.model.checkpoint_config import rope
 from salmonn_node.model.checkpoint_names import network_name, released_name
 from salmonn_node.model.config import AudioConfig
+from salmonn_node.model.hf_config import rope
 from salmonn_node.model.tiny import tiny_config, tiny_tokenizer
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
