@@ -15,7 +15,7 @@ from salmonn_node.model.network_settings import NetworkSettings
 if TYPE_CHECKING:
     from salmonn_node.model.config import SalmonnConfig
     from salmonn_node.model.device_memory import DeviceMemory
-    from salmonn_node.model.plan import Plan, Weighed
+    from salmonn_node.model.plan import MemoryPlan, Weighed
 
 GIB = 1 << 30
 # Budgets that are tried, largest first.
@@ -116,7 +116,9 @@ def _one(args: argparse.Namespace, memory: DeviceMemory) -> int:
     return 0 if fits else 1
 
 
-def largest(config: SalmonnConfig, weighed: Weighed, settings: NetworkSettings, device: str, free: int) -> Plan | None:
+def largest(
+    config: SalmonnConfig, weighed: Weighed, settings: NetworkSettings, device: str, free: int
+) -> MemoryPlan | None:
     """The plan with the most visual tokens of BUDGETS that fits; the settings' own budget where they name one."""
     from salmonn_node.model.plan import plan
 
@@ -133,7 +135,7 @@ def _all(args: argparse.Namespace, memory: DeviceMemory) -> int:
     from salmonn_node.model.plan import weigh
 
     settings = network_of(args)
-    found: dict[tuple[str, str], Plan] = {}
+    found: dict[tuple[str, str], MemoryPlan] = {}
     print("Visual tokens that fit, and the memory that it then takes, by checkpoint and weights:\n")
     print(f"{'checkpoint':16s} {'here':5s}" + "".join(f"{weights:>20s}" for weights in WEIGHTS))
     for name in KNOWN:

@@ -21,7 +21,7 @@ BESIDE = {"cuda": ("CUDA context", 1_200 << 20), "cpu": ("Python and libraries",
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """Bytes a network needs, by item.
 
     Attributes:
@@ -92,7 +92,7 @@ def element_size(config: SalmonnConfig) -> int:
 
 def plan(
     config: SalmonnConfig, device: str = "cuda", prompt_tokens: int | None = None, weighed: Weighed | None = None
-) -> Plan:
+) -> MemoryPlan:
     """Predict what a network needs: weights, and state and activations from the configuration.
 
     Args:
@@ -135,4 +135,4 @@ def plan(
         "encoders' workspace": encoders,
         beside: count,
     }
-    return Plan(config, items, prompt)
+    return MemoryPlan(config, items, prompt)

@@ -140,7 +140,9 @@ def replace(network: nn.Module, name: str, weight: Tensor, weights: str) -> None
         weights: "int8" or "int4".
     """
     owner, _, leaf = name.rpartition(".")
-    setattr(network.get_submodule(owner), leaf, LAYERS[weights](weight, network.get_submodule(name).bias))
+    linear = network.get_submodule(name)
+    assert isinstance(linear, nn.Linear)
+    setattr(network.get_submodule(owner), leaf, LAYERS[weights](weight, linear.bias))
 
 
 def quantise(network: nn.Module, weights: str) -> None:

@@ -242,7 +242,7 @@ def test_a_tied_configuration_yields_to_what_the_file_holds(folder: Path, case: 
 def test_other_networks_are_refused_by_name_before_planning(folder: Path, values: dict, said: str, capsys) -> None:
     change(folder, **values)
     (folder / "model.safetensors").unlink()
-    for command in (["plan", "--profile", str(folder)], ["checkpoint", "verify", str(folder)]):
+    for command in (["plan", str(folder)], ["checkpoint", "verify", str(folder)]):
         assert main(command) != 0
         assert said in capsys.readouterr().err, command
 
