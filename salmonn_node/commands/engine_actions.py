@@ -6,12 +6,13 @@ import argparse
 import time
 
 from salmonn_node.engines import machine, manifest, networks, parity, reasons
-from salmonn_node.engines.request import Request, build_engine, plan_parity
-from salmonn_node.engines.cache import EngineCache, CacheEntry, check, unusable
+from salmonn_node.engines.build import build_engine, plan_parity
+from salmonn_node.engines.cache import CacheEntry, EngineCache, check, unusable
 from salmonn_node.engines.export import export_onnx, graph_sha256, opset_for
 from salmonn_node.engines.flavours import FLAVOURS, Flavour
 from salmonn_node.engines.manifest import PlanManifest
 from salmonn_node.engines.reasons import EngineError, Reason
+from salmonn_node.engines.request import Request
 from salmonn_node.engines.timing import bench_request
 from salmonn_node.engines.wrappers import spec_of, weights_sha256
 from salmonn_node.model.profiles import profile
