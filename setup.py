@@ -27,6 +27,8 @@ ROS = [
     "ros-action-msgs==2.0.3",
 ]
 
+MCP = "mcp>=1.20,<2"
+
 setup(
     name=PACKAGE,
     version="0.1.0",
@@ -75,7 +77,9 @@ setup(
             "codespell==2.4.3",
             "scikit-image",
             "py_trees>=2.3,<3",
+            MCP,
         ],
+        "mcp": [MCP],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
         "world": ["mujoco==4.0.0", "espeakng-loader==0.2.4"],

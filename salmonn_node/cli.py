@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "engines": ("salmonn_node.commands.engines", "export, build, verify and list encoder engines"),
     "eval": ("salmonn_node.commands.evaluate", "score memories on synthetic worlds"),
     "golden": ("salmonn_node.commands.golden", "check the network against vectors of the public release"),
+    "mcp": ("salmonn_node.commands.mcp", "serve a running node's memory to assistants over MCP"),
     "memory": ("salmonn_node.commands.memory", "list, show, verify, export and clean stored memories"),
     "plan": ("salmonn_node.commands.plan", "show which networks fit this machine, and what one needs"),
     "questions": ("salmonn_node.commands.questions", "check a question file or import one"),

@@ -19,7 +19,7 @@ from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
-from salmonn_node.answering.typed import about_observer, kind_of, no_object, options_of, typed
+from salmonn_node.answering.typed import YES_NO, about_observer, kind_of, no_object, options_of, typed
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
@@ -231,7 +231,8 @@ class Answerer:
             object_pose: Callable[[Evidence], Pose | None] = no_object
             if self.grounding is not None and not about_observer(question.text):
                 object_pose = self.grounding.object_pose
-            found = typed(kind, answer, generation, object_pose, frame_period_ns(view))
+            choices = question.choices or YES_NO
+            found = typed(kind, answer, generation, object_pose, frame_period_ns(view), choices)
             answer = found.answer
             if self.calibration is not None:
                 answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +16,7 @@ from salmonn_node.stream.observations import SECOND_NS, Pose
 
 # A time that the network names is that of the evidence it falls into, or misses by no more than a temporal patch.
 NEAR_NS = 2 * SECOND_NS
+YES_NO = ("yes", "no")
 _WORDS = re.compile(r"[a-z']+")
 _AUXILIARIES = (
     "is are was were am do does did has have had can could will would should may isn't aren't wasn't weren't "
@@ -86,14 +87,15 @@ def typed(
     generation: Generation,
     object_pose: Callable[[Evidence], Pose | None] = no_object,
     frame_ns: int = 0,
+    options: Sequence[str] = YES_NO,
 ) -> Typed:
     """`answer`, which has text and evidence, with the fields of its type filled.
 
-    Yes or no, and a choice, are the option that is likelier per token. A count is the value that the network wrote
-    within the grammar. Time and duration are those of the strongest evidence where an evidence head points at it, the
-    last frame lasting `frame_ns` until the next one; otherwise what the network wrote, a time being that of the
-    evidence into which it falls, or again of the strongest. A position is that of the object at the strongest evidence
-    that has a pose, and the robot's own there where `object_pose` gives none.
+    Yes or no, and a choice, are the option that is likelier per token, and `text` is that one of `options`. A count is
+    the value that the network wrote within the grammar. Time and duration are those of the strongest evidence where an
+    evidence head points at it, the last frame lasting `frame_ns` until the next one; otherwise what the network wrote,
+    a time being that of the evidence into which it falls, or again of the strongest. A position is that of the object
+    at the strongest evidence that has a pose, and the robot's own there where `object_pose` gives none.
 
     Raises:
         ValueError: the network did not give what the type needs.
@@ -106,6 +108,7 @@ def typed(
             raise ValueError("the network compared no options")
         shares = torch.softmax(generation.option_logprobs.double(), dim=0)
         best = int(shares.argmax())
+        answer = replace(answer, text=options[best])
         chosen = {"binary": best == 0} if kind == AnswerType.BINARY else {"choice_index": best}
         return Typed(replace(answer, **chosen), float(shares[best]))
     if kind == AnswerType.POSITION:

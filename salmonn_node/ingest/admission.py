@@ -143,11 +143,14 @@ class AdmissionControl:
 
     @property
     def complete_ns(self) -> int:
-        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first."""
+        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first.
+
+        When none is heard of, as after a restart, nothing is missing up to the newest stamp.
+        """
         newest = self.clock.newest_ns
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
         heard = [s.last_ns for name, s in list(self.sources.items()) if name != POSE_SOURCE and s.last_ns >= late]
-        return min((*heard, newest)) if heard else 0
+        return min((*heard, newest))
 
     @property
     def newest_heard_ns(self) -> int:

@@ -243,8 +243,9 @@ class Observer:
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Cameras and microphones heard of so far."""
-        return tuple(name for name in list(self._admission.sources) if name != POSE_SOURCE)
+        """Cameras and microphones in the memory, those of an earlier process too, and those heard of since."""
+        names = dict.fromkeys((*self.intake.memory.sources, *list(self._admission.sources)))
+        return tuple(name for name in names if name != POSE_SOURCE)
 
     @property
     def start_ns(self) -> int:

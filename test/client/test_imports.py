@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 from salmonn_node.client import AnswerType, ErrorCode, Memory, Outcome
 rooms = {name.split(".")[1] for name in sys.modules if name.startswith("salmonn_node.")}
-print(sorted(rooms), sorted({"torch", "transformers", "rosbags"} & set(sys.modules)))
+print(sorted(rooms), sorted({"torch", "transformers", "rosbags", "mcp"} & set(sys.modules)))
 """
 
 

@@ -92,6 +92,21 @@ def test_what_is_recorded_makes_the_same_memory_again(model: VideoSalmonnS) -> N
     assert all(torch.equal(value, again[name]) for name, value in state(observer).items() if "table" not in name)
 
 
+def test_sources_come_back_with_the_memory(model: VideoSalmonnS) -> None:
+    recorded: list = []
+    observer = Observer(model, inline=True, record=recorded.append)
+    for item in stream(6):
+        observer.submit(item)
+    snapshot, journal = Observer(model, inline=True), Observer(model, inline=True)
+    with observer.still():
+        snapshot.restore(*observer.to_state())
+    for item in recorded:
+        journal.retake(item)
+    for again in (snapshot, journal):
+        assert set(again.source_names) == {"front", "mic"}
+        assert again.complete_ns == again.newest_ns > 0, "a watch on the past finds it complete"
+
+
 def test_a_backward_jump_starts_an_empty_memory(model: VideoSalmonnS) -> None:
     ended: list[tuple[int, int]] = []
 

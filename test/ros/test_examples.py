@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from typing import Any
@@ -13,11 +12,10 @@ import pytest
 from salmonn_node.client import Memory
 from salmonn_node.stream.answers import AnswerType
 
-from .harness import PATIENCE_S, ROOT, Robot, _environment
+from .harness import PATIENCE_S, ROOT, Robot
 
 sys.path.insert(0, str(ROOT / "examples"))
 
-import mcp_server
 import py_trees
 import question_schema
 from behaviour_tree import AskMemory
@@ -66,61 +64,13 @@ def _tick(behaviour: AskMemory, timeout_s: float = 40.0) -> Status:
     return behaviour.status
 
 
-def test_schema_follows_the_interface() -> None:
-    tool = question_schema.tool()
-    properties = tool["inputSchema"]["properties"]
+def test_schema_follows_the_interface_and_a_call_is_carried_out(memory: Memory, seen: int) -> None:
+    ask, _ = question_schema.tools.descriptions()
+    properties = ask["inputSchema"]["properties"]
     assert properties["answer_type"]["enum"][3] == "POSITION"
     assert properties["after"]["description"] == "zero: the start of the memory"
     assert all(p["description"] for p in properties.values()), "each field of Question.msg has a comment"
-    json.dumps(tool)
-
-
-def test_assistant_asks_over_mcp(memory: Memory, seen: int) -> None:
-    call = {"name": "ask_memory", "arguments": {"text": "point 3", "answer_type": "POSITION", "timeout": 30}}
-    requests = [
-        {"id": 1, "method": "initialize", "params": {"protocolVersion": "2025-03-26", "capabilities": {}}},
-        {"method": "notifications/initialized"},
-        {"id": 2, "method": "tools/list"},
-        {"id": 3, "method": "tools/call", "params": call},
-    ]
-    lines = "".join(json.dumps({"jsonrpc": "2.0", **r}) + "\n" for r in requests)
-    command = [sys.executable, str(ROOT / "examples/mcp_server.py"), "salmonn"]
-    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=60, env=_environment())
-    first, listed, called = map(json.loads, done.stdout.splitlines())
-    assert first["result"]["protocolVersion"] == "2025-03-26"
-    assert [t["name"] for t in listed["result"]["tools"]] == ["ask_memory"]
-    assert called["result"]["isError"] is False, called
-    answer = json.loads(called["result"]["content"][0]["text"])
+    arguments = {"text": "point 3", "answer_type": "POSITION", "timeout": PATIENCE_S}
+    answer = json.loads(question_schema.call(memory, json.dumps(arguments)))
     assert answer["pose"]["position_m"][0] == pytest.approx(2.0)
     assert answer["evidence"][0]["seen_s"][1] <= seen * 1e-9 + 1e-3
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        ("{", -32700),
-        ("[1]", -32600),
-        ('{"id": 1, "method": "memory/clear"}', -32601),
-        ('{"id": 1, "method": "tools/call", "params": {"name": "clear"}}', -32602),
-        ('{"id": 1, "method": "tools/call", "params": [1]}', -32602),
-    ],
-)
-def test_bad_messages_are_refused_and_nothing_is_asked(line: str, code: int) -> None:
-    assert mcp_server.respond(None, line)["error"]["code"] == code
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"text": 3},
-        {"text": "x", "colour": "red"},
-        {"text": "x", "answer_type": "POEM"},
-        {"text": "x", "after": "!"},
-    ],
-)
-def test_bad_arguments_are_results_that_name_them(arguments: dict[str, object]) -> None:
-    call = {"id": 1, "method": "tools/call", "params": {"name": "ask_memory", "arguments": arguments}}
-    result = mcp_server.respond(None, json.dumps(call))["result"]
-    assert result["isError"] is True
-    assert "INVALID_REQUEST" in result["content"][0]["text"]

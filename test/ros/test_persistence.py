@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image
 
 from salmonn_interfaces.msg import AudioChunk, MemoryStatus
 from salmonn_interfaces.srv import ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
-from salmonn_node.client import Memory
+from salmonn_node.client import ErrorCode, Memory
 from salmonn_node.messages.base import stamp_ns, time_message
 
 from .harness import PATIENCE_S, SECOND_NS, TYPES, NodeProcess, Robot
@@ -111,6 +111,10 @@ def kill_often(keeper: Keeper, kills: int, capsys) -> None:
         losses.append((published_ns - keeper.newest_ns()) / SECOND_NS)
         assert keeper.status.frames >= (published_ns - 5_000 * SECOND_NS) // SECOND_NS - kills
         assert keeper.status.session == 0
+        about_eye = keeper.memory.ask("is it so?", sources=["eye"], timeout_s=PATIENCE_S)
+        assert about_eye.error_code == ErrorCode.NONE, "sources come back with the memory"
+        past = keeper.memory.watch("is it so?", after_ns=1, until_ns=1, sources=["eye"], timeout_s=PATIENCE_S)
+        assert past.evaluations == 1, "a watch looks at what an earlier process saw"
     with capsys.disabled():
         print(f"\nSIGKILLs of the node {kills}, stream lost max {max(losses):.2f} s, mean {sum(losses) / kills:.2f} s")
     assert max(losses) <= 1.0
