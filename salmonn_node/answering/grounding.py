@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,22 @@ class Grounding:
     def transform(self, pose: Pose, target: str) -> Pose | None:
         """A pose in another frame at its own time; None when tf did not connect the two then."""
         return self.frames.transform(pose, target)
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Cameras and frames, as arrays and JSON; the mounts are the caller's own."""
+        arrays, values = self.frames.to_arrays()
+        cameras = {
+            name: [c.width, c.height, c.matrix.tolist(), c.distortion_model, c.coefficients.tolist(), c.frame_id]
+            for name, c in self.cameras.items()
+        }
+        return arrays, {**values, "cameras": cameras}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        """Take over what `to_arrays` gave."""
+        self.frames.restore(arrays, values)
+        for name, (width, height, matrix, model, coefficients, frame_id) in values["cameras"].items():
+            coefficients = np.array(coefficients, np.float64)
+            self.cameras[name] = CameraModel(width, height, np.array(matrix), model, coefficients, frame_id)
 
     def object_pose(self, evidence: Evidence) -> Pose | None:
         """Where the thing in the evidence's picture stands; None, and counted why, when that cannot be told."""

@@ -1,21 +1,17 @@
-"""`salmonn ask "where is the red box?"`: one question to a running node, the typed answer as a table or as JSON."""
+"""`salmonn ask "where is the red box?"`: ask a running node, or with --bag a recording; typed answers, evidence."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import enum
 import json
-import math
 import signal
 import sys
 import threading
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
-import numpy as np
-
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
+from salmonn_node.commands import ask_recording
+from salmonn_node.commands.answer_text import describe, exit_status, plain_values
+from salmonn_node.stream.answers import AnswerType, ErrorCode
 from salmonn_node.stream.observations import SECOND_NS
 
 INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
@@ -23,7 +19,7 @@ INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `salmonn ask`."""
-    parser.add_argument("text", help="the question")
+    parser.add_argument("text", nargs="*", help="the question; with --bag as many as you like, or none for a prompt")
     kinds = [kind.name.lower() for kind in AnswerType]
     parser.add_argument("--type", choices=kinds, default="any", help="kind of answer that you want (%(default)s)")
     parser.add_argument("--choice", action="append", default=[], help="an option of a choice question; repeat")
@@ -46,10 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="deadline of the answer, seconds (%(default)s)")
     parser.add_argument("--node", default="salmonn", help="name of the node (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the whole answer as JSON")
+    ask_recording.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print; 0: there is an answer, 1: not observed or ambiguous, 2: an error, 130: Ctrl-C."""
+    if args.bag is not None:
+        return ask_recording.run(args)
+    if len(args.text) != 1:
+        print("salmonn ask: a running node is asked one question; --bag BAG asks a recording", file=sys.stderr)
+        return 2
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
@@ -61,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with Memory(rclpy.create_node("salmonn_ask"), args.node) as memory:
             answer = memory.ask(
-                args.text,
+                args.text[0],
                 answer_type=AnswerType[args.type.upper()],
                 choices=args.choice,
                 after_ns=args.after,
@@ -77,12 +79,10 @@ def run(args: argparse.Namespace) -> int:
         return 2
     finally:
         rclpy.try_shutdown()
-    print(json.dumps(_plain(answer), indent=2) if args.json else describe(answer))
+    print(json.dumps(plain_values(answer), indent=2) if args.json else describe(answer))
     if cancel.is_set() and answer.error_code == ErrorCode.CANCELED:
         return INTERRUPTED
-    if answer.error_code != ErrorCode.NONE:
-        return 2
-    return 0 if answer.outcome == Outcome.ANSWERED else 1
+    return exit_status(answer)
 
 
 def _stamp_ns(text: str) -> int:
@@ -96,48 +96,5 @@ def _stamp_ns(text: str) -> int:
     return int(seconds * SECOND_NS)
 
 
-def describe(answer: Answer) -> str:
-    """The answer in a few lines for a person."""
-    if answer.error_code != ErrorCode.NONE:
-        return f"{answer.error_code.name}: {answer.error_msg}"
-    lines = [answer.text or "(no text)", f"  outcome     {answer.outcome.name}, {answer.answer_type.name}"]
-    if answer.answer_type == AnswerType.BINARY:
-        lines.append(f"  binary      {'yes' if answer.binary else 'no'}")
-    if answer.answer_type == AnswerType.CHOICE:
-        lines.append(f"  choice      {answer.choice_index}")
-    if answer.answer_type == AnswerType.COUNT:
-        lines.append(f"  count       {answer.count}")
-    if answer.pose is not None:
-        x, y, z = answer.pose.position
-        frame = answer.pose.frame_id + (f" of {answer.map_id}" if answer.map_id else "")
-        lines.append(f"  position    {x:.2f} {y:.2f} {z:.2f} m in {frame} ({answer.pose_kind.name})")
-    if answer.event is not None:
-        lines.append(f"  event       {answer.event.start_ns / 1e9:.2f} .. {answer.event.end_ns / 1e9:.2f} s")
-    if not math.isnan(answer.confidence):
-        lines.append(f"  confidence  {answer.confidence:.2f}")
-    for item in answer.evidence:
-        span = f"{item.interval.start_ns / 1e9:.2f} .. {item.interval.end_ns / 1e9:.2f} s"
-        lines.append(f"  evidence    {item.source} ({item.modality}) {span}, weight {item.score:.2f}")
-    lines.append(f"  latency     {answer.latency_s:.3f} s")
-    return "\n".join(lines)
-
-
 def _show_partial(text: str) -> None:
     print(f"\r{text[-100:]}", end="\r", file=sys.stderr, flush=True)
-
-
-def _plain(value: Any) -> Any:
-    """JSON's types: names for enumerations, lists for arrays, null for NaN, lengths for pictures."""
-    if isinstance(value, enum.Enum):
-        return value.name
-    if isinstance(value, bytes):
-        return {"bytes": len(value)}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return value

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from salmonn_node.commands.network_flags import add_network_flags, network_of
+from salmonn_node.commands.recording_flags import add_recording_flags, settings_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from salmonn_node.replay.job import Job, JobSettings
+    from salmonn_node.replay.job import Job
     from salmonn_node.replay.runner import Progress as ReplayProgress
     from salmonn_node.replay.summary import Finished
 
@@ -32,25 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="how the memory is kept, e.g. default,fifo,place+hf+recall, or main, or all (%(default)s)",
     )
-    add("--camera", action="append", default=[], metavar="TOPIC", help="camera topic, repeatable (found by type)")
-    add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
-    add("--pose", default=None, metavar="TOPIC", help="topic of the robot's pose, '' for none (found by type)")
-    add("--map-id", default="", help="name of the map that the poses refer to")
-    add(
-        "--mount",
-        action="append",
-        default=[],
-        metavar="CAMERA=X,Y,Z,ROLL,PITCH,YAW",
-        help="a camera's optical frame in base_link (m, rad), repeatable (from the bag's tf)",
-    )
-    add("--ground-z", type=float, default=0.0, metavar="M", help="height of what objects stand on (%(default)s)")
-    add("--frame-rate", type=float, default=1.0, metavar="HZ", help="frames looked at per second (%(default)s)")
     add("--jobs", type=int, default=1, metavar="N", help="bags at once, one process each (%(default)s)")
     add("--ray", default="", metavar="ADDRESS", help="spread the bags over this Ray cluster")
     add("--live", action="store_true", help="replay through a real node and compare its answers with the offline ones")
     add("--rate", type=float, default=1.0, metavar="X", help="with --live: times as fast as recorded (%(default)s)")
     add("--min-accuracy", type=float, default=None, metavar="SHARE", help="exit with 1 below this accuracy, 0..1")
-    add_network_flags(parser)
+    add_recording_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         # What follows loads the network's libraries: bad arguments were refused before.
         from salmonn_node.replay.jobs import jobs_of
 
-        jobs = jobs_of(args.recordings, questions, _settings(args), arms, args.output)
+        jobs = jobs_of(args.recordings, questions, settings_of(args), arms, args.output)
     except (OSError, ValueError) as error:
         return _refuse(console, str(error))
     for fault in faults:
@@ -109,35 +96,6 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[red]accuracy {lowest:.3f} is below {args.min_accuracy}[/]")
         return 1
     return 2 if len(failed) == len(finished) else 0
-
-
-def parse_mount(text: str) -> tuple[str, tuple[float, ...]]:
-    """A camera and its mount of "CAMERA=X,Y,Z,ROLL,PITCH,YAW"; raises ValueError when it is not that."""
-    from salmonn_node.stream.transforms import mounted
-
-    camera, _, numbers = text.partition("=")
-    try:
-        values = tuple(float(n) for n in numbers.split(","))
-        mounted("base_link", camera, values)
-    except ValueError:
-        raise ValueError(f"--mount: expected CAMERA=X,Y,Z,ROLL,PITCH,YAW, got {text!r}") from None
-    return camera, values
-
-
-def _settings(args: argparse.Namespace) -> JobSettings:
-    """What every job shares; the arm is filled in later."""
-    from salmonn_node.replay.job import JobSettings
-
-    return JobSettings(
-        network=network_of(args),
-        cameras=tuple(args.camera),
-        microphones=tuple(args.microphone),
-        pose=args.pose,
-        map_id=args.map_id,
-        frame_rate_hz=args.frame_rate,
-        mounts=tuple(parse_mount(text) for text in args.mount),
-        ground_z_m=args.ground_z,
-    )
 
 
 class _StopFlag:

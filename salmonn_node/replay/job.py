@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _run(
 ) -> None:
     settings = job.settings
     grounding = Grounding(dict(settings.mounts), ground_z_m=settings.ground_z_m)
-    stream, duration_s = _open(job, grounding)
+    stream, duration_s = open_recording(job.recording, settings, grounding)
     job.folder.mkdir(parents=True, exist_ok=True)
     answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
     observer, answerer = build(settings.network, settings.arm, settings.frame_rate_hz, grounding)
@@ -161,13 +161,15 @@ def _run(
     )
 
 
-def _open(job: Job, grounding: Grounding) -> tuple[BagStream | VideoStream, float]:
-    settings = job.settings
-    if is_video(job.recording):
-        video = VideoStream(job.recording)
+def open_recording(
+    recording: Path, settings: JobSettings, grounding: Grounding
+) -> tuple[BagStream | VideoStream, float]:
+    """A recording's observations, and its length in seconds; `grounding` gets a bag's CameraInfo and tf."""
+    if is_video(recording):
+        video = VideoStream(recording)
         return video, video.duration_s
     bag = BagStream(
-        job.recording,
+        recording,
         cameras=settings.cameras,
         microphones=settings.microphones,
         pose=settings.pose,
@@ -175,6 +177,18 @@ def _open(job: Job, grounding: Grounding) -> tuple[BagStream | VideoStream, floa
         grounding=grounding,
     )
     return bag, bag.duration_s
+
+
+def notes_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
+    """What of a recording was skipped, dropped or cut, one sentence each; `drops` are the observer's."""
+    notes = []
+    if isinstance(stream, BagStream):
+        notes += stream.report.notes
+        notes += [f"{topic}: ignored, {reason}" for topic, reason in stream.topics.ignored.items()]
+        notes += [f"{count} messages dropped: {why}" for why, count in sorted(stream.report.dropped.items())]
+    elif not stream.has_audio:
+        notes.append("no sound in this video: only pictures are replayed")
+    return notes + [f"{count} observations dropped: {why}" for why, count in sorted(drops.items())]
 
 
 def _describe(
@@ -203,15 +217,9 @@ def _describe(
         "budgets": list(status.budgets),
         "drops": status.drops,
     }
-    result.notes = list(stream.report.notes) if isinstance(stream, BagStream) else []
-    if isinstance(stream, VideoStream) and not stream.has_audio:
-        result.notes.append("no sound in this video: only pictures are replayed")
-    if isinstance(stream, BagStream):
-        result.notes += [f"{topic}: ignored, {reason}" for topic, reason in stream.topics.ignored.items()]
-        result.notes += [f"{count} messages dropped: {why}" for why, count in sorted(stream.report.dropped.items())]
+    result.notes = notes_of(stream, status.drops)
     if isinstance(stream, BagStream):
         result.facts["objects"] = dict(stream.grounding.counts)
-    result.notes += [f"{count} observations dropped: {why}" for why, count in sorted(status.drops.items())]
     result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
     if known:
         result.notes.append(f"{len(known)} answers are those of an earlier, interrupted run")

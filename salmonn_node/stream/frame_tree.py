@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import threading
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +108,35 @@ class FrameTree:
             surplus = len(track.stamps) - self._capacity
             del track.stamps[:surplus], track.values[: surplus * VALUES]
         return TAKEN
+
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """All transforms: stamps (n,) int64 and values (n, 7) float64 of each moving frame, and the rest as JSON."""
+        with self._lock:
+            arrays: dict[str, np.ndarray] = {
+                f"{frame}.stamps": np.array(t.stamps, np.int64) for frame, t in self._moving.items()
+            }
+            arrays |= {
+                f"{frame}.values": np.array(t.values, np.float64).reshape(-1, VALUES)
+                for frame, t in self._moving.items()
+            }
+            static = {f: [p.frame_id, *p.position.tolist(), *p.orientation.tolist()] for f, p in self._static.items()}
+            return arrays, {"static": static, "parents": {f: t.parent for f, t in self._moving.items()}}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
+        """Take over what `to_arrays` gave."""
+        with self._lock:
+            self._static = {
+                frame: Pose(0, parent, np.array(numbers[:3]), np.array(numbers[3:]), child_frame_id=frame)
+                for frame, (parent, *numbers) in values["static"].items()
+            }
+            self._moving = {
+                frame: _Track(
+                    parent,
+                    array("q", arrays[f"{frame}.stamps"].tolist()),
+                    array("d", arrays[f"{frame}.values"].ravel().tolist()),
+                )
+                for frame, parent in values["parents"].items()
+            }
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> Pose | None:
         """The pose of frame `source` in frame `target` at a time; None when the two are not connected then."""

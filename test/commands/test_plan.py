@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from salmonn_node.cli import main
+from salmonn_node.cli import build_parser, main
 from salmonn_node.model.device_memory import computer_memory, device_memory
 
 
@@ -24,6 +24,7 @@ def test_a_table_of_all_that_fits_and_a_line_that_can_be_pasted(capsys):
     assert rows["video-salmonn-s"].split()[-1] == "-"
     pasted = next(line for line in out.splitlines() if "salmonn ask --bag" in line)
     words = shlex.split(pasted.strip())
+    assert build_parser("ask").parse_args(words[1:]).bag.name == "YOUR_BAG"
     assert words[words.index("--checkpoint") + 1] in rows
     assert words[words.index("--weights") + 1] in ("full", "int8", "int4")
 

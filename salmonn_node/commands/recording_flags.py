@@ -1,0 +1,62 @@
+"""Flags of a recording, the same for `salmonn replay` and `salmonn ask --bag`: topics, map, mounts, rate, network."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from salmonn_node.commands.network_flags import add_network_flags, network_of
+
+if TYPE_CHECKING:
+    from salmonn_node.replay.job import JobSettings
+
+
+def add_recording_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    add = parser.add_argument_group("recording").add_argument
+    add("--camera", action="append", default=[], metavar="TOPIC", help="camera topic, repeatable (found by type)")
+    add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
+    add("--pose", default=None, metavar="TOPIC", help="topic of the robot's pose, '' for none (found by type)")
+    add("--map-id", default="", help="name of the map that the poses refer to")
+    add(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="CAMERA=X,Y,Z,ROLL,PITCH,YAW",
+        help="a camera's optical frame in base_link (m, rad), repeatable (from the bag's tf)",
+    )
+    add("--ground-z", type=float, default=0.0, metavar="M", help="height of what objects stand on (%(default)s)")
+    add("--frame-rate", type=float, default=1.0, metavar="HZ", help="frames looked at per second (%(default)s)")
+    add_network_flags(parser)
+
+
+def settings_of(args: argparse.Namespace) -> JobSettings:
+    """The settings that the flags give; the arm is the default one.
+
+    Raises:
+        ValueError: a mount or a number that cannot be used.
+    """
+    from salmonn_node.replay.job import JobSettings
+
+    return JobSettings(
+        network=network_of(args),
+        cameras=tuple(args.camera),
+        microphones=tuple(args.microphone),
+        pose=args.pose,
+        map_id=args.map_id,
+        frame_rate_hz=args.frame_rate,
+        mounts=tuple(_mount(text) for text in args.mount),
+        ground_z_m=args.ground_z,
+    )
+
+
+def _mount(text: str) -> tuple[str, tuple[float, ...]]:
+    from salmonn_node.stream.transforms import mounted
+
+    camera, _, numbers = text.partition("=")
+    try:
+        values = tuple(float(n) for n in numbers.split(","))
+        mounted("base_link", camera, values)
+    except ValueError:
+        raise ValueError(f"--mount: expected CAMERA=X,Y,Z,ROLL,PITCH,YAW, got {text!r}") from None
+    return camera, values
