@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
-from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChunk, AudioSpan
+from salmonn_node.stream.audio_segment import AudioSegment
+from salmonn_node.stream.observations import SECOND_NS, AudioChunk, AudioSpan
+from salmonn_node.stream.stamp_reference import StampReference
 
-SAMPLE_NS = SECOND_NS // SAMPLE_RATE_HZ  # exact: 62 500 ns
-BLOCKS_PER_SECOND = 10
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+DEAD_NS = 25 * SECOND_NS // 1000  # differences up to this, a chunk's length, call for no correction
+SETTLE_NS = SECOND_NS // 5  # so much sound must follow a jump of the stamps before it is believed
+MAX_AHEAD_NS = 5 * SECOND_NS  # sound stamped so far before its place by counting was heard already
+MAX_STALL_NS = 30 * SECOND_NS  # a driver that stalls for longer has lost the sound
 
 
 class AudioFate(enum.StrEnum):
-    """What became of a chunk or of a part of it; every value but TAKEN is a reason that is counted."""
+    """What became of a chunk; every value but TAKEN is a reason that is counted."""
 
     TAKEN = "taken"
     EMPTY = "audio_empty"
@@ -27,22 +31,40 @@ class AudioFate(enum.StrEnum):
     BAD_RATE = "audio_bad_rate"
 
 
-class AudioTimeline:
-    """Resamples, mixes down and places the chunks of one source.
+@dataclass(frozen=True)
+class _Piece:
+    """A chunk, mixed down, with its lead: by how much its stamp is later than its place by counting."""
 
-    Time is kept in samples, not in stamps: a chunk whose stamp differs from the expected one by at most `jitter_s` is
-    taken as following on. A longer hole of up to `max_gap_s` is filled with silence; a longer one ends the span and
-    starts a new one. Where chunks overlap, the samples that were heard already are cut off. Sound is resampled in
-    blocks of a tenth of a second of input, so the resampler sees the same calls however the messages were cut; up to
-    one block and the filter's delay wait inside until more sound, a gap or `finish` brings them out.
+    stamp_ns: int
+    samples: npt.NDArray[np.float32]
+    rate_hz: int
+    frame_id: str
+    lead_ns: int = 0
+
+    @property
+    def duration_ns(self) -> int:
+        return len(self.samples) * SECOND_NS // self.rate_hz
+
+
+class AudioTimeline:
+    """Resamples, mixes down and places the chunks of one microphone.
+
+    Sound is placed by counting samples. Stamps are a reference that corrects the count slowly (`StampReference`):
+    drivers stamp on arrival, deliver in bursts, and sound cards drift. When a stamp jumps ahead by more than stamps
+    usually differ, the next 0.2 s of sound decide. If the count catches up with the stamps, the chunks were only
+    late, and sound goes on. If it does not, sound is missing: a gap of up to `max_gap_s` becomes silence, a longer one
+    ends the span and starts a new one. The start of a span is decided in the same way, by its earliest stamps.
 
     Attributes:
-        counts: events by name: gaps_filled, spans_started, rate_changes, overlaps, and the refusals of AudioFate.
+        counts: events by name: gaps_filled, spans_started, rate_changes, and the refusals of AudioFate.
         silence_s: seconds of silence filled in so far.
     """
 
-    def __init__(self, source: str, *, max_gap_s: float = 1.0, jitter_s: float = 0.04) -> None:
-        """Raises ValueError unless 0 <= jitter_s <= max_gap_s."""
+    def __init__(self, source: str, *, max_gap_s: float = 1.0, jitter_s: float = 0.04, not_before_ns: int = 0) -> None:
+        """Make an empty timeline; sound is never placed before `not_before_ns`.
+
+        Raises ValueError unless 0 <= jitter_s <= max_gap_s.
+        """
         if not 0 <= jitter_s <= max_gap_s:
             raise ValueError(f"jitter_s must lie in 0..max_gap_s, got jitter_s={jitter_s}, max_gap_s={max_gap_s}")
         self.source = source
@@ -50,13 +72,19 @@ class AudioTimeline:
         self.silence_s = 0.0
         self._max_gap_ns = round(max_gap_s * SECOND_NS)
         self._jitter_ns = round(jitter_s * SECOND_NS)
-        self._segment: _Segment | None = None
+        self._not_before_ns = not_before_ns
+        self._segment: AudioSegment | None = None
+        self._reference = StampReference(min(DEAD_NS, self._jitter_ns))
+        self._held: list[_Piece] = []  # chunks since a jump of the stamps that is not decided yet
+        self._last: AudioChunk | None = None
         self._frame_id = ""
 
     @property
     def end_ns(self) -> int:
         """Stamp just after the last sample that was taken in; 0 before the first."""
-        return self._segment.end_ns if self._segment else 0
+        if self._segment is not None:
+            return self._segment.end_ns + sum(piece.duration_ns for piece in self._held)
+        return self._held[0].stamp_ns + sum(piece.duration_ns for piece in self._held) if self._held else 0
 
     def push(self, chunk: AudioChunk) -> tuple[AudioFate, list[AudioSpan]]:
         """Take one chunk in; returns its fate and the pieces that became ready, in order.
@@ -64,103 +92,130 @@ class AudioTimeline:
         Consecutive pieces of one span touch exactly: the next one's `start_ns` is the last one's `end_ns`.
         A refused chunk leaves the timeline unchanged.
         """
-        refusal = _refusal(chunk)
-        if refusal is not None:
-            self.counts[refusal.value] += 1
-            return refusal, []
-        rate_hz = int(chunk.rate_hz)
-        samples = _mono(chunk.samples)
-        spans: list[AudioSpan] = []
-        segment = self._segment
-        if segment is not None:
-            lead_ns = chunk.stamp_ns - segment.end_ns
-            if lead_ns < -self._jitter_ns:
-                heard = -(lead_ns * rate_hz // SECOND_NS)
-                if heard >= len(samples):
-                    self.counts[AudioFate.OUT_OF_ORDER.value] += 1
-                    return AudioFate.OUT_OF_ORDER, []
-                self.counts["overlaps"] += 1
-                samples = samples[heard:]
-            elif lead_ns > self._max_gap_ns:
-                spans += self.finish()
-                segment = None
-            elif lead_ns > self._jitter_ns:
-                self.counts["gaps_filled"] += 1
-                silence = round(lead_ns * segment.rate_hz / SECOND_NS)
-                self.silence_s += silence / segment.rate_hz
-                spans += self._spans(segment.push(np.zeros(silence, np.float32)))
-        self._frame_id = chunk.frame_id
-        if segment is not None and segment.rate_hz != rate_hz:
-            # The span goes on: the new rate's samples follow the flushed ones on the same 16 kHz grid.
-            self.counts["rate_changes"] += 1
-            spans += self._spans(segment.flush())
-            segment = _Segment(segment.output_end_ns, rate_hz)
-        elif segment is None:
-            self.counts["spans_started"] += 1
-            segment = _Segment(chunk.stamp_ns, rate_hz)
-        self._segment = segment
-        spans += self._spans(segment.push(samples))
-        return AudioFate.TAKEN, spans
+        fate = _refusal(chunk)
+        if fate is None and (self._repeats(chunk) or (self.end_ns and chunk.stamp_ns < self.end_ns - MAX_AHEAD_NS)):
+            fate = AudioFate.OUT_OF_ORDER
+        if fate is not None:
+            self.counts[fate.value] += 1
+            return fate, []
+        self._last = chunk
+        return AudioFate.TAKEN, self._place(_Piece(chunk.stamp_ns, _mono(chunk.samples), chunk.rate_hz, chunk.frame_id))
 
     def finish(self) -> list[AudioSpan]:
         """End the span: returns what was still waiting. The next chunk starts a new span."""
+        return self._place() + self._end_segment()
+
+    def _place(self, *pieces: _Piece) -> list[AudioSpan]:
+        """Take pieces in, or hold them while a jump of the stamps is not decided; without pieces all is decided."""
+        spans: list[AudioSpan] = []
+        todo = deque(pieces)
+        while todo or (not pieces and self._held):
+            if todo:
+                piece = todo.popleft()
+                piece = replace(piece, lead_ns=piece.stamp_ns - self.end_ns if self.end_ns else 0)
+                if self._segment is not None and not self._held and piece.lead_ns <= self._usual_ns:
+                    spans += self._take(piece)
+                    continue
+                self._held.append(piece)
+            if self._is_decided() or not (pieces or todo):
+                decided, undecided = self._decide()
+                spans += decided
+                todo.extendleft(reversed(undecided))
+        return spans
+
+    @property
+    def _usual_ns(self) -> int:
+        """Leads up to this one are no jump."""
+        return min(self._jitter_ns + self._reference.highest_ns, 5 * self._jitter_ns, self._max_gap_ns)
+
+    def _is_decided(self) -> bool:
+        """Whether enough is known of the sound that followed a jump of the stamps."""
+        first, last = self._held[0], self._held[-1]
+        started = self._segment is not None
+        if started and last.lead_ns <= self._usual_ns:
+            return True  # the count has caught up with the stamps
+        if last.lead_ns > first.lead_ns + self._jitter_ns:
+            return True  # another jump: the first one was real
+        if first.duration_ns >= SETTLE_NS and not (started and first.lead_ns <= self._max_gap_ns):
+            return True  # a recording that comes as one message: perhaps no other will follow
+        waited_ns = sum(piece.duration_ns for piece in self._held[:-1])
+        if waited_ns > (MAX_STALL_NS if started else MAX_AHEAD_NS):
+            return True
+        catching_up = last.lead_ns <= first.lead_ns - waited_ns // 2
+        return waited_ns >= SETTLE_NS and not catching_up
+
+    def _decide(self) -> tuple[list[AudioSpan], list[_Piece]]:
+        """Place the held sound; returns what became ready, and what is to be looked at again."""
+        held, self._held = self._held, []
+        leads = [piece.lead_ns for piece in held]
+        if self._segment is not None and leads[-1] <= self._usual_ns:
+            return self._take(*held), []
+        lowest = min(leads)
+        # Good stamps agree, and the first one is exact; late ones do not, and the one that waited least is right.
+        at = 0 if leads[0] - lowest <= DEAD_NS else leads.index(lowest)
+        return self._jump(leads[at], held[0]) + self._take(*held[: at + 1]), held[at + 1 :]
+
+    def _jump(self, gap_ns: int, first: _Piece) -> list[AudioSpan]:
+        """Go on after a gap: with silence, or in a new span that begins with `first`."""
+        self._reference.clear()
+        if self._segment is not None and gap_ns <= self._max_gap_ns:
+            self.counts["gaps_filled"] += 1
+            silence = round(gap_ns * self._segment.rate_hz / SECOND_NS)
+            self.silence_s += silence / self._segment.rate_hz
+            return self._spans(self._segment.push(np.zeros(silence, np.float32)))
+        start_ns = gap_ns + (self._segment.end_ns if self._segment is not None else first.stamp_ns)
+        spans = self._end_segment()
+        self.counts["spans_started"] += 1
+        self._segment = AudioSegment(max(start_ns, self._not_before_ns), first.rate_hz)
+        return spans
+
+    def _take(self, *pieces: _Piece) -> list[AudioSpan]:
+        """Append pieces to the running segment."""
+        assert self._segment is not None
+        # Of pieces that came late together only the last one's stamp tells something: the others waited for it.
+        late = pieces[0].lead_ns - pieces[-1].lead_ns > 4 * self._jitter_ns
+        end_ns = self._segment.end_ns
+        for piece in pieces:
+            known = not late or piece is pieces[-1]
+            self._reference.note(piece.duration_ns, piece.stamp_ns - end_ns if known else None)
+            end_ns += piece.duration_ns
+        return [span for piece in pieces for span in self._append(piece)]
+
+    def _append(self, piece: _Piece) -> list[AudioSpan]:
+        spans: list[AudioSpan] = []
+        segment = self._segment
+        assert segment is not None
+        self._frame_id = piece.frame_id
+        if segment.rate_hz != piece.rate_hz:
+            # The span goes on: the new rate's samples follow the flushed ones on the same 16 kHz grid.
+            self.counts["rate_changes"] += 1
+            spans += self._spans(segment.flush())
+            segment = self._segment = AudioSegment(segment.output_end_ns, piece.rate_hz)
+        before_ns = segment.slipped_ns
+        spans += self._spans(segment.push(piece.samples, self._reference.due_ns))
+        self._reference.moved(segment.slipped_ns - before_ns)
+        return spans
+
+    def _end_segment(self) -> list[AudioSpan]:
         segment, self._segment = self._segment, None
-        return self._spans(segment.flush()) if segment is not None else []
+        if segment is None:
+            return []
+        spans = self._spans(segment.flush())
+        self._not_before_ns = segment.output_end_ns
+        return spans
 
     def _spans(self, pieces: list[tuple[int, npt.NDArray[np.float32]]]) -> list[AudioSpan]:
         return [AudioSpan(start_ns, self.source, samples, self._frame_id) for start_ns, samples in pieces]
 
-
-class _Segment:
-    """Sound of one rate without a break: input samples in, 16 kHz samples out, block by block."""
-
-    def __init__(self, start_ns: int, rate_hz: int) -> None:
-        self.start_ns = start_ns
-        self.rate_hz = rate_hz
-        self._block = max(1, rate_hz // BLOCKS_PER_SECOND)
-        self._waiting: list[npt.NDArray[np.float32]] = []
-        self._num_waiting = 0
-        self._num_in = 0
-        self._num_out = 0
-        self._resampler = None
-        if rate_hz != SAMPLE_RATE_HZ:
-            self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32", quality="HQ")
-
-    @property
-    def end_ns(self) -> int:
-        return self.start_ns + self._num_in * SECOND_NS // self.rate_hz
-
-    @property
-    def output_end_ns(self) -> int:
-        return self.start_ns + self._num_out * SAMPLE_NS
-
-    def push(self, samples: npt.NDArray[np.float32]) -> list[tuple[int, npt.NDArray[np.float32]]]:
-        self._num_in += len(samples)
-        self._waiting.append(samples)
-        self._num_waiting += len(samples)
-        if self._num_waiting < self._block:
-            return []
-        joined = np.concatenate(self._waiting)
-        whole = len(joined) - len(joined) % self._block
-        self._waiting = [joined[whole:].copy()]
-        self._num_waiting = len(joined) - whole
-        ready = []
-        for begin in range(0, whole, self._block):
-            ready += self._resample(joined[begin : begin + self._block], last=False)
-        return ready
-
-    def flush(self) -> list[tuple[int, npt.NDArray[np.float32]]]:
-        rest = np.concatenate(self._waiting) if self._waiting else np.zeros(0, np.float32)
-        self._waiting, self._num_waiting = [], 0
-        return self._resample(rest, last=True)
-
-    def _resample(self, block: npt.NDArray[np.float32], *, last: bool) -> list[tuple[int, npt.NDArray[np.float32]]]:
-        out = self._resampler.resample_chunk(block, last=last) if self._resampler is not None else block.copy()
-        if len(out) == 0:
-            return []
-        start_ns = self.output_end_ns
-        self._num_out += len(out)
-        return [(start_ns, out)]
+    def _repeats(self, chunk: AudioChunk) -> bool:
+        """Whether this is the last message once more, as two publishers on a topic give; silence may repeat."""
+        last = self._last
+        return (
+            last is not None
+            and chunk.stamp_ns == last.stamp_ns
+            and np.array_equal(chunk.samples, last.samples)
+            and bool((chunk.samples != chunk.samples[0]).any())
+        )
 
 
 def _refusal(chunk: AudioChunk) -> AudioFate | None:

@@ -89,16 +89,25 @@ def test_jitter_is_not_a_gap() -> None:
     assert timeline.counts == {"spans_started": 1}
 
 
-def test_overlap_is_cut_off_and_what_was_heard_is_refused() -> None:
+def test_sound_stamped_a_little_early_follows_on_and_sound_of_long_ago_is_refused() -> None:
     timeline = AudioTimeline("mic")
-    samples = noise(16_000)
+    samples = noise(160_000)
     spans = timeline.push(chunk(samples[:8_000], 0, 16_000))[1]
-    assert timeline.push(chunk(samples[1_000:3_000], 1_000, 16_000)) == (AudioFate.OUT_OF_ORDER, [])
-    spans += timeline.push(chunk(samples[6_000:], 6_000, 16_000))[1]
-    spans += timeline.finish()
-    assert np.array_equal(joined(spans), samples[:, 0])
-    assert timeline.counts["overlaps"] == 1
+    spans += timeline.push(chunk(samples[8_000:96_000], 6_000, 16_000))[1]
+    assert timeline.push(chunk(samples[:8_000], 0, 16_000)) == (AudioFate.OUT_OF_ORDER, [])
+    spans += timeline.push(chunk(samples[96_000:], 96_000, 16_000))[1]
+    assert len(joined(spans + timeline.finish())) == pytest.approx(160_000, rel=0.01)
+    assert timeline.counts["spans_started"] == 1
     assert timeline.counts["stamp_out_of_order"] == 1
+
+
+def test_a_message_that_comes_twice_is_heard_once_but_silence_may_repeat() -> None:
+    timeline = AudioTimeline("mic")
+    samples = noise(320)
+    fates = [timeline.push(chunk(samples, 0, 16_000))[0] for _ in range(2)]
+    assert fates == [AudioFate.TAKEN, AudioFate.OUT_OF_ORDER]
+    silence = np.zeros((320, 1), np.float32)
+    assert [timeline.push(chunk(silence, 320, 16_000))[0] for _ in range(2)] == [AudioFate.TAKEN, AudioFate.TAKEN]
 
 
 def test_a_rate_change_goes_on_in_the_same_span() -> None:
