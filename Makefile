@@ -11,7 +11,7 @@ WHEELS ?=
 # Byte code is compiled at first import: a third of the time of setting up torch goes into files that are never used.
 # -qq: pip prints errors only. Its warnings are about its own retries and caches.
 PIP := $(BIN)/python -m pip install -qq --no-compile $(if $(WHEELS),--find-links $(WHEELS))
-INTERFACES := $(wildcard salmonn_interfaces/*.txt salmonn_interfaces/*.toml salmonn_interfaces/cmake/* salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action)
+INTERFACES := $(wildcard salmonn_interfaces/*.txt salmonn_interfaces/*.toml salmonn_interfaces/cmake/* salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action tf2_msgs/*.t* tf2_msgs/msg/*)
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
@@ -41,7 +41,7 @@ $(READY): setup.py $(INTERFACES)
 		$(PIP) "torch==$(TORCH)"; }; \
 	fi
 	@echo "Building the ROS interfaces"
-	@$(PIP) ./salmonn_interfaces
+	@$(PIP) ./salmonn_interfaces ./tf2_msgs
 	@echo "Installing the node with ROS 2 Jazzy"
 	@$(PIP) -e '.[ros]'
 	@touch $@

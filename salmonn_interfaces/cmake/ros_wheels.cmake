@@ -27,3 +27,11 @@ function(salmonn_drop_foreign_includes)
   endforeach()
 endfunction()
 cmake_language(DEFER CALL salmonn_drop_foreign_includes)
+
+# 3. Python uses the C side alone. The C++ side is two thirds of the compiler's work, and no header of it is installed.
+macro(salmonn_leave_out_cpp variable access)
+  if("${access}" STREQUAL "MODIFIED_ACCESS" AND "${${variable}}" MATCHES "_cpp:")
+    list(FILTER ${variable} EXCLUDE REGEX "_cpp:")
+  endif()
+endmacro()
+variable_watch(AMENT_EXTENSIONS_rosidl_generate_idl_interfaces salmonn_leave_out_cpp)
