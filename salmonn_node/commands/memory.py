@@ -9,9 +9,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, default_root, describe, list_memories
+from salmonn_node.storage.directory import (
+    Lock,
+    LockedError,
+    MemoryPlace,
+    default_root,
+    describe,
+    in_use,
+    list_memories,
+    set_aside,
+)
 from salmonn_node.storage.files import FileLayer
-from salmonn_node.storage.snapshot import SnapshotError, read_manifest, read_tensors, snapshot_directories, verify_files
+from salmonn_node.storage.snapshot import (
+    EVIDENCE,
+    SnapshotError,
+    read_manifest,
+    read_tensors,
+    snapshot_directories,
+    verify_files,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", help="pack a memory into a tar file")
     export.add_argument("name", help="name of a memory")
     export.add_argument("file", type=Path, help="tar file to write; unpack it into another folder of memories")
+    aside = actions.add_parser("set-aside", help="rename a memory that cannot be restored, so that a node begins anew")
+    aside.add_argument("name", help="name of a memory")
     gc = actions.add_parser("gc", help="delete old and unfinished snapshots, and journals that no restore needs")
     gc.add_argument("name", nargs="?", help="name of a memory (all)")
     gc.add_argument("--keep", type=int, default=3, help="newest whole snapshots that stay (%(default)s)")
@@ -44,25 +62,17 @@ def run(args: argparse.Namespace) -> int:
     """Run one action; 0 when all is well, 1 when something is damaged, 2 for a name or file that cannot be used."""
     from rich.console import Console
 
-    root = (args.directory or default_root()).expanduser()
     actions: dict[str, Callable[[Path, argparse.Namespace, Console], int]] = {
-        "ls": _ls, "info": _info, "verify": _verify, "export": _export, "gc": _gc,
+        "ls": _ls, "info": _info, "verify": _verify, "export": _export, "gc": _gc, "set-aside": _set_aside,
     }  # fmt: skip
     try:
+        root = (args.directory or default_root()).expanduser()
+        if args.directory is not None and not root.is_dir():
+            raise FileNotFoundError(f"{root} is no directory; --directory names the folder that holds memories")
         return actions[args.action](root, args, Console(highlight=False))
     except (ValueError, OSError, SnapshotError) as error:
         print(f"salmonn memory: {error}", file=sys.stderr)
         return 2
-
-
-def _in_use(place: MemoryPlace) -> bool:
-    try:
-        Lock(place).release()
-    except LockedError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _stamp(stamp_ns: int) -> str:
@@ -84,7 +94,7 @@ def _ls(root: Path, args: argparse.Namespace, console: Console) -> int:
         place = MemoryPlace(root, name)
         held = describe(place)
         newest = held.manifests[0] if held.manifests else None
-        state = "in use" if _in_use(place) else "damaged parts" if held.problems else "whole"
+        state = "in use" if in_use(place) else "damaged parts" if held.problems else "whole"
         seen = newest is not None and newest.newest_ns > 0
         table.add_row(
             name,
@@ -143,7 +153,11 @@ def _progress(console: Console) -> Progress:
 
 
 def _verify(root: Path, args: argparse.Namespace, console: Console) -> int:
+    from salmonn_node.memory.evidence_index import EvidenceIndex
+
     names = [args.name] if args.name else list_memories(root)
+    if not names:
+        raise FileNotFoundError(f"there are no memories in {root}: nothing was checked")
     bad = 0
     for name in names:
         place = MemoryPlace(root, name)
@@ -158,6 +172,12 @@ def _verify(root: Path, args: argparse.Namespace, console: Console) -> int:
             except SnapshotError as error:
                 bad += 1
                 console.print(f"{name}: {error}", markup=False)
+        databases = [place.evidence, *sorted(place.snapshots.glob(f"*/{EVIDENCE}"))]
+        for path in (database for database in databases if database.is_file()):
+            problem = EvidenceIndex.check(path)
+            bad += bool(problem)
+            text = f"damaged: {problem}" if problem else "whole"
+            console.print(f"{name}: {path.relative_to(place.directory)}, {text}", markup=False)
         for _, segment in place.segments():
             problem, records = _read_through(name, segment, console)
             bad += bool(problem)
@@ -189,6 +209,12 @@ def _export(root: Path, args: argparse.Namespace, console: Console) -> int:
         task = progress.add_task(f"exporting {args.name}", total=held.size_bytes)
         export_memory(place, args.file, lambda count: progress.advance(task, count))
     console.print(f"{args.file}: {args.file.stat().st_size / MIB:.1f} MiB")
+    return 0
+
+
+def _set_aside(root: Path, args: argparse.Namespace, console: Console) -> int:
+    target = set_aside(MemoryPlace(root, args.name))
+    console.print(f"{args.name} is now {target.name}; a node that uses the name {args.name} begins anew", markup=False)
     return 0
 
 

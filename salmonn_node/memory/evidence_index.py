@@ -327,6 +327,19 @@ class EvidenceIndex:
             finally:
                 beside.close()
 
+    @staticmethod
+    def check(path: Path) -> str:
+        """What is wrong with the database at `path`, "" when it is whole. Reads every page and changes nothing."""
+        try:
+            db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            try:
+                rows = [str(row[0]) for row in db.execute("PRAGMA integrity_check(3)")]
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            return str(error)
+        return "" if rows == ["ok"] else "; ".join(rows)
+
     def _wipe_wal(self) -> None:
         self._db.execute("PRAGMA incremental_vacuum")
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -371,8 +384,10 @@ class EvidenceIndex:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                self._wipe_wal()
-                self._db.close()
+                try:
+                    self._wipe_wal()
+                finally:
+                    self._db.close()
 
 
 def _pose(row: tuple) -> Pose:

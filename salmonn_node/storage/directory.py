@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from salmonn_node.storage.files import FileLayer
 from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest, snapshot_directories
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+LOCK = "lock"
+PROBE_S = 0.2  # a process that asks whether a memory is in use holds its lock for less than this
 _SEGMENT = re.compile(r"^(\d{8})\.log$")
 
 
@@ -22,8 +26,17 @@ class LockedError(SnapshotError):
 
 
 def default_root() -> Path:
-    """$XDG_DATA_HOME/salmonn_node/memories, or under ~/.local/share."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "salmonn_node" / "memories"
+    """$XDG_DATA_HOME/salmonn_node/memories, or the same under ~/.local/share. Raises ValueError without a home."""
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data) / "salmonn_node" / "memories"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home directory to keep memories in: set the node's parameter memory_directory, "
+            "`salmonn memory --directory`, or the variable XDG_DATA_HOME"
+        ) from None
+    return home / ".local" / "share" / "salmonn_node" / "memories"
 
 
 def check_name(name: str) -> str:
@@ -97,22 +110,60 @@ class Lock:
     """An exclusive hold on one memory; it ends with the process, whatever ends that."""
 
     def __init__(self, place: MemoryPlace) -> None:
-        """Raises LockedError when another process holds it."""
-        self._file = os.open(place.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the memory.
+
+        Raises:
+            LockedError: another process holds it.
+            OSError: the lock file cannot be made.
+        """
+        self._file = os.open(place.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._file, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(self._file)
-            raise LockedError(f"memory {place.name!r} is in use by {holder}") from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
+            if os.geteuid() == 0:
+                # Root may look after the memory of the robot's user, who must be able to open the lock afterwards.
+                owner = place.directory.stat()
+                os.fchown(self._file, owner.st_uid, owner.st_gid)
+            self._take(place)
+        except BaseException:
+            self.release()
+            raise
+
+    def _take(self, place: MemoryPlace) -> None:
+        deadline = time.monotonic() + PROBE_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() < deadline:  # perhaps somebody only asks whether it is in use
+                    time.sleep(PROBE_S / 10)
+                    continue
+                holder = os.pread(self._file, 200, 0).decode(errors="replace").strip() or "another process"
+                raise LockedError(f"memory {place.name!r} is in use by {holder}") from error
+        # Who holds it is told for people only: a full disk does not keep a memory from being used.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
 
     def release(self) -> None:
         """Let go; twice is no error."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def in_use(place: MemoryPlace) -> bool:
+    """Whether a process holds a memory. Writes nothing; False where the lock cannot be read."""
+    try:
+        file = os.open(place.directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 @dataclass(frozen=True)
@@ -149,3 +200,22 @@ def list_memories(root: Path) -> list[str]:
         return []
     names = (path.name for path in root.iterdir() if _NAME.match(path.name) and not path.is_symlink())
     return sorted(name for name in names if MemoryPlace(root, name).exists())
+
+
+def set_aside(place: MemoryPlace) -> MemoryPlace:
+    """Rename a memory, whatever is left of it, so that its name is free; returns where it is now.
+
+    Raises:
+        FileNotFoundError: there is no such directory.
+        LockedError: a node uses it.
+    """
+    if not place.directory.is_dir():
+        raise FileNotFoundError(f"there is no {place.directory}")
+    lock = Lock(place)
+    try:
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        target = MemoryPlace(place.root, f"{place.name[:40]}-aside-{stamp}")
+        place.directory.rename(target.directory)
+    finally:
+        lock.release()
+    return target

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from salmonn_node.storage.directory import Lock, MemoryPlace
+from salmonn_node.storage.directory import LOCK, Lock, MemoryPlace
 from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest, snapshot_directories, verify_files
 
 
@@ -25,20 +26,37 @@ def export_memory(place: MemoryPlace, file: Path, on_bytes: Callable[[int], obje
     """
     if file.exists():
         raise FileExistsError(f"{file} exists; name a file that does not")
-    lock = Lock(place)
+    lock = _lock_to_read(place)
     unfinished = file.with_name(f"{file.name}.part")
     try:
         with tarfile.open(unfinished, "w") as tar:
-            for path in sorted(place.directory.rglob("*")):
-                if not path.is_file() or path.name == "lock" or ".building-" in str(path):
+            for path in [place.directory, *sorted(place.directory.rglob("*"))]:
+                if path.name == LOCK or ".building-" in str(path):
                     continue
-                tar.add(path, arcname=str(path.relative_to(place.root)))
+                tar.add(path, arcname=str(path.relative_to(place.root)), recursive=False, filter=_private)
                 on_bytes(path.stat().st_size)
         os.chmod(unfinished, 0o600)
         unfinished.rename(file)
     finally:
         unfinished.unlink(missing_ok=True)
-        lock.release()
+        if lock is not None:
+            lock.release()
+
+
+def _lock_to_read(place: MemoryPlace) -> Lock | None:
+    """Keep nodes away while the memory is read; a disk that cannot be written keeps them away itself."""
+    try:
+        return Lock(place)
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return None
+        raise
+
+
+def _private(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Let only the owner of the unpacked files read them: they hold pictures of a home."""
+    entry.mode = 0o700 if entry.isdir() else 0o600
+    return entry
 
 
 def superfluous(place: MemoryPlace, keep: int, damaged: bool) -> list[Path]:

@@ -210,11 +210,26 @@ class MemoryStore:
                 offered = [str(older) for older, where in found if older < n and self._fits(where)]
                 offer = f"older snapshots that fit: {', '.join(offered)}" if offered else "no older snapshot fits"
                 raise IncompatibleError(f"{error}; {offer}; nothing was deleted") from error
-        if found and not any(self._continues(path) == ROOT for _, path in self.place.segments()):
-            raise DamagedError(
-                f"memory {self.place.name!r} has no whole snapshot left: {'; '.join(report.notes)}; nothing was deleted"
-            )
+        self._refuse_remains(report, bool(found))
         return None, {}
+
+    def _refuse_remains(self, report: RestoreReport, damaged: bool) -> None:
+        """Raise DamagedError where a memory without a whole snapshot is not a new one: absence is not newness."""
+        segments = self.place.segments()
+        if any(self._continues(path) == ROOT for _, path in segments):
+            return  # the journal leads here from the beginning
+        held = [f"{sum(not _is_empty(path) for _, path in segments)} journal segments",
+                f"{self.evidence.sizes()['moments']} moments of evidence"]  # fmt: skip
+        if damaged:
+            found = f"has no whole snapshot left: {'; '.join(report.notes)}"
+        elif all(text.startswith("0 ") for text in held):
+            return
+        else:
+            found = f"has no snapshot in {self.place.snapshots}, but {' and '.join(held)}"
+        raise DamagedError(
+            f"memory {self.place.name!r} {found}; nothing was deleted. Put snapshots/ back from a backup, or "
+            f"start anew after `salmonn memory --directory {self.place.root} set-aside {self.place.name}`"
+        )
 
     def _fits(self, path: Path) -> bool:
         try:
@@ -484,19 +499,18 @@ class MemoryStore:
             self._writer.join()
             self._writer = None
 
-    @property
-    def snapshot_age_s(self) -> float:
-        """Seconds since the last snapshot was begun, or since the memory was opened."""
-        return time.monotonic() - self._last_snapshot
-
     def close(self) -> None:
         """Finish writing and let go of the memory; twice is no error."""
-        self.wait()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        self.evidence.close()
-        self._lock.release()
+        try:
+            self.wait()
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+            self.evidence.close()
+        except (OSError, sqlite3.Error) as error:  # a full disk; what was written before stays
+            self.problem = f"closing: {error}"
+        finally:
+            self._lock.release()
 
 
 def _is_empty(path: Path) -> bool:

@@ -1,0 +1,133 @@
+"""A memory is never emptied by accident: what is missing is not new, and a failed start lets go of the lock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+from storage.robot import Robot
+
+from salmonn_node.cli import main
+from salmonn_node.memory.evidence_index import EvidenceIndex
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, in_use
+from salmonn_node.storage.export import export_memory
+from salmonn_node.storage.snapshot import DamagedError
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoSalmonnS:
+    return VideoSalmonnS.tiny(seed=1)
+
+
+@pytest.fixture
+def stored(tmp_path: Path, model: VideoSalmonnS) -> Path:
+    """A directory with memory m: a snapshot, and a journal after it."""
+    robot = Robot(tmp_path / "memories", model)
+    robot.observe(0, 10)
+    assert robot.persistence.save()
+    robot.observe(10, 12)
+    robot.die()
+    return tmp_path / "memories"
+
+
+@pytest.mark.parametrize("gone", ["snapshots", "snapshots/00000001"])
+def test_a_memory_without_its_snapshots_is_refused_and_stays(stored: Path, model: VideoSalmonnS, gone: str):
+    shutil.rmtree(stored / "m" / gone)
+    moments = EvidenceIndex(stored / "m" / "evidence.db").sizes()["moments"]
+    assert moments > 0
+    with pytest.raises(
+        DamagedError, match=r"journal segments and .* moments of evidence; nothing was deleted.*set-aside"
+    ):
+        Robot(stored, model)
+    assert EvidenceIndex(stored / "m" / "evidence.db").sizes()["moments"] == moments
+    assert MemoryPlace(stored, "m").segments()
+    assert main(["memory", "--directory", str(stored), "set-aside", "m"]) == 0
+    Robot(stored, model).die()
+    assert len([path for path in stored.iterdir() if path.name.startswith("m-aside-")]) == 1
+
+
+def test_a_lock_that_cannot_be_written_is_a_lock_all_the_same(stored: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    place = MemoryPlace(stored, "m")
+    monkeypatch.setattr(os, "pwrite", full)
+    lock = Lock(place)
+    assert in_use(place)
+    with pytest.raises(LockedError):
+        Lock(place)
+    lock.release()
+    assert not in_use(place)
+
+
+def test_a_start_that_fails_lets_go_of_the_memory(stored: Path, model: VideoSalmonnS, monkeypatch: pytest.MonkeyPatch):
+    import sqlite3
+
+    def full(self: EvidenceIndex) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    robot = Robot(stored, model)
+    monkeypatch.setattr(EvidenceIndex, "_wipe_wal", full)
+    robot.observer.close()
+    robot.persistence.close()
+    assert "disk is full" in robot.store.problem
+    monkeypatch.undo()
+    Robot(stored, model).die()
+
+
+def test_looking_leaves_no_trace(stored: Path, capsys: pytest.CaptureFixture[str]):
+    (stored / "m" / "lock").unlink()
+    before = sorted(path.relative_to(stored) for path in stored.rglob("*"))
+    assert main(["memory", "--directory", str(stored), "ls"]) == 0
+    assert main(["memory", "--directory", str(stored), "verify"]) == 0
+    assert "evidence.db, whole" in capsys.readouterr().out
+    after = sorted(path.relative_to(stored) for path in stored.rglob("*"))
+    assert [path for path in after if "-wal" not in path.name and "-shm" not in path.name] == [
+        path for path in before if "-wal" not in path.name and "-shm" not in path.name
+    ]
+
+
+def test_an_unpacked_export_is_its_owners_alone(stored: Path, tmp_path: Path):
+    export_memory(MemoryPlace(stored, "m"), tmp_path / "m.tar")
+    before = os.umask(0o022)
+    try:
+        with tarfile.open(tmp_path / "m.tar") as archive:
+            archive.extractall(tmp_path / "out")
+    finally:
+        os.umask(before)
+    modes = {oct(path.stat().st_mode & 0o077) for path in (tmp_path / "out" / "m").rglob("*")}
+    assert modes | {oct((tmp_path / "out" / "m").stat().st_mode & 0o077)} == {"0o0"}
+
+
+def test_a_wrong_directory_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for action in (["ls"], ["verify"], ["gc"]):
+        assert main(["memory", "--directory", str(tmp_path / "nowhere"), *action]) == 2
+        assert "nowhere is no directory" in capsys.readouterr().err
+    assert main(["memory", "--directory", str(tmp_path), "verify"]) == 2
+    assert "nothing was checked" in capsys.readouterr().err
+
+
+def test_damaged_evidence_is_found(stored: Path, capsys: pytest.CaptureFixture[str]):
+    path = stored / "m" / "evidence.db"
+    EvidenceIndex(path).close()
+    with path.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xff" * 4096)
+    assert main(["memory", "--directory", str(stored), "verify"]) == 1
+    assert "evidence.db, damaged" in capsys.readouterr().out
+
+
+def test_without_a_home_the_parameter_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert main(["memory", "ls"]) == 2
+    error = capsys.readouterr().err
+    assert "memory_directory" in error
+    assert "XDG_DATA_HOME" in error
