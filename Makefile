@@ -16,7 +16,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
-.PHONY: setup demo test test-full lint golden clean
+.PHONY: setup demo test test-full test-other-python lint golden clean
 
 setup: $(READY)
 
@@ -69,8 +69,19 @@ test-full: lint
 	@$(PIP) -e '.[ros,test,report,rtx,video,world,ray]'
 	$(BIN)/python -m pytest -m "full or not full" --timeout 3600
 
+# Another interpreter, for example: make test-other-python PYTHON=python3.13. It tests the rooms that need neither torch
+# nor ROS, in an environment of its own (200 MB). `make PYTHON=python3.13 VENV=.venv-3.13 test` tests everything.
+OTHER := .venv-other/$(notdir $(PYTHON))
+test-other-python:
+	@$(PYTHON) -m venv --clear $(OTHER)
+	@$(OTHER)/bin/python -m pip install -qq --no-compile numpy soxr 'pydantic>=2' opencv-python-headless 'rosbags>=0.11,<0.12' \
+		rich PyYAML scikit-image pytest pytest-timeout hypothesis
+	PYTHONPATH=. $(OTHER)/bin/python -m pytest -k "not rclpy" test/stream test/messages test/evaluation/test_answer_file.py \
+		test/evaluation/test_importers.py test/evaluation/test_scores.py test/replay/test_bag.py \
+		test/replay/test_bag_stream.py test/storage/test_evidence.py test/answering/test_ground_ray.py test/test_rooms.py
+
 golden: $(READY)
 	$(BIN)/salmonn golden $(GOLDEN)
 
 clean:
-	rm -rf $(VENV) build install log demo_output *.egg-info
+	rm -rf $(VENV) .venv-other build install log demo_output *.egg-info
