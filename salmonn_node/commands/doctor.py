@@ -15,6 +15,8 @@ from pathlib import Path
 from salmonn_node.engines.flavours import FLAVOURS
 
 JETSON = Path("/etc/nv_tegra_release")
+# Where one of these was found and does not work, the node would fail later.
+MUST_WORK = ("decode JPEG images", "run kernels on the GPU")
 
 
 @dataclass
@@ -61,6 +63,34 @@ def _there(module: str) -> bool:
         return False
 
 
+def try_gpu() -> str:
+    """Multiply two small matrices on the GPU and compare with the CPU; returns the fault in words, or "" when it works.
+
+    A torch build for other architectures sees the GPU and fails at its first kernel; this is that kernel.
+    """
+    import torch
+
+    try:
+        left, right = (torch.arange(64.0).view(8, 8) + shift for shift in (0, 1))
+        found = (left.cuda() @ right.cuda()).cpu()
+    except RuntimeError as error:
+        return str(error).strip().splitlines()[0]
+    return "" if torch.equal(found, left @ right) else "a product of small matrices differs from the CPU's"
+
+
+def try_decode() -> str:
+    """Encode and decode a small JPEG; returns the fault in words, or "" when it works."""
+    import cv2
+    import numpy as np
+
+    try:
+        picture = np.full((16, 16, 3), 128, np.uint8)
+        found = cv2.imdecode(cv2.imencode(".jpg", picture)[1], cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        return str(error).strip().splitlines()[0]
+    return "" if found is not None and abs(int(found.mean()) - 128) < 4 else "the picture is not what was encoded"
+
+
 def examine() -> Report:
     """Look at this machine; nothing is changed and no network is used."""
     import torch
@@ -91,7 +121,13 @@ def examine() -> Report:
 
     onnx = _there("onnx") and _there("onnxscript")
     ability("run the node", _there("rclpy") and _there("salmonn_interfaces"), facts["ROS 2"], "make setup")
-    ability("run encoders with torch", True, "on the GPU" if device else "on the CPU")
+    fault = try_decode()
+    ability("decode JPEG images", not fault, fault or "opencv", "pip install opencv-python-headless")
+    if device:
+        fault = try_gpu()
+        install = f"a build of torch for {device.name} ({capability}); on a Jetson NVIDIA's own wheel"
+        ability("run kernels on the GPU", not fault, fault or facts["GPU"], install)
+    ability("run encoders with torch", True, "on the GPU" if device and not fault else "on the CPU")
     ability("run encoders as CUDA graphs", device is not None, facts["GPU"], "a machine with an NVIDIA GPU")
     ability("export encoders to ONNX", onnx, facts["onnx"], "pip install 'salmonn_node[rtx]'")
     ability("check exports without a GPU", _there("onnxruntime"), facts["onnxruntime"], "pip install onnxruntime")
@@ -117,11 +153,12 @@ def examine() -> Report:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report; always 0, because lacking a GPU is no fault."""
+    """Print the report; 1 when torch sees a GPU that it cannot use, or images cannot be decoded. No GPU is no fault."""
     report = examine()
+    broken = any(not a.can for a in report.abilities if a.what in MUST_WORK)
     if args.json:
         print(json.dumps(asdict(report), indent=1))
-        return 0
+        return int(broken)
     for name, value in report.facts.items():
         print(f"{name:>16}  {value}")
     print()
@@ -131,4 +168,4 @@ def run(args: argparse.Namespace) -> int:
         print("\nFor the rest:")
         for line in report.advice:
             print(f"  {line}")
-    return 0
+    return int(broken)
