@@ -78,19 +78,22 @@ def run(args: argparse.Namespace) -> int:
     if stop.asked:
         console.print("Interrupted: the answers so far are saved; the same command goes on from there.")
         return INTERRUPTED
-    try:
-        from salmonn_node.replay.summary import write_report
+    from salmonn_node.replay.summary import write_report, write_scores
 
-        scores = write_report(args.output, finished, f"Replay of {', '.join(dict.fromkeys(j.name for j in jobs))}")
-    except RuntimeError as error:
-        return _refuse(console, str(error))
+    scores = write_scores(args.output, finished)
     failed = [f for f in finished if f.result.error]
     ran = {f.job.settings.arm for f in finished if not f.result.error}
     _print_scores(console, scores, ran)
     for item in failed:
         name = f"{item.job.name} ({item.job.settings.arm})"
         console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False)
-    console.print(f"Report: {args.output / 'report.html'}", highlight=False)
+    try:
+        title = f"Replay of {', '.join(dict.fromkeys(job.name for job in jobs))}"
+        write_report(args.output, finished, scores, title)
+        console.print(f"Report: {args.output / 'report.html'}", highlight=False)
+    except RuntimeError as error:
+        said = f"No report.html: {error}. Scores are in {args.output / 'scores.json'}"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
     lowest = min(one["all"]["accuracy"] for one in scores.values())
     if args.min_accuracy is not None and not lowest >= args.min_accuracy:
         console.print(f"[red]accuracy {lowest:.3f} is below {args.min_accuracy}[/]")
@@ -172,5 +175,6 @@ def _print_scores(console: Console, arms: dict[str, dict[str, Any]], ran: set[st
 
 
 def _refuse(console: Console, reason: str) -> int:
-    console.print(f"[red]salmonn replay:[/] {reason}", highlight=False, soft_wrap=True)
+    console.print("[red]salmonn replay:[/] ", end="")
+    console.print(reason, highlight=False, markup=False, soft_wrap=True)
     return 2

@@ -45,14 +45,21 @@ def score_arms(all_finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
     return {arm: score(judged) for arm, judged in by_arm.items()}
 
 
-def write_report(folder: Path, all_finished: Sequence[Finished], title: str) -> dict[str, dict[str, Any]]:
-    """Write scores.json and report.html into `folder`; returns the scores by arm."""
+def write_scores(folder: Path, all_finished: Sequence[Finished]) -> dict[str, dict[str, Any]]:
+    """Write scores.json into `folder`; returns the scores by arm."""
     arms = score_arms(all_finished)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scores.json").write_text(json.dumps(_finite(arms), indent=1) + "\n")
-    data = report_data(all_finished, arms, title)
-    (folder / "report.html").write_text(render(data), encoding="utf-8")
     return arms
+
+
+def write_report(folder: Path, all_finished: Sequence[Finished], arms: dict[str, dict[str, Any]], title: str) -> None:
+    """Write report.html into `folder`, with the scores of `write_scores`.
+
+    Raises:
+        RuntimeError: Jinja2 or plotly is not installed (extra `report`).
+    """
+    (folder / "report.html").write_text(render(report_data(all_finished, arms, title)), encoding="utf-8")
 
 
 def report_data(all_finished: Sequence[Finished], arms: dict[str, dict[str, Any]], title: str) -> ReportData:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,16 @@ def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, c
     assert scores["errors"] == {"NO_ANSWER": 2}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "behind the end of the stream" in page
+
+
+def test_without_the_packages_of_the_report_the_scores_are_there_and_the_extra_is_named(
+    bag, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert replay(bag, tmp_path / "plain") == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    assert "pip install 'salmonn_node[report]'" in said
+    assert (tmp_path / "plain" / "out" / "scores.json").exists()
 
 
 @pytest.mark.parametrize(

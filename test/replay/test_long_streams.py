@@ -23,7 +23,7 @@ from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import ReplayRun
-from salmonn_node.replay.summary import Finished, write_report
+from salmonn_node.replay.summary import Finished, write_report, write_scores
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame, Pose
 
 HOURS_S = 3 * 3600
@@ -101,7 +101,8 @@ def test_the_report_opens_in_a_browser_without_errors(tmp_path):
     assert browser, "this test needs chromium"
     bag = write_bag(tmp_path / "walk", seconds=20)
     job = Job(bag, (record("q", 12.2, 3.0),), JobSettings(), tmp_path / "out")
-    write_report(tmp_path, [Finished(job, run_job(job))], "Replay of walk")
+    finished = [Finished(job, run_job(job))]
+    write_report(tmp_path, finished, write_scores(tmp_path, finished), "Replay of walk")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     command += ["--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
     command += ["--virtual-time-budget=8000", "--window-size=1200,2400", f"--screenshot={tmp_path / 'page.png'}"]
