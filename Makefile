@@ -16,7 +16,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
-.PHONY: setup demo test test-full test-other-python lint golden clean
+.PHONY: setup demo test test-full test-other-python lint golden soak clean
 
 setup: $(READY)
 
@@ -82,6 +82,11 @@ test-other-python:
 
 golden: $(READY)
 	$(BIN)/salmonn golden $(GOLDEN)
+
+# An hour of kills, full disks and nonsense; MINUTES=5 for a short one.
+MINUTES ?= 60
+soak: $(READY)
+	$(BIN)/salmonn bench soak --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) .venv-other build install log demo_output *.egg-info

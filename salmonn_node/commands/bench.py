@@ -60,6 +60,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.abstain",),
         "photographs and strange voices, then questions of the synthetic world: abstains or invents",
     ),
+    "soak": (
+        ("salmonn_node.lab.bench.soak",),
+        "kills, stops, full disks and nonsense while planners ask: crashes, lost replies, memory, growth",
+    ),
     "footprint": (
         ("salmonn_node.lab.bench.footprint",),
         "peak memory of a checkpoint beside its prediction, seconds, error of quantised weights",
@@ -84,24 +88,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one benchmark, print its tables, write its JSON."""
+    """Run one benchmark, print its tables, write its JSON; 1 when its results say that it did not pass."""
     import torch
     from rich.console import Console
 
     if args.threads:
         torch.set_num_threads(args.threads)
     console = Console()
+    status = 0
     figures: dict[str, Any] = {"benchmark": args.benchmark, "machine": machine()}
     for name in BENCHMARKS[args.benchmark][0]:
         module = importlib.import_module(name)
         results = module.run(args)
         figures[name.rsplit(".", 1)[-1]] = results
+        if results.get("passed") is False:
+            status = 1
         for table in module.tables(results) if hasattr(module, "tables") else [plain_table(results)]:
             console.print(table)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0
+    return status
 
 
 def machine() -> dict[str, Any]:

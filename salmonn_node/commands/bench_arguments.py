@@ -126,6 +126,17 @@ def recall(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="*", help="names of arms, as in the table (all)")
 
 
+def soak(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench soak`."""
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the campaign (%(default)s)")
+    parser.add_argument("--planners", type=int, default=3, help="planners that ask all the time (%(default)s)")
+    parser.add_argument("--flood", type=int, default=50, help="malformed pictures in each flood (%(default)s)")
+    parser.add_argument("--kill-share", type=float, default=0.3, help="share of the rounds that end in kill -9")
+    parser.add_argument("--clock-back-ms", type=float, default=0.0, help="the clock also steps back by so much")
+    parser.add_argument("--seed", type=int, default=0, help="order of the faults (%(default)s)")
+    parser.add_argument("--directory", type=Path, help="keep memory and logs here (a temporary folder)")
+
+
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "abstain": abstain,
     "answers": answers,
@@ -140,4 +151,5 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "model": model,
     "persist": persist,
     "recall": recall,
+    "soak": soak,
 }

@@ -1,0 +1,34 @@
+"""The soak campaign, short: each fault once or more, a kill, and the judgement at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from salmonn_node.cli import main
+from salmonn_node.lab.bench import soak
+
+
+@pytest.mark.ros
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_two_minutes_of_faults_leave_node_and_memory_as_they_should_be(tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        out = tmp_path / "out.json"
+        status = main(["bench", "soak", "--minutes", "2", "--directory", str(tmp_path / "soak"), "--json", str(out)])
+    finally:
+        torch.set_num_threads(threads)
+    results = json.loads(out.read_text())["soak"]
+    assert status == 0, results
+    assert results["passed"]
+    assert results["lives"] >= 2
+
+
+def test_growth_is_that_of_a_warm_life() -> None:
+    cold = [(0, 0)] * soak.WARM
+    assert soak.life_growth(cold + [(100, 10)] * 20) == (0, 0)
+    assert soak.life_growth(cold + [(100 + i, 10 + i) for i in range(20)]) == (15, 15)
