@@ -6,7 +6,5 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / "demo_data"
 BAG, QUESTIONS, TRUTH = FOLDER / "bag", FOLDER / "questions.jsonl", FOLDER / "truth.json"
-# The bag has no /tf_static, so the node gets this as a parameter: x y z roll pitch yaw (m, rad) of the camera's optical
-# frame in base_link, and the height in m on which objects stand. The robot of lab/world/ has the same.
-CAMERA_MOUNT = (0.0, 0.0, 1.0, -1.658062789394613, 0.0, -1.5707963267948966)
-GROUND_Z_M = 0.5
+# /tf_static in the bag says where the camera is. The map's z = 0 is the plane on which things stand, 0.5 m above the
+# floor of lab/world/, so that a replay needs no option: the camera is 0.5 m above that plane.

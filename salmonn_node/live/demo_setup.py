@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from salmonn_node.evaluation.questions import QuestionRecord, read_questions
-from salmonn_node.live.demo_recording import BAG, CAMERA_MOUNT, GROUND_Z_M, QUESTIONS
+from salmonn_node.live.demo_recording import BAG, QUESTIONS
 from salmonn_node.stream.observations import Interval
 
 STARTUP_S, ANSWER_S = 120.0, 60.0
@@ -91,11 +91,7 @@ def prepare(options: DemoOptions) -> DemoRecording:
     _empty(options.output)
     topics = ("/front/image/compressed", "/mic/audio")
     if options.bag == "world":
-        parameters = {
-            "pose_type": "pose_with_covariance",
-            "front.mount": str(list(CAMERA_MOUNT)),
-            "ground_z_m": str(GROUND_Z_M),
-        }
+        parameters = {"pose_type": "pose_with_covariance"}
         return DemoRecording(BAG, list(read_questions(QUESTIONS)), parameters, {"pose": "/pose"}, (*topics, "/pose"))
     from salmonn_node.replay.photographs import photograph_questions, write_photographs
 

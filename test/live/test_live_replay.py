@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from replay.bags import START_NS, write_bag
 
+from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.questions import Expected, QuestionRecord, read_questions
+from salmonn_node.evaluation.scores import judge
 from salmonn_node.live.compare import compare
+from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.stream.answers import Outcome
 from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.stream.transforms import mounted
 
 
 @pytest.mark.ros
@@ -42,6 +48,39 @@ def test_live_answers_equal_offline_answers(tmp_path):
     for answer in live.answers.values():
         assert {piece.pose.map_id for piece in answer.evidence} == ({"flat"} if answer.evidence else set())
         assert bool(answer.evidence) == (answer.outcome == Outcome.ANSWERED), "what was not observed rests on nothing"
+
+
+def test_the_demo_recording_says_where_its_camera_is():
+    """So that the demo and a replay of its bag need no option, and agree."""
+    from salmonn_node.lab.world.mount import BASE_FRAME, CAMERA_MOUNT, GROUND_Z_M
+    from salmonn_node.live.demo_recording import BAG
+
+    grounding = Grounding()
+    with BagStream(BAG, grounding=grounding) as stream:
+        next(iter(stream))
+    found = grounding.frames.lookup(BASE_FRAME, "front_camera_optical_frame", START_NS)
+    wanted = mounted(BASE_FRAME, "front_camera_optical_frame", CAMERA_MOUNT)
+    assert found is not None
+    np.testing.assert_allclose(found.position, wanted.position - [0, 0, GROUND_Z_M])
+    np.testing.assert_allclose(found.orientation, wanted.orientation)
+
+
+@pytest.mark.ros
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_the_demo_and_a_replay_of_its_bag_agree_question_by_question(tmp_path):
+    from salmonn_node.live.demo_recording import BAG, QUESTIONS
+
+    command = [sys.executable, "-m", "salmonn_node.cli", "demo", "--output", str(tmp_path / "demo")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = json.loads((tmp_path / "demo" / "answers.json").read_text())["asked"]
+    records = tuple(read_questions(QUESTIONS))
+    replayed = run_job(Job(BAG, records, JobSettings(map_id="demo"), tmp_path / "replay"))
+    answers = {item.id: item.answer for item in replayed.answers}
+    offline = {record.id: judge(record, answers[record.id]) for record in records}
+    assert {item["question"]["id"]: item["right"] for item in shown} == {id: j.correct for id, j in offline.items()}
+    assert sum(j.correct for j in offline.values()) >= 11
 
 
 @pytest.mark.ros
