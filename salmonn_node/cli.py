@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 # name -> (module, help). A module provides add_arguments(parser) and run(args) -> exit status.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "ask": ("salmonn_node.commands.ask", "ask a running node a question"),
+    "ask": ("salmonn_node.commands.ask", "ask a running node or a recording"),
     "bag": ("salmonn_node.commands.bag", "show, play, cut or make a rosbag"),
     "bench": ("salmonn_node.commands.bench", "run a benchmark and print its figures"),
-    "checkpoint": ("salmonn_node.commands.checkpoint", "inspect, convert or verify a checkpoint"),
+    "checkpoint": ("salmonn_node.commands.checkpoint", "get a checkpoint by name, inspect, verify or convert one"),
     "demo": ("salmonn_node.commands.demo", "run the node on the demo bag and ask it questions"),
     "doctor": ("salmonn_node.commands.doctor", "show what this machine can build and run"),
     "engines": ("salmonn_node.commands.engines", "export, build, verify and list encoder engines"),

@@ -24,7 +24,7 @@ PROMPT = "question> "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments for a recording."""
-    group = parser.add_argument_group("a recording instead of a node")
+    group = parser.add_argument_group("a recording instead of a node", "--after and --before then count from its start")
     add = group.add_argument
     add("--bag", type=Path, metavar="BAG", help="rosbag2 directory, .mcap, .db3, ROS 1 .bag or video to ask")
     add("--output", type=Path, default=Path("ask_output"), metavar="DIR", help="where pictures go (%(default)s)")

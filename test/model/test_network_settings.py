@@ -11,6 +11,8 @@ from salmonn_node.commands.network_flags import add_network_flags, network_of
 from salmonn_node.model.checkpoint import config_of
 from salmonn_node.model.network_settings import NetworkSettings, load_network
 from salmonn_node.model.profiles import profile
+from salmonn_node.runtime.build import build_backend
+from salmonn_node.runtime.settings import Settings
 
 
 def test_nothing_set_changes_nothing():
@@ -53,6 +55,17 @@ def test_a_network_is_loaded_as_set():
     model = load_network(NetworkSettings(visual_tokens=512, weights="int4", device="cpu"))
     assert model.checkpoint.id.endswith("-int4")
     assert model.new_memory().configs[0].budget == 512
+
+
+def test_configure_downloads_nothing_and_names_the_command(tmp_path, monkeypatch):
+    def no_request(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.socket.connect", no_request)
+    settings = Settings(network=NetworkSettings(checkpoint="qwen3-vl-8b"), persistence=False)
+    with pytest.raises(FileNotFoundError, match="Get it with: salmonn checkpoint get qwen3-vl-8b"):
+        build_backend(settings)
 
 
 @pytest.mark.ros
