@@ -47,6 +47,8 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         data_files("launch"),
         data_files("config"),
+        # Bags hold these messages; replay reads them without a ROS installation.
+        data_files("salmonn_interfaces/msg"),
     ],
     python_requires=">=3.11",
     install_requires=[

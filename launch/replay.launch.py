@@ -1,4 +1,4 @@
-"""Play a bag through the running system: the node on simulated time, and `ros2 bag play` with /clock."""
+"""Play a bag through the running system: the node on simulated time, then the bag with /clock once it is active."""
 
 from launch.actions import (
     DeclareLaunchArgument,
@@ -6,25 +6,22 @@ from launch.actions import (
     ExecuteProcess,
     IncludeLaunchDescription,
     RegisterEventHandler,
-    TimerAction,
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.substitutions import FindPackageShare
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
 from launch import LaunchDescription
 
+# The arguments of salmonn.launch.py may be given, too: checkpoint, cameras, image_transport, remap, pose and so on.
 ARGUMENTS = {
-    "bag": (None, "Bag to play: an .mcap file or a folder of rosbag2."),
-    "rate": ("1.0", "How many times faster than it was recorded."),
-    "start_after_s": ("8.0", "Seconds to wait for the node to load before the bag starts."),
-    "params_file": (
-        PathJoinSubstitution([FindPackageShare("salmonn_node"), "config", "tiny.yaml"]),
-        "Parameters of the node.",
-    ),
+    "bag": (None, "Bag to play: a folder of rosbag2, or an .mcap or .db3 file in it."),
+    "rate": ("1.0", "How many times as fast as it was recorded."),
+    "name": ("salmonn", "Name of the node."),
     "shutdown_at_end": ("false", "Stop everything when the bag has been played."),
 }
 
@@ -38,25 +35,25 @@ def generate_launch_description():
         PythonLaunchDescriptionSource(
             PathJoinSubstitution([FindPackageShare("salmonn_node"), "launch", "salmonn.launch.py"])
         ),
-        launch_arguments={"params_file": LaunchConfiguration("params_file"), "use_sim_time": "true"}.items(),
+        launch_arguments={"use_sim_time": "true"}.items(),
     )
+    # This player waits until the node hears every topic, so that the start of the bag is not lost.
     player = ExecuteProcess(
         cmd=[
-            "ros2",
+            PathJoinSubstitution([FindPackagePrefix("salmonn_node"), "lib", "salmonn_node", "salmonn"]),
             "bag",
             "play",
-            "--clock",
-            "100",
+            LaunchConfiguration("bag"),
             "--rate",
             LaunchConfiguration("rate"),
-            LaunchConfiguration("bag"),
+            "--meet",
+            LaunchConfiguration("name"),
         ],
         output="screen",
     )
+    active = RegisterEventHandler(OnStateTransition(goal_state="active", entities=[player], handle_once=True))
     ended = RegisterEventHandler(
         OnProcessExit(target_action=player, on_exit=[EmitEvent(event=Shutdown(reason="the bag has ended"))]),
         condition=IfCondition(LaunchConfiguration("shutdown_at_end")),
     )
-    return LaunchDescription(
-        [*arguments, node, ended, TimerAction(period=LaunchConfiguration("start_after_s"), actions=[player])]
-    )
+    return LaunchDescription([*arguments, active, ended, node])

@@ -30,4 +30,5 @@ def _folders() -> Iterator[Path]:
     for prefix in [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]:
         if prefix:
             yield Path(prefix) / "share" / PACKAGE / "msg"
+    yield Path(sys.prefix) / "share" / "salmonn_node" / PACKAGE / "msg"  # of a wheel, where there is no ROS
     yield Path(__file__).parents[2] / PACKAGE / "msg"
