@@ -28,6 +28,8 @@ UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
 # So many candidates, with so much of the weight, are looked at for a rival of the strongest.
 CANDIDATES, RIVAL_MASS = 3, 0.9
+# Without a calibration, an answer is NOT_OBSERVED when the network finds it likelier that the video does not show it.
+SHOWN_BELOW = 0.5
 STAGES = ("waiting", "reading", "generating")
 
 log = logging.getLogger(__name__)
@@ -190,6 +192,10 @@ class Answerer:
         # An evidence head points at the time; without one the network has to write it.
         if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
+        # "No" and zero are answers of their own; of the other types, whether there is anything to answer from is asked.
+        whether = chat.asks_whether_shown(plain(question.text))
+        if whether and kind not in (AnswerType.BINARY, AnswerType.COUNT):
+            wanted["shown"] = whether
         generation = observer.model.answer(
             chat.asked(plain(question.text), kind.name, [plain(choice) for choice in question.choices]),
             view,
@@ -200,7 +206,8 @@ class Answerer:
         )
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
-        weights = generation.pointer if generation.pointer is not None else generation.attention
+        given = (generation.pointer, generation.grounded, generation.attention)
+        weights = next(found for found in given if found is not None)
         whole = kind == AnswerType.DURATION
         limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
         ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
@@ -218,6 +225,9 @@ class Answerer:
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
         known = self.calibration
+        least = SHOWN_BELOW if known is None or known.shown_below is None else known.shown_below
+        if generation.shown is not None and generation.shown < least:
+            outcome = Outcome.NOT_OBSERVED
         if chat.unknown(generation.text) or (known is not None and generation.text.strip() == known.unknown != ""):
             outcome = Outcome.NOT_OBSERVED
         if outcome == Outcome.AMBIGUOUS and self.calibration is not None:

@@ -36,6 +36,8 @@ class Calibration(BaseModel):
         weakest_evidence: an answer whose strongest evidence has less than this strength (0..1) is NOT_OBSERVED.
         null_above: so is one for which the evidence head's weight of "nothing" is above this.
         unknown: what the network writes when it knows no answer; such an answer is NOT_OBSERVED. Empty: nothing is.
+        shown_below: so is one of a network without an evidence head that says, with a probability below this, that the
+            video shows what is asked about; null: below 0.5.
         ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
             when it is far apart.
         far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
@@ -52,6 +54,7 @@ class Calibration(BaseModel):
     weakest_evidence: Share | None = None
     null_above: Share | None = None
     unknown: str = ""
+    shown_below: Share | None = None
     ambiguous_ratio: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0
     far_m: Annotated[float, Field(ge=0.0)] = 2.0

@@ -61,7 +61,6 @@ class AnswerDecoder:
         """Greedy decoding until the end token, the limit, or `should_stop`."""
         cache, language = self.reading.cache, self.network.language
         ends = {self.tokenizer.specials.im_end, *self.tokenizer.ends}
-        attention = [self._attention(self.reading.record)]
         ids: list[int] = []
         logprobs: list[float] = []
         logits, pointing = self.logits(self.reading.hidden[-1:])
@@ -78,10 +77,8 @@ class AnswerDecoder:
             if on_text is not None:
                 shown = _tell(on_text, shown, self.tokenizer.decode(ids))
             if len(ids) < max_new_tokens:
-                record = AttentionRecord()
                 step = self._token(ids[-1], self.prompt.next_position + len(ids) - 1)
-                logits, _ = self.logits(language(step, cache, record))
-                attention.append(self._attention(record))
+                logits, _ = self.logits(language(step, cache))
         total = len(self.view)
         pointer = null = matching = None
         if pointing is not None:
@@ -94,7 +91,7 @@ class AnswerDecoder:
             self.tokenizer.decode(ids),
             ids,
             logprobs,
-            torch.stack(attention).mean(0),
+            self._attention(self.reading.record),
             self._reader_score(),
             pointer,
             null,

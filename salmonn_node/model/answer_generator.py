@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from salmonn_node.model.answer_decoder import AnswerDecoder
-from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of
+from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of, question_ids
 from salmonn_node.model.cached_prefill import CachedPrefill
 from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.evidence_windows import Rereading, can_reread, grounded, log_likelihoods
 from salmonn_node.model.generation import Generation, Grammar
 from salmonn_node.model.network import Network
 from salmonn_node.model.reader import read
@@ -69,6 +70,7 @@ class AnswerGenerator:
         on_text: Callable[[str], None] | None = None,
         options: Sequence[str] = (),
         grammar: Grammar | None = None,
+        shown: str = "",
     ) -> Generation:
         """Answer a question from a view, greedily. The memory is untouched, and the prompt is read once.
 
@@ -80,6 +82,7 @@ class AnswerGenerator:
             on_text: called with each new piece of text.
             options: texts that are compared as whole answers, see `Generation.option_logprobs`.
             grammar: of a second, typed answer, see `Generation.value`.
+            shown: a yes-or-no question, whether the memory shows what is asked about; see `Generation.shown`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
@@ -92,7 +95,25 @@ class AnswerGenerator:
                 found["option_logprobs"] = decoder.score(ids) / lengths
             if grammar is not None:
                 found["value"], found["value_logprob"] = decoder.constrained(grammar, should_stop)
-            return replace(decoder.decode(max_new_tokens, should_stop, on_text), **found)
+            generation = replace(decoder.decode(max_new_tokens, should_stop, on_text), **found)
+            if self.network.evidence is None and can_reread(decoder) and not generation.stopped and not should_stop():
+                generation = self._grounded(decoder, generation, options, shown)
+            return generation
+
+    def _grounded(
+        self, decoder: AnswerDecoder, generation: Generation, options: Sequence[str], shown: str
+    ) -> Generation:
+        """Find the evidence of a network that cannot point at it, and ask whether there is any."""
+        answer = generation.token_ids
+        if options and generation.option_logprobs is not None:
+            answer = self._option_ids(options)[int(generation.option_logprobs.argmax())]
+        found: dict[str, Any] = {"grounded": grounded(decoder, generation.attention, answer)}
+        if shown:
+            chat, everything = self.config.chat, torch.ones(len(decoder.view), dtype=torch.bool)
+            question = question_ids(shown, self.tokenizer, self.config)
+            both = [Rereading(question, ids, everything) for ids in self._option_ids((chat.yes, chat.no))]
+            found["shown"] = float(torch.softmax(log_likelihoods(decoder, both), dim=0)[0])
+        return replace(generation, **found)
 
     @torch.no_grad()
     def score(self, question: str, options: Sequence[str], view: SceneView) -> Tensor:

@@ -135,7 +135,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
 
     question_start = rows.length + 1
     pointer = start + view.next_position
-    tail = tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[: config.chat.answer_tokens]
+    tail = _tail(after, tokenizer, config)
     rows.text(tail, pointer)
     ids = torch.cat(rows.ids)
     turns = (ids == specials.im_start).nonzero()[:, 0]
@@ -149,6 +149,15 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
         pointer + len(tail),
         offset,
     )
+
+
+def question_ids(question: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> list[int]:
+    """Ids of the prompt's rows after the memory, for a question whose memory comes first."""
+    return _tail(config.chat.split(tokenizer.escape(question))[1], tokenizer, config)
+
+
+def _tail(after: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> list[int]:
+    return tokenizer.encode(after + END) + tokenizer.encode(ASSISTANT)[: config.chat.answer_tokens]
 
 
 def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> PromptTokens:

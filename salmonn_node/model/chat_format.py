@@ -33,6 +33,7 @@ class ChatFormat(BaseModel):
         yes, no: how the network writes them; they are compared as whole answers.
         not_observed: what the instructions tell the network to write when the memory does not show it; an answer that
             begins with it is NOT_OBSERVED. Empty: they tell it nothing.
+        shown: a yes-or-no question, whether the memory shows what `{question}` asks about; empty: it is not asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,6 +46,7 @@ class ChatFormat(BaseModel):
     yes: str = "yes"
     no: str = "no"
     not_observed: str = ""
+    shown: str = ""
 
     @property
     def opening(self) -> str:
@@ -66,6 +68,10 @@ class ChatFormat(BaseModel):
         if not instruction:
             return question
         return f"{question}\n{instruction.replace('{choices}', '; '.join(choices))}"
+
+    def asks_whether_shown(self, question: str) -> str:
+        """The yes-or-no question whether the memory shows what a question asks about; empty when none is asked."""
+        return self.shown.replace("{question}", question)
 
     def unknown(self, answer: str) -> bool:
         """Whether an answer says that the memory does not show what was asked."""

@@ -25,7 +25,11 @@ class Generation:
         text: the answer without special tokens.
         token_ids: generated ids, the end token included when there was one.
         token_logprobs: log-probability of each.
-        attention: (T,) float32 attention of the answer on each memory token, averaged over layers, heads and steps.
+        attention: (T,) float32 attention of the answer position (the prompt's last row) on each memory token, averaged
+            over layers and heads.
+        grounded: (T,) float32 weight of each memory token as evidence, see `model/evidence_windows.py`; None with an
+            evidence head, or when there was no time.
+        shown: probability that the network says the memory shows what is asked about; None when it was not asked.
         reader_score: (T,) float32 mean score by the reader, -inf where every layer dropped the token; None without.
         pointer: (T,) float32 probability that the evidence head gives each memory token; None without the head.
         null_weight: its probability of "nothing in memory"; None without the head.
@@ -49,3 +53,5 @@ class Generation:
     option_logprobs: Tensor | None = None
     value: str | None = None
     value_logprob: float = 0.0
+    grounded: Tensor | None = None
+    shown: float | None = None

@@ -1,0 +1,66 @@
+"""A network that cannot point: evidence from its windows, and abstention from what it says it was shown."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from answering.oracle_network import START, Line, oracle_answerer
+
+from salmonn_node.answering.confidence import Calibration
+from salmonn_node.model.chat_format import ChatFormat
+from salmonn_node.stream.answers import AnswerType, Outcome, Question
+from salmonn_node.stream.observations import SECOND_NS as S
+
+TEXT = "where is the cup?"
+
+
+@pytest.fixture
+def answerer():
+    """It attends to second 10, its windows say second 30, and `said` is how sure it is that it was shown."""
+    found = oracle_answerer({TEXT: Line("in the hall", (("front", 10, 1.0),))}, head=False)
+    model = found.observer.model
+    model.config = model.config.replace(chat=ChatFormat(shown="Shown: {question}"))
+    generate, found.asked, found.said = model.answer, [], 0.9
+
+    def answer(question, view, *, shown="", **wanted):
+        found.asked.append(shown)
+        generation = generate(question, view, **wanted)
+        stamps = torch.cat([view.visual.stamp_ns, view.audio.stamp_ns])
+        sure = found.said if shown else None
+        return replace(generation, grounded=(stamps == START + 30 * S).float(), shown=sure)
+
+    model.answer = answer
+    return found
+
+
+def ask(answerer, kind: AnswerType = AnswerType.TEXT):
+    choices = ("in the hall", "b") if kind == AnswerType.CHOICE else ()
+    return answerer.ask(Question(TEXT, kind, choices=choices), deadline=time.monotonic() + 60)
+
+
+def test_evidence_is_where_the_windows_say(answerer) -> None:
+    answer = ask(answerer)
+    assert answer.outcome == Outcome.ANSWERED
+    assert answer.evidence[0].interval.start_ns == START + 30 * S
+
+
+def test_what_the_network_says_it_was_not_shown_is_not_observed(answerer) -> None:
+    answerer.said = 0.3
+    answer = ask(answerer)
+    assert (answer.outcome, answer.evidence) == (Outcome.NOT_OBSERVED, ())
+    assert answerer.asked == [f"Shown: {TEXT}"]
+    answerer.calibration = Calibration(checkpoint="oracle", shown_below=0.2)
+    assert ask(answerer).outcome == Outcome.ANSWERED
+    answerer.said = 0.1
+    assert ask(answerer).outcome == Outcome.NOT_OBSERVED
+
+
+@pytest.mark.parametrize(("kind", "asked"), [(AnswerType.BINARY, False), (AnswerType.CHOICE, True)])
+def test_no_is_an_answer_of_its_own(answerer, kind: AnswerType, asked: bool) -> None:
+    answerer.said = 0.3
+    answer = ask(answerer, kind)
+    assert bool(answerer.asked[0]) == asked
+    assert answer.outcome == (Outcome.NOT_OBSERVED if asked else Outcome.ANSWERED)
