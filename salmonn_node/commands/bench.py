@@ -64,6 +64,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.soak",),
         "kills, stops, full disks and nonsense while planners ask: crashes, lost replies, memory, growth",
     ),
+    "evidence": (
+        ("salmonn_node.lab.bench.evidence",),
+        "what evidence costs without an evidence head, in plain answers",
+    ),
     "footprint": (
         ("salmonn_node.lab.bench.footprint",),
         "peak memory of a checkpoint beside its prediction, seconds, error of quantised weights",

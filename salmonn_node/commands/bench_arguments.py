@@ -37,6 +37,10 @@ def endurance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, help="write the norms to this HTML page (needs plotly)")
 
 
+def evidence(parser: argparse.ArgumentParser) -> None:
+    """`salmonn bench evidence` has none."""
+
+
 def facts(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench facts`."""
     parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of encoded worlds (%(default)s)")
@@ -142,6 +146,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "answers": answers,
     "discard": discard,
     "endurance": endurance,
+    "evidence": evidence,
     "facts": facts,
     "footprint": footprint,
     "gpu": gpu,
