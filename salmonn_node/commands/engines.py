@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if network:
             source = sub.add_mutually_exclusive_group(required=True)
             source.add_argument("--profile", help="a network's sizes, with random weights")
-            source.add_argument("--checkpoint", type=Path, help="a folder with a checkpoint")
+            source.add_argument("--checkpoint", help="a folder, or a name as for `salmonn checkpoint get`")
             sub.add_argument("--seed", type=int, default=0, help="seed of random weights")
             sub.add_argument("--encoder", choices=("both", "vision", "audio"), default="both")
             sub.add_argument("--camera", default="640x360", metavar="WxH", help="camera size that fixes the grid")

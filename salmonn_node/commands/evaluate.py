@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn eval`."""
-    parser.add_argument("checkpoint", help="tiny, or a checkpoint folder")
+    parser.add_argument("checkpoint", help="tiny, a folder, or a name as for `salmonn checkpoint get`")
     parser.add_argument(
         "--work", type=Path, default=Path("train_tiny"), help="folder of the rendered worlds (%(default)s)"
     )

@@ -33,9 +33,9 @@ class Towers:
     trained: bool
 
 
-def checkpoint_towers(folder: Path) -> Towers:
-    """Towers of a checkpoint; raises ValueError when it is none."""
-    model = checkpoint.load(str(folder))
+def checkpoint_towers(name: str | Path) -> Towers:
+    """Towers of a checkpoint, a folder or a name; raises ValueError when it is none."""
+    model = checkpoint.load(str(name))
     network = model.network
     return Towers(folder_name(model.config.name), model.config, network.vision, network.audio, model.checkpoint.trained)
 
