@@ -125,7 +125,9 @@ def _verify(folder: Folder) -> int:
 
 
 def _convert(folder: Folder, target: Path) -> int:
-    from salmonn_node.model.checkpoint import load, save
+    from salmonn_node.answering.confidence import read_calibration
+    from salmonn_node.model.checkpoint import CALIBRATION, digest, load, save
+    from salmonn_node.model.checkpoint_config import read_folder
 
     if target.exists() and any(target.iterdir()):
         print(f"{target} exists and is not empty", file=sys.stderr)
@@ -133,5 +135,10 @@ def _convert(folder: Folder, target: Path) -> int:
     model = load(str(folder.path))
     card = f"# {folder.name}\n\nConverted from a folder of kind `{folder.kind}` (id {model.checkpoint.id}).\n"
     save(model, target, card, {"name": folder.name, "trained": folder.trained, "family": folder.family})
+    if model.checkpoint.calibration is not None:
+        # Its figures hold for the same weights; only their name is another in the new folder.
+        calibration = read_calibration(model.checkpoint.calibration, model.checkpoint.id)
+        renamed = calibration.model_copy(update={"checkpoint": digest(read_folder(target))})
+        (target / CALIBRATION).write_text(renamed.model_dump_json(indent=1, exclude_defaults=True) + "\n")
     print(f"wrote {target}")
     return 0

@@ -38,13 +38,24 @@ class CacheEntry:
 
 
 def default_root() -> Path:
-    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `$XDG_CACHE_HOME/salmonn_node/engines`."""
+    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `$XDG_CACHE_HOME/salmonn_node/engines`.
+
+    Raises ValueError for a user without a home.
+    """
     if named := os.environ.get("SALMONN_ENGINES"):
         return Path(named)
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "package.xml").is_file() or (checkout / "setup.py").is_file():
         return checkout / "engines"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salmonn_node" / "engines"
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache) / "salmonn_node" / "engines"
+    try:
+        return Path.home() / ".cache" / "salmonn_node" / "engines"
+    except RuntimeError:
+        raise ValueError(
+            "this user has no home directory to look for engines in: set the node's parameter engine_directory, or the "
+            "variable SALMONN_ENGINES or XDG_CACHE_HOME"
+        ) from None
 
 
 class EngineCache:

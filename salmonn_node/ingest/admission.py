@@ -46,6 +46,7 @@ class AdmissionControl:
         sources: counters by source, in order of appearance.
         closed: reason why every observation is refused; "" while they are admitted.
         received: observations offered so far.
+        clock_steps: steps of the ROS clock back that were too small for a new session.
         last_arrival_s: time of the last of them, on the caller's clock.
     """
 
@@ -61,6 +62,7 @@ class AdmissionControl:
         self.sources: dict[str, SourceStatus] = {}
         self.closed = ""
         self.received = 0
+        self.clock_steps = 0
         self.last_arrival_s = now_s
         self._sampler = FrameSampler(frame_rate_hz)
         self._is_full = is_full

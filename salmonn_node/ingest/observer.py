@@ -118,6 +118,11 @@ class Observer:
         with self._change:
             self._admission.refuse(source, reason)
 
+    def count_clock_step(self) -> None:
+        """Count a step of the clock back that is too small for a new session."""
+        with self._change:
+            self._admission.clock_steps += 1
+
     def restart(self) -> None:
         """Begin a new session, as when the ROS clock jumped back: what follows goes into an empty memory."""
         with self._change:
@@ -271,8 +276,9 @@ class Observer:
         with self._change:
             sources = {name: status.copy() for name, status in self._admission.sources.items()}
             queue, waiting_views = self._queue.waiting(), len(self._waiting)
-            span_ns = self.start_ns, self.newest_ns
-        return observer_status(self.memory_id, self._session, span_ns, sources, queue, waiting_views, self.intake)
+            span_ns, clock_steps = (self.start_ns, self.newest_ns), self._admission.clock_steps
+        status = observer_status(self.memory_id, self._session, span_ns, sources, queue, waiting_views, self.intake)
+        return replace(status, clock_steps=clock_steps)
 
     # -- state that outlives the process ------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class ObserverStatus:
         tokens: kept tokens of both modalities, (visual, audio).
         budgets: upper bounds of `tokens`.
         waiting_views: view requests that wait for their moment of the stream.
+        clock_steps: steps of the ROS clock back that were too small for a new session.
     """
 
     memory_id: str
@@ -66,6 +67,7 @@ class ObserverStatus:
     tokens: tuple[int, int]
     budgets: tuple[int, int]
     waiting_views: int = 0
+    clock_steps: int = 0
 
 
 def observer_status(

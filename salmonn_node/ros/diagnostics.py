@@ -130,6 +130,7 @@ class Diagnostics:
             "encode_max_ms": observed.encode_ms[1],
             "checkpoint": backend.checkpoint_id,
             "storage": backend.storage,
+            "clock_steps_tolerated": observed.clock_steps,
         }
         values["waiting_views"] = observed.waiting_views
         values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
@@ -140,8 +141,10 @@ class Diagnostics:
         faults = [r for r in fresh if r in ("queue_full", "encode_failed", "device_failed")]
         if faults:
             return self._status("memory", WARN, "observations are lost: " + ", ".join(faults), values)
-        if backend.storage not in ("on", "off"):
-            return self._status("memory", ERROR, f"not stored: {backend.storage}", values)
+        if backend.storage_problem:
+            return self._status("memory", ERROR, f"not stored: {backend.storage_problem}", values)
+        if backend.damage:
+            return self._status("memory", WARN, f"lost at the last restore: {'; '.join(backend.damage)}", values)
         message = "" if backend.trained else "untrained weights: answers mean nothing"
         return self._status("memory", OK, message, values)
 

@@ -68,6 +68,7 @@ class MemoryNode(LifecycleNode):
         self._settings: NodeParameters | None = None
         self._state = "unconfigured"
         self._problem = ""
+        self._jump_tolerance_s = 0.0
         self._stopped = threading.Event()
         self._bad_parameters = node_parameters.declare(self)
         self._diagnostics = Diagnostics(self)
@@ -114,6 +115,8 @@ class MemoryNode(LifecycleNode):
             return FAILURE
         self._problem = ""
         self._state = "inactive"
+        self._jump_tolerance_s = float(self.get_parameter("clock_jump_tolerance_s").value)
+        self._tell_restore(self._backend)
         for encoder, (name, reason) in self._backend.encoders.items():
             say = self.get_logger().warning if reason else self.get_logger().info
             say(f"{encoder} encoder: {name}" + (f" ({reason})" if reason else ""))
@@ -217,11 +220,16 @@ class MemoryNode(LifecycleNode):
             if name != backend.persistence.store.place.name:
                 backend.save()
                 self._backend = backend.reopen(name)
+                self._tell_restore(self._backend)
                 backend.close()
             loaded[0] = self._backend
 
         self._transitions.run(load)
         return loaded[0]
+
+    def _tell_restore(self, backend: Backend) -> None:
+        for note in backend.restore_notes:
+            self.get_logger().warning(f"restoring the memory: {note}")
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -240,7 +248,11 @@ class MemoryNode(LifecycleNode):
         backend = self._backend
         if backend is None or jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE and jump.delta.nanoseconds >= 0:
             return
-        self.get_logger().warning(f"ROS time jumped by {jump.delta.nanoseconds / 1e9:.3f} s: a new session begins")
+        back_s = -jump.delta.nanoseconds / 1e9
+        if jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE and back_s < self._jump_tolerance_s:
+            backend.observer.count_clock_step()  # two publishers of /clock, or NTP
+            return
+        self.get_logger().warning(f"ROS time jumped back by {back_s:.3f} s: a new session begins")
         backend.observer.restart()
 
     def _on_diagnostics(self) -> None:

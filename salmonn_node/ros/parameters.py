@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +67,21 @@ ENTRIES: dict[str, _Entry] = {
     ),
     "memory_disk_gib": _Entry(
         Settings.memory_disk_gib, "Bound on disk use: the oldest evidence goes first, then old snapshots.", 0.01, 1e4
+    ),
+    "sessions_kept": _Entry(
+        Settings.sessions_kept,
+        "Earlier sessions that stay on disk, each as memory NAME-session-NUMBER; a clock reset ends a session.",
+        0,
+        1000,
+    ),
+    "evidence_ram_mib": _Entry(
+        Settings.evidence_ram_mib,
+        "Without persistence: MiB of RAM for evidence (pictures, moments, poses); the oldest goes first.",
+        4,
+        65536,
+    ),
+    "clock_jump_tolerance_s": _Entry(
+        1.0, "A ROS clock that jumps back by less than this is counted; by more, a new session begins.", 0.0, 60.0
     ),
     "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image or <name>/image/compressed."),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
@@ -164,8 +178,6 @@ def declare(node: Node) -> list[str]:
 
 def read(node: Node) -> NodeParameters:
     """Read and check all parameters; raises ValueError naming the parameter and what it may be."""
-    from salmonn_node.engines.cache import default_root
-
     values = {name: node.get_parameter(name).value for name in ENTRIES}
     for name, entry in ENTRIES.items():
         _check(name, entry, values[name])
@@ -180,9 +192,9 @@ def read(node: Node) -> NodeParameters:
         raise ValueError(f"names of cameras and microphones must differ, and none is 'pose': {names}")
     if not MEMORY_NAME.fullmatch(values["memory_name"]):
         raise ValueError(f"memory_name must be letters, digits, '-' or '_', got {values['memory_name']!r}")
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    values["memory_directory"] = _directory(values["memory_directory"] or f"{data}/salmonn_node/memories")
-    values["engine_directory"] = _directory(values["engine_directory"] or str(default_root()))
+    # The defaults need a home, which a service user may not have; they are looked up where they are used.
+    for name in ("memory_directory", "engine_directory"):
+        values[name] = _directory(name, values[name]) if values[name] else None
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
     mounts = {camera: mount for camera in values["cameras"] if (mount := _mount(node, camera))}
     network = NetworkSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
@@ -229,8 +241,13 @@ def _refuse_bad(parameters: list[Parameter]) -> SetParametersResult:
     return SetParametersResult(successful=True)
 
 
-def _directory(text: str) -> Path:
-    return Path(text).expanduser().absolute()
+def _directory(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: {text} begins with ~, but this user has no home directory; give a full path"
+        ) from None
 
 
 def _mount(node: Node, camera: str) -> tuple[float, ...] | None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from salmonn_node.runtime.settings import Settings
 
+# What a row of the evidence index takes in RAM besides its picture, with its share of the indices.
+MOMENT_BYTES, POSE_BYTES = 512, 768
+
 # torch and the rooms that need it are imported where they are used: a command or a node that only reads its settings
 # must not wait for them.
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ class Backend:
         reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
         free: lets go of the network; called once, after the last Backend that uses it was closed.
         persistence: binds the observer to its store; None keeps nothing.
+        restore_notes: what a user should know about the restore.
+        damage: those of them that tell of a loss.
         last_snapshot_ns: wall time of the last snapshot, 0 before the first.
     """
 
@@ -49,16 +54,24 @@ class Backend:
     reopen: Callable[[str], Backend]
     free: Callable[[], None]
     persistence: Persistence | None = None
+    restore_notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
     last_snapshot_ns: int = 0
     _snapshots: int = field(default=0, repr=False)
 
     @property
     def storage(self) -> str:
-        """The store's state in words, "off" without one."""
+        """The store's state in words, "off" without one; what a restore lost is told until the next one."""
         if self.persistence is None:
             return "off"
-        store = self.persistence.store
-        return str(store.problem or store.evidence.problem) or "on"
+        lost = f"on; lost at the last restore: {'; '.join(self.damage)}" if self.damage else "on"
+        return self.storage_problem or lost
+
+    @property
+    def storage_problem(self) -> str:
+        """Why the disk does not take what is observed; "" when it does."""
+        store = self.persistence.store if self.persistence is not None else None
+        return str(store.problem or store.evidence.problem) if store is not None else ""
 
     def note_snapshots(self) -> None:
         """Update `last_snapshot_ns`."""
@@ -121,6 +134,19 @@ def assemble(
     return observer, answerer
 
 
+def evidence_in_ram(mib: int) -> EvidenceIndex:
+    """An evidence index that takes about `mib` MiB of RAM at most; the oldest moments and poses go first."""
+    from salmonn_node.memory.evidence_index import EvidenceIndex
+
+    size = mib << 20
+    return EvidenceIndex(
+        ":memory:",
+        max_bytes=size // 2,
+        max_moments=max(1, size // 4 // MOMENT_BYTES),
+        max_poses=max(1, size // 4 // POSE_BYTES),
+    )
+
+
 def build_backend(settings: Settings, load: Callable[[Settings], VideoSalmonnS] = load_model) -> Backend:
     """Load the network, restore its memory and start the observer.
 
@@ -175,13 +201,15 @@ def _open(
             keep=settings.snapshots_kept,
             max_bytes=round(settings.memory_disk_gib * (1 << 30)),
         )
-    evidence = store.evidence if store is not None else None
+    evidence = store.evidence if store is not None else evidence_in_ram(settings.evidence_ram_mib)
     observer, answerer = assemble(model, settings, grounding=grounding, evidence=evidence)
-    persistence = None
+    persistence, report = None, None
     if store is not None:
         try:
-            persistence = Persistence(observer, store, snapshot_period_s=settings.snapshot_period_s)
-            persistence.restore()
+            persistence = Persistence(
+                observer, store, snapshot_period_s=settings.snapshot_period_s, sessions_kept=settings.sessions_kept
+            )
+            report = persistence.restore()
         except BaseException:
             observer.close()
             store.close()
@@ -197,6 +225,8 @@ def _open(
         lambda other: _open(model, encoders, free, answer_times, replace(settings, memory_name=other)),
         free,
         persistence,
+        tuple(report.notes) if report is not None else (),
+        tuple(report.damage) if report is not None else (),
     )
 
 

@@ -24,7 +24,9 @@ class Settings:
         persistence: keep the memory on disk.
         snapshot_period_s: seconds between snapshots.
         snapshots_kept: snapshots that stay on disk, each with the journal that leads on from it.
+        sessions_kept: earlier sessions that stay on disk, each as a memory of its own.
         memory_disk_gib: bound on disk use, GiB.
+        evidence_ram_mib: bound on the evidence in RAM when nothing is kept on disk, MiB.
         frame_rate_hz: frames taken per second and camera.
         max_evidence: pieces of evidence for a question that names no number.
         mounts: by camera (x, y, z, roll, pitch, yaw) of its optical frame in base_frame, metres and radians (REP-103).
@@ -43,7 +45,9 @@ class Settings:
     persistence: bool = True
     snapshot_period_s: float = 300.0
     snapshots_kept: int = 3
+    sessions_kept: int = 5
     memory_disk_gib: float = 8.0
+    evidence_ram_mib: int = 128
     frame_rate_hz: float = 1.0
     max_evidence: int = 5
     mounts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 END_OF_TIME_NS = 2**63 - 1
-PREVIOUS = "-previous"
+PREVIOUS = "-previous"  # suffix under which earlier versions kept the one session before
 SESSION = "session"  # name of the journal's mark where a session begins
 
 
@@ -62,16 +62,20 @@ class Persistence:
         observer: its `record` and `on_session` hooks are taken over.
         store: an open store of the same model's identity.
         snapshot_period_s: seconds between snapshots; 0 takes them only when asked, or when the journal grows long.
+        sessions_kept: how many earlier sessions stay on disk, each as a memory `NAME-session-NUMBER`; the oldest go.
 
     Attributes:
         pauses_s: how long the last snapshots kept the observer from observing.
     """
 
-    def __init__(self, observer: Observer, store: MemoryStore, *, snapshot_period_s: float = 300.0) -> None:
+    def __init__(
+        self, observer: Observer, store: MemoryStore, *, snapshot_period_s: float = 300.0, sessions_kept: int = 5
+    ) -> None:
         self.observer, self.store, self.snapshot_period_s = observer, store, snapshot_period_s
         self.pauses_s: deque[float] = deque(maxlen=1024)
+        self.sessions_kept = sessions_kept
         self._span = (0, 0)
-        self._keep_previous = True
+        self._keep_session = True
         observer.intake.record = self._record
         observer.on_session = self._on_session
 
@@ -144,14 +148,28 @@ class Persistence:
         self.pauses_s.append(time.perf_counter() - started)
 
     def _on_session(self, number: int, old: StreamMemory) -> None:
-        """A new session begins in an empty memory; the old one stays on disk under another name."""
-        if self._keep_previous and self._span[1]:
-            name = self.store.place.name[: 64 - len(PREVIOUS)] + PREVIOUS
+        """A new session begins in an empty memory; the old one stays on disk under another name, unless it is empty."""
+        intake = self.observer.intake
+        if self._keep_session and self.sessions_kept and (intake.frames or intake.audio_s or intake.poses):
+            name = f"{self._session_stem}{number - 1}"
             try:
                 self.store.save_as(name, self._state(), overwrite=True)
+                for old_name in self.kept_sessions()[: -self.sessions_kept]:
+                    self.store.remove(old_name)
             except Exception as error:  # the disk, or another node: the new session begins all the same
                 self.store.problem = f"the session before could not be kept as {name!r}: {error}"
         self.store.append(Mark(SESSION, {"number": number}))
+
+    @property
+    def _session_stem(self) -> str:
+        """Beginning of the names of kept sessions; a name has at most 64 letters."""
+        return f"{self.store.place.name[:40]}-session-"
+
+    def kept_sessions(self) -> list[str]:
+        """Names of the earlier sessions on disk, the oldest first; each is a memory that can be listed and loaded."""
+        stem = self._session_stem
+        numbers = [name[len(stem) :] for name in list_memories(self.store.place.root) if name.startswith(stem)]
+        return [f"{stem}{number}" for number in sorted(int(text) for text in numbers if text.isdecimal())]
 
     # -- on request -----------------------------------------------------------------------------------------------
 
@@ -195,8 +213,9 @@ class Persistence:
         return Forgotten(tokens, evidence, seen, weights_from_ns, copies)
 
     def _copies(self, interval: Interval) -> list[str]:
-        """Names of other memories that saw the interval; the automatic copy of the session before is removed."""
+        """Names of other memories that saw the interval; the automatic copies of earlier sessions are removed."""
         root, mine = self.store.place.root, self.store.place.name
+        automatic = {mine[: 64 - len(PREVIOUS)] + PREVIOUS, *self.kept_sessions()}
         names = []
         for name in list_memories(root):
             if name == mine:
@@ -204,7 +223,7 @@ class Persistence:
             held = describe(MemoryPlace(root, name))
             spans = [Interval(m.start_ns, m.newest_ns) for m in held.manifests if m.newest_ns]
             if held.problems or any(span.overlaps(interval) for span in spans):
-                if name == mine[: 64 - len(PREVIOUS)] + PREVIOUS:
+                if name in automatic:
                     self.store.remove(name)
                 else:
                     names.append(name)
@@ -213,12 +232,12 @@ class Persistence:
     def clear(self) -> None:
         """Forget everything, on disk too, and begin a new session. Raises OSError when the disk did not follow."""
         self.store.wait()
-        self._keep_previous = False
+        self._keep_session = False
         try:
             self.observer.restart()
             self.observer.drain()
         finally:
-            self._keep_previous = True
+            self._keep_session = True
         with self.observer.still():
             self._span = (0, 0)
             state = self._state()

@@ -61,13 +61,20 @@ class RestoreReport:
         snapshot: number of the snapshot it began with, None for none.
         records: journal records taken in again.
         notes: what a user should know, in plain words: damage, fallbacks, another machine.
+        damage: those of the notes that tell of a loss.
         duration_s: how long it took.
     """
 
     snapshot: int | None = None
     records: int = 0
     notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
     duration_s: float = 0.0
+
+    def lose(self, text: str) -> None:
+        """Note a loss."""
+        self.notes.append(text)
+        self.damage.append(text)
 
 
 class MemoryStore:
@@ -127,6 +134,8 @@ class MemoryStore:
         self._writer: threading.Thread | None = None
         self._last_snapshot = time.monotonic()
         self._notes: list[str] = []
+        # Made before anything is written; where it is gone from a memory, somebody removed it.
+        self._lacked_snapshots = self.place.directory.is_dir() and not self.place.snapshots.is_dir()
         self.place.create(self._files)
         self._lock = Lock(self.place)
         try:
@@ -170,7 +179,7 @@ class MemoryStore:
             DamagedError: nothing that is whole is left. Nothing was changed.
         """
         started = time.monotonic()
-        report = RestoreReport(notes=self._notes)
+        report = RestoreReport(notes=[*self._notes], damage=[*self._notes])
         manifest, tensors = self._choose(number, report)
         if manifest is not None:
             report.snapshot = manifest.number
@@ -205,7 +214,7 @@ class MemoryStore:
                 return manifest, read_tensors(path)
             except DamagedError as error:
                 self._damaged.add(n)
-                report.notes.append(str(error))
+                report.lose(str(error))
             except IncompatibleError as error:
                 offered = [str(older) for older, where in found if older < n and self._fits(where)]
                 offer = f"older snapshots that fit: {', '.join(offered)}" if offered else "no older snapshot fits"
@@ -218,14 +227,15 @@ class MemoryStore:
         segments = self.place.segments()
         if any(self._continues(path) == ROOT for _, path in segments):
             return  # the journal leads here from the beginning
-        held = [f"{sum(not _is_empty(path) for _, path in segments)} journal segments",
-                f"{self.evidence.sizes()['moments']} moments of evidence"]  # fmt: skip
+        journals = sum(not _is_empty(path) for _, path in segments)
+        moments = self.evidence.sizes()["moments"]
         if damaged:
             found = f"has no whole snapshot left: {'; '.join(report.notes)}"
-        elif all(text.startswith("0 ") for text in held):
-            return
+        elif journals or (self._lacked_snapshots and moments):
+            found = f"has no snapshot in {self.place.snapshots}, but {journals} journal segments"
+            found += f" and {moments} moments of evidence"
         else:
-            found = f"has no snapshot in {self.place.snapshots}, but {' and '.join(held)}"
+            return  # a power cut right after the first start leaves evidence without a journal
         raise DamagedError(
             f"memory {self.place.name!r} {found}; nothing was deleted. Put snapshots/ back from a backup, or "
             f"start anew after `salmonn memory --directory {self.place.root} set-aside {self.place.name}`"
@@ -262,7 +272,7 @@ class MemoryStore:
             number = max(nexts)
         unused = [path.name for n, path in segments.items() if n > position[0] and not _is_empty(path)]
         if unused:
-            report.notes.append(f"journal segments {', '.join(unused)} follow a gap and were not used")
+            report.lose(f"journal segments {', '.join(unused)} follow a gap and were not used")
         self._position = position
 
     def _read_segment(self, path: Path, report: RestoreReport) -> Generator[Record, None, int]:
@@ -271,12 +281,14 @@ class MemoryStore:
         except EmptySegmentError:
             return 0
         except ValueError as error:
-            report.notes.append(str(error))
+            report.lose(str(error))
             return 0
         self.identity.check(reader.header["identity"], f"journal {path.name} of memory {self.place.name!r}")
         yield from reader
         if reader.damage:
-            report.notes.append(f"journal {reader.damage}; the {reader.records} records before it were used")
+            # A record that is cut short is what was being written when the process or the power died.
+            tell = report.notes.append if reader.damage.endswith("is cut short") else report.lose
+            tell(f"journal {reader.damage}; the {reader.records} records before it were used")
         return reader.records
 
     # -- journaling and snapshots -------------------------------------------------------------------------------------

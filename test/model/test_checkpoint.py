@@ -11,6 +11,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from salmonn_node.answering.confidence import read_calibration
 from salmonn_node.cli import main
 from salmonn_node.model.checkpoint import CheckpointError, load, merged, save
 from salmonn_node.model.checkpoint_names import network_name, released_name
@@ -146,6 +147,17 @@ def test_convert_merges_the_release_into_our_folder(tmp_path):
     own, release = load(str(tmp_path / "own")), load(str(tmp_path / "release"))
     assert answer(own).token_logprobs == answer(release).token_logprobs
     assert main(["checkpoint", "convert", str(tmp_path / "release"), str(tmp_path / "own")]) == 1
+
+
+def test_convert_keeps_the_calibration(tmp_path):
+    own, again = tmp_path / "own", tmp_path / "again"
+    save(VideoSalmonnS.tiny(seed=3), own)
+    figures = {"checkpoint": load(str(own)).checkpoint.id, "temperature": {"TEXT": 2.0}}
+    (own / "calibration.json").write_text(json.dumps(figures))
+    assert main(["checkpoint", "convert", str(own), str(again)]) == 0
+    converted = load(str(again)).checkpoint
+    assert converted.calibration is not None
+    assert read_calibration(converted.calibration, converted.id).temperature == {"TEXT": 2.0}
 
 
 def test_stock_folder_sees_but_does_not_hear(tmp_path):

@@ -122,6 +122,16 @@ def test_hundred_questions_each_get_one_reply_in_time(memory: Memory, seen: int,
     assert robot.count("memory", "dropped.queue_full") == dropped
 
 
+def test_small_steps_of_the_clock_are_counted_and_begin_no_session(memory: Memory, seen: int, robot: Robot) -> None:
+    session, steps = robot.count("memory", "session"), robot.count("memory", "clock_steps_tolerated")
+    for n in range(1, 7):
+        robot.step(-0.005)  # as with two publishers of /clock
+        robot.wait(
+            lambda n=n: robot.count("memory", "clock_steps_tolerated") >= steps + n, PATIENCE_S, "the step is counted"
+        )
+    assert robot.count("memory", "session") == session
+
+
 def test_clear_and_clock_jump_begin_new_sessions(memory: Memory, seen: int, robot: Robot) -> None:
     session = robot.count("memory", "session")
     memory.clear()

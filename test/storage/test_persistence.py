@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from storage.robot import START_NS, STEP_NS, Robot, Uninterrupted, differences, fingerprint, step
 
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.runtime.build import MOMENT_BYTES, POSE_BYTES, evidence_in_ram
 from salmonn_node.storage.directory import list_memories
 from salmonn_node.storage.snapshot import IncompatibleError
-from salmonn_node.stream.observations import SECOND_NS, Interval
+from salmonn_node.stream.moment import Moment
+from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +91,10 @@ def test_a_clock_that_jumped_between_runs_keeps_the_old_memory_under_another_nam
     robot.die()
     again = Robot(tmp_path, model)
     assert differences(fingerprint(again.observer), after) == []
-    assert list_memories(tmp_path) == ["m", "m-previous"]
+    assert list_memories(tmp_path) == ["m", "m-session-0"]
     again.die()
     (tmp_path / "other").mkdir(mode=0o700)
-    (tmp_path / "m-previous").rename(tmp_path / "other" / "m")
+    (tmp_path / "m-session-0").rename(tmp_path / "other" / "m")
     previous = Robot(tmp_path / "other", model)
     assert differences(fingerprint(previous.observer), before) == []
     previous.die()
@@ -167,3 +170,35 @@ def test_clearing_leaves_nothing(tmp_path: Path, model):
     again = Robot(tmp_path, model)
     assert differences(fingerprint(again.observer), after) == []
     again.die()
+
+
+def test_the_newest_sessions_are_kept_by_number_and_empty_ones_are_not(tmp_path: Path, model):
+    robot = Robot(tmp_path, model)
+    robot.persistence.sessions_kept = 2
+    day = []
+    for number in range(4):
+        robot.observe(8 * number, 8 * number + 6)
+        day.append(fingerprint(robot.observer))
+        robot.observer.restart()
+        robot.observer.restart()  # a session in which nothing was observed
+    assert list_memories(tmp_path) == ["m", "m-session-4", "m-session-6"]
+    robot.die()
+    (tmp_path / "other").mkdir(mode=0o700)
+    (tmp_path / "m-session-4").rename(tmp_path / "other" / "m")
+    earlier = Robot(tmp_path / "other", model)
+    assert differences(fingerprint(earlier.observer), day[2]) == []
+    earlier.die()
+
+
+def test_evidence_in_ram_is_bounded():
+    evidence = evidence_in_ram(4)
+    assert evidence.max_bytes + evidence.max_moments * MOMENT_BYTES + evidence.max_poses * POSE_BYTES <= 4 << 20
+    for n in range(1, 6000):
+        pose = Pose(n, "map", np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+        evidence.add(
+            Moment("vision", n, n + 1, Interval(n, n), "front", pose_id=evidence.add_pose(pose), thumbnail=b"x" * 2000)
+        )
+    sizes = evidence.sizes()
+    assert sizes["thumbnail_bytes"] <= 2 << 20
+    assert sizes["poses"] <= evidence.max_poses
+    assert evidence.between(after_ns=5999), "the newest stays"
