@@ -16,6 +16,7 @@ from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import MASS, evidence_of, frame_period_ns
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.answering.known_words import known_share
 from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
@@ -245,7 +246,9 @@ class Answerer:
             found = typed(kind, answer, generation, object_pose, frame_period_ns(view), choices)
             answer = found.answer
             if self.calibration is not None:
-                answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability))
+                checked = self.calibration.known_words is not None
+                share = known_share(observer.model.tokenizer, question.text) if checked else 1.0
+                answer = replace(answer, confidence=self.calibration.confidence(kind, found.probability, share))
         if not trained:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)

@@ -40,6 +40,8 @@ class Calibration(BaseModel):
             video shows what is asked about; null: below 0.5.
         ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
             when it is far apart.
+        known_words: where the checkpoint's vocabulary knows less than this share of the question's words, confidence
+            is multiplied by the share that it knows; see answering/known_words.py.
         far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
         chat: values of `model/chat_format.py` that these weights are to be asked with; read when they are loaded.
     """
@@ -56,6 +58,7 @@ class Calibration(BaseModel):
     unknown: str = ""
     shown_below: Share | None = None
     ambiguous_ratio: Share | None = None
+    known_words: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0
     far_m: Annotated[float, Field(ge=0.0)] = 2.0
     chat: dict[str, Any] = {}
@@ -65,12 +68,20 @@ class Calibration(BaseModel):
         """Temperature 1 for every type: confidences are then the raw probabilities that a fit needs."""
         return cls(checkpoint=checkpoint, temperature=dict.fromkeys(get_args(TypeName), 1.0))
 
-    def confidence(self, kind: AnswerType, probability: float) -> float:
-        """Calibrated probability that an answer of this type is right; NaN where nothing is known."""
+    def confidence(self, kind: AnswerType, probability: float, known_share: float = 1.0) -> float:
+        """Calibrated probability that an answer of this type is right; NaN where nothing is known.
+
+        Args:
+            kind: type of the answer.
+            probability: raw.
+            known_share: share of the question's words that the checkpoint's vocabulary knows.
+        """
         temperature = self.temperature.get(kind.name)  # type: ignore[call-overload]
         if temperature is None or not math.isfinite(probability):
             return math.nan
-        return float(scaled(np.array([probability]), temperature)[0])
+        calibrated = float(scaled(np.array([probability]), temperature)[0])
+        strange = self.known_words is not None and known_share < self.known_words
+        return calibrated * known_share if strange else calibrated
 
 
 def read_calibration(path: Path, checkpoint: str) -> Calibration:

@@ -21,6 +21,8 @@ QUESTIONS = 14
 NULLS = tuple(round(0.1 * i, 1) for i in range(2, 10)) + (0.95,)
 SEED = 800_000
 FEW = 20  # a type with fewer judged answers gets no confidence
+# A share that keeps a question with a few new words, and not one in another language.
+KNOWN_WORDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def calibrate(model: VideoSalmonnS, bank: Bank) -> Calibrated:
     table = {null: float(np.mean([a.judged(null).correct for a in found])) for null in NULLS}
     null_above = max(table, key=lambda null: (table[null], -abs(null - 0.5)))
     best = [a.judged(null_above) for a in found]
-    chosen = raw.model_copy(update={"null_above": null_above})
+    chosen = raw.model_copy(update={"null_above": null_above, "known_words": KNOWN_WORDS})
     temperatures: dict[str, float] = {}
     confidences: list[float] = []
     right: list[bool] = []
