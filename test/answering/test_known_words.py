@@ -21,7 +21,7 @@ DEMO = (PACKAGE / "live" / "demo_data" / "questions.jsonl").read_text(encoding="
 STRANGE = [
     "Hast du ein blaues Kreuz gesehen?",
     "Wie viele rote Bälle waren in der Küche?",
-    "Où est la boîte rouge?",
+    "Où est la boîte verte?",
     "¿Dónde está la caja roja?",
     "赤い箱はどこですか",
     "Где красная коробка?",
