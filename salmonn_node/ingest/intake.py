@@ -13,8 +13,9 @@ from torch import Tensor
 
 from salmonn_node.ingest.admission import TAKEN, Admission, Observation
 from salmonn_node.ingest.placed_moments import PlacedMoments
-from salmonn_node.memory.evidence_index import EvidenceIndex, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.stream_memory import StreamMemory
+from salmonn_node.memory.thumbnail import encode_thumbnail
 from salmonn_node.stream.audio_timeline import AudioTimeline
 from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import AudioChunk, AudioSpan, EncodedFrame, Frame, Interval, Pose

@@ -9,45 +9,11 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
+from salmonn_node.memory.evidence_rows import MOMENT_COLUMNS, SCHEMA_VERSION, TABLES, read_moment, read_pose
 from salmonn_node.stream.moment import MODALITIES, Moment
 from salmonn_node.stream.observations import Interval, Pose
-
-SCHEMA_VERSION = 1
-THUMBNAIL_PX = 160
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS poses (
-    id INTEGER PRIMARY KEY, stamp_ns INTEGER NOT NULL, frame_id TEXT NOT NULL, map_id TEXT NOT NULL,
-    child_frame_id TEXT NOT NULL, x REAL NOT NULL, y REAL NOT NULL, z REAL NOT NULL,
-    orientation BLOB NOT NULL, covariance BLOB);
-CREATE INDEX IF NOT EXISTS poses_by_place ON poses (map_id, frame_id, x);
-CREATE INDEX IF NOT EXISTS poses_by_time ON poses (stamp_ns);
-CREATE TABLE IF NOT EXISTS moments (
-    id INTEGER PRIMARY KEY, modality TEXT NOT NULL, token_start INTEGER NOT NULL, token_end INTEGER NOT NULL,
-    start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, source TEXT NOT NULL, frame_id TEXT NOT NULL,
-    pose_id INTEGER, thumbnail BLOB NOT NULL, UNIQUE (modality, token_start));
-CREATE INDEX IF NOT EXISTS moments_by_time ON moments (start_ns, end_ns);
-CREATE INDEX IF NOT EXISTS moments_by_pose ON moments (pose_id);
-"""
-_MOMENT_COLUMNS = "modality, token_start, token_end, start_ns, end_ns, source, frame_id, pose_id, thumbnail"
-
-
-def encode_thumbnail(image: npt.NDArray[np.uint8], longest_px: int = THUMBNAIL_PX, quality: int = 80) -> bytes:
-    """JPEG of an (H, W, 3) uint8 RGB image, its longer side shrunk to at most `longest_px` pixels."""
-    height, width = image.shape[:2]
-    scale = longest_px / max(height, width)
-    if scale < 1.0:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f"image of shape {image.shape} cannot be encoded as JPEG")
-    return bytes(data.tobytes())
 
 
 class EvidenceIndex:
@@ -91,7 +57,7 @@ class EvidenceIndex:
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
             if version > SCHEMA_VERSION:
                 raise ValueError(f"evidence index has schema {version}; this program knows up to {SCHEMA_VERSION}")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(TABLES)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             self._count_again()
         except BaseException:
@@ -160,7 +126,7 @@ class EvidenceIndex:
                 self._db.execute("DELETE FROM moments WHERE modality = ? AND token_start = ?", key)
                 self._moments, self._bytes = self._moments - 1, self._bytes - int(old[0])
             self._db.execute(
-                f"INSERT INTO moments ({_MOMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO moments ({MOMENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, moment.token_end, moment.interval.start_ns, moment.interval.end_ns, moment.source,
                  moment.frame_id, None if moment.pose_id < 0 else moment.pose_id, moment.thumbnail),
             )  # fmt: skip
@@ -177,7 +143,7 @@ class EvidenceIndex:
             return None
         with self._lock:
             row = self._db.execute("SELECT * FROM poses WHERE id = ?", (int(pose_id),)).fetchone()
-        return None if row is None else _pose(row)
+        return None if row is None else read_pose(row)
 
     def pose_at(self, stamp_ns: int) -> Pose | None:
         """The pose of exactly that stamp, the one stored last if there are several; None when there is none."""
@@ -185,7 +151,7 @@ class EvidenceIndex:
             row = self._db.execute(
                 "SELECT * FROM poses WHERE stamp_ns = ? ORDER BY id DESC LIMIT 1", (int(stamp_ns),)
             ).fetchone()
-        return None if row is None else _pose(row)
+        return None if row is None else read_pose(row)
 
     def of_tokens(self, modality: str, indices: Iterable[int]) -> list[Moment | None]:
         """The moment that each original token index belongs to, None where the index no longer keeps it."""
@@ -193,11 +159,11 @@ class EvidenceIndex:
         with self._lock:
             for index in indices:
                 row = self._db.execute(
-                    f"SELECT {_MOMENT_COLUMNS} FROM moments WHERE modality = ? AND token_start <= ? "
+                    f"SELECT {MOMENT_COLUMNS} FROM moments WHERE modality = ? AND token_start <= ? "
                     "ORDER BY token_start DESC LIMIT 1",
                     (modality, int(index)),
                 ).fetchone()
-                found.append(_moment(row) if row is not None and int(index) < row[2] else None)
+                found.append(read_moment(row) if row is not None and int(index) < row[2] else None)
         return found
 
     def between(
@@ -250,11 +216,11 @@ class EvidenceIndex:
         if sources:
             where.append(f"source IN ({', '.join('?' * len(sources))})")
             parameters.extend(sources)
-        columns = ", ".join(f"moments.{name}" for name in _MOMENT_COLUMNS.split(", "))
+        columns = ", ".join(f"moments.{name}" for name in MOMENT_COLUMNS.split(", "))
         query = f"SELECT {columns} FROM {tables} WHERE {' AND '.join(where)} ORDER BY start_ns, moments.id"
         with self._lock:
             rows = self._db.execute(query + (f" LIMIT {int(limit)}" if limit else ""), parameters).fetchall()
-        return [_moment(row) for row in rows]
+        return [read_moment(row) for row in rows]
 
     def sizes(self) -> dict[str, int]:
         """Counts of moments and poses, and bytes of thumbnails."""
@@ -265,7 +231,7 @@ class EvidenceIndex:
         """SHA-256 over every moment and pose in order: equal for two indices that keep the same."""
         total = hashlib.sha256()
         with self._lock:
-            for row in self._db.execute(f"SELECT {_MOMENT_COLUMNS} FROM moments ORDER BY modality, token_start"):
+            for row in self._db.execute(f"SELECT {MOMENT_COLUMNS} FROM moments ORDER BY modality, token_start"):
                 total.update(repr(row).encode())
             for row in self._db.execute("SELECT * FROM poses ORDER BY id"):
                 total.update(repr(row).encode())
@@ -388,29 +354,3 @@ class EvidenceIndex:
                     self._wipe_wal()
                 finally:
                     self._db.close()
-
-
-def _pose(row: tuple) -> Pose:
-    covariance = None if row[9] is None else np.frombuffer(row[9], "<f8").reshape(6, 6).copy()
-    return Pose(
-        stamp_ns=row[1],
-        frame_id=row[2],
-        position=np.array(row[5:8], np.float64),
-        orientation=np.frombuffer(row[8], "<f8").copy(),
-        covariance=covariance,
-        map_id=row[3],
-        child_frame_id=row[4],
-    )
-
-
-def _moment(row: tuple) -> Moment:
-    return Moment(
-        modality=row[0],
-        token_start=row[1],
-        token_end=row[2],
-        interval=Interval(row[3], row[4]),
-        source=row[5],
-        frame_id=row[6],
-        pose_id=-1 if row[7] is None else row[7],
-        thumbnail=row[8],
-    )

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from salmonn_node.memory.evidence_index import EvidenceIndex, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex
+from salmonn_node.memory.thumbnail import encode_thumbnail
 from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 

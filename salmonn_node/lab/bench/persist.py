@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from salmonn_node.memory.evidence_index import EvidenceIndex, encode_thumbnail
+from salmonn_node.memory.evidence_index import EvidenceIndex
+from salmonn_node.memory.thumbnail import encode_thumbnail
 from salmonn_node.storage.journal import encode_record
 from salmonn_node.storage.snapshot import Identity
 from salmonn_node.storage.store import MemoryStore, State
