@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from salmonn_node.ttt import inner_model
 from salmonn_node.ttt import update as fast_update
+from salmonn_node.ttt.checks import checked, with_batch
 from salmonn_node.ttt.config import TTTConfig
 from salmonn_node.ttt.inner_model import InnerWeights, Norm
 from salmonn_node.ttt.rotary import rotary_angles, rotate
@@ -167,7 +168,7 @@ class TTTLayer(nn.Module):
             ValueError: as `observe`, or the layer is in streaming mode.
         """
         padded = self.padded_slice_output(tokens, grid, state)
-        rows = self._with_batch(tokens).to(padded.dtype)
+        rows = with_batch(tokens).to(padded.dtype)
         with _grad_mode(state.differentiable):
             return self._as_given(self.gate(rows, padded[:, : rows.shape[1]]), tokens)
 
@@ -312,39 +313,14 @@ class TTTLayer(nn.Module):
     def _query(self, x: Tensor, places: Tensor | None) -> Tensor:
         return self._turned([self.wq(x)], places)[0]
 
-    @staticmethod
-    def _with_batch(tokens: Tensor) -> Tensor:
-        return tokens.unsqueeze(0) if tokens.dim() == 2 else tokens
+    def _checked(
+        self, tokens: Tensor, positions: Tensor, state: TTTState, name: str = "tokens"
+    ) -> tuple[Tensor, Tensor]:
+        return checked(tokens, positions, state.batch, self.config.hidden_size, self.wq.weight.dtype, name)
 
     @staticmethod
     def _as_given(rows: Tensor, tokens: Tensor) -> Tensor:
         return rows[0] if tokens.dim() == 2 else rows
-
-    def _checked(
-        self, tokens: Tensor, positions: Tensor, state: TTTState, name: str = "tokens"
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L, hidden) in the compute dtype and positions (B, L, 3); a ValueError names what is wrong."""
-        hidden = self.config.hidden_size
-        if tokens.dim() not in (2, 3) or tokens.shape[-1] != hidden:
-            raise ValueError(f"{name}: shape {tuple(tokens.shape)}, expected (L, {hidden}) or (B, L, {hidden})")
-        rows = self._with_batch(tokens)
-        if rows.shape[0] != state.batch:
-            raise ValueError(f"{name}: {rows.shape[0]} streams, but the state holds {state.batch}")
-        if rows.shape[1] == 0:
-            raise ValueError(f"{name}: empty, expected at least one row")
-        if not rows.is_floating_point():
-            raise ValueError(f"{name}: dtype {tokens.dtype}, expected a floating-point type")
-        # A finite sum proves finite rows; only an infinite one needs the closer look.
-        if not rows.sum().isfinite() and not rows.isfinite().all():
-            raise ValueError(f"{name}: NaN or infinite values")
-        if positions.shape not in ((rows.shape[1], 3), (*rows.shape[:2], 3)):
-            raise ValueError(f"positions: shape {tuple(positions.shape)}, expected ({rows.shape[1]}, 3)")
-        if positions.is_floating_point() or positions.is_complex() or positions.dtype == torch.bool:
-            raise ValueError(f"positions: dtype {positions.dtype}, expected int64")
-        if int(positions.min()) < 0:
-            raise ValueError("positions: negative values")
-        places = positions.to(rows.device, torch.int64).expand(*rows.shape[:2], 3)
-        return rows.to(self.wq.weight.dtype), places
 
 
 def _released_lag(previous: Tensor, x: Tensor, lag: int) -> tuple[Tensor, Tensor]:
