@@ -77,7 +77,7 @@ def test_a_window_alone_equals_one_whole_reading_with_the_rest_hidden(chunk: int
         mask[first:, hidden_rows] = False
         with torch.no_grad():
             hidden = language(tokens, None, mask=mask[None, None])
-        scores = torch.log_softmax(language.logits(hidden[len(prompt) - 1 :]), dim=-1)
+            scores = torch.log_softmax(language.logits(hidden[len(prompt) - 1 :]), dim=-1)
         want = float(scores.gather(1, torch.tensor(answer)[:, None]).sum())
         assert value == pytest.approx(want, abs=2e-4)
 
