@@ -60,6 +60,7 @@ setup(
         "huggingface_hub>=2,<3",
         "opencv-python-headless",
         "soxr",
+        "av",
         "rosbags>=0.11,<0.12",
         "pydantic>=2",
         "rich",

@@ -155,14 +155,18 @@ class BagStream:
                     observation: Observation = image_frame(message, cameras[connection.topic])
                 elif connection.topic in microphones:
                     known = formats.get(_namespace(connection.topic))
-                    observation = audio_chunk(message, microphones[connection.topic], known)
+                    sound = audio_chunk(message, microphones[connection.topic], known)
+                    if sound is None:
+                        continue
+                    observation = sound
                 elif connection.topic == self.topics.pose:
                     observation = pose_from_message(message, self._map_id)
                 elif connection.msgtype in (CAMERA_INFO_TYPE, TF_TYPE):
                     self._ground(connection.topic, connection.msgtype, message)
                     continue
                 else:
-                    formats[_namespace(connection.topic)] = audio_format(message)
+                    where = _namespace(connection.topic)
+                    formats[where] = audio_format(message, formats.get(where))
                     continue
             except MessageError as error:
                 self.report.dropped[error.reason] += 1

@@ -183,11 +183,7 @@ class Inputs:
 
     def _subscribe_info(self, microphone: str, group: Any) -> None:
         def keep_format(msg: Any) -> None:
-            try:
-                self._audio_formats[microphone] = audio_format(msg)
-            except MessageError as error:
-                self.monitors[microphone].last_error = str(error)
-                self._sink.refuse(microphone, error.reason)
+            self._audio_formats[microphone] = audio_format(msg, self._audio_formats.get(microphone))
 
         # Latched by its publisher; a late joiner must ask for it.
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -204,7 +200,9 @@ class Inputs:
             size = len(msg.data) if hasattr(msg, "data") else 0
             monitor.arrived(stamp_ns(msg.header.stamp) if hasattr(msg, "header") else 0, clock.now().nanoseconds, size)
             try:
-                self._sink.submit(convert(msg))
+                observation = convert(msg)
+                if observation is not None:
+                    self._sink.submit(observation)
             except MessageError as error:
                 monitor.last_error = str(error)
                 self._sink.refuse(source, error.reason)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from salmonn_node.messages import AudioFormat, MessageError, audio_chunk, audio_format
-from salmonn_node.messages.audio import SAMPLE_FORMATS
+from salmonn_node.messages.audio import PACKED_24, SAMPLE_FORMATS
 from salmonn_node.messages.base import header_message
 
 SINE = np.sin(np.arange(320) / 16_000 * 440 * 2 * np.pi).astype(np.float32) * 0.5
@@ -35,6 +35,9 @@ def chunk_message(types, data: bytes, **change):
 
 def quantised(values: np.ndarray, name: str) -> np.ndarray:
     dtype, scale, zero = SAMPLE_FORMATS[name]
+    if name in PACKED_24:
+        wide = np.round(values.astype(np.float64) * (2**31 - 256)).astype(dtype).reshape(-1)
+        return wide.view(np.uint8).reshape(-1, 4)[:, slice(1, 4) if name == "S24LE" else slice(0, 3)]
     return values.astype(dtype) if scale == 1 else np.round(values * (scale - 1) + zero).astype(dtype)
 
 
@@ -85,11 +88,63 @@ def test_ros_drivers_family(types, name):
     assert error.value.reason == "audio_no_info"
 
 
-def test_ros_drivers_mp3_and_unstamped_are_refused():
-    with pytest.raises(MessageError, match="mp3"):
-        audio_format(Message(channels=1, sample_rate=16_000, sample_format="S16LE", bitrate=0, coding_format="mp3"))
+def info_message(coding: str, name: str = "S16LE", rate: int = 16_000) -> Message:
+    return Message(channels=1, sample_rate=rate, sample_format=name, bitrate=0, coding_format=coding)
+
+
+def test_what_is_not_understood_is_named_with_each_chunk(types):
+    for info, named in ((info_message("speex"), "speex"), (info_message("wave", "S20LE"), "S20LE")):
+        msg = Message(header=header_message(types, 7, "mic"), audio=Message(data=types.data(b"1234")))
+        with pytest.raises(MessageError, match=named) as error:
+            audio_chunk(msg, "mic", audio_format(info))
+        assert error.value.reason == f"audio_bad_format:{named}"
     with pytest.raises(MessageError, match="no header"):
         audio_chunk(Message(data=b"\0\0"), "mic")
+
+
+@pytest.mark.parametrize(("coding", "codec"), [("mp3", "libmp3lame"), ("aac", "aac")])
+def test_coded_sound_is_decoded_however_it_was_cut(types, coding, codec):
+    """audio_common's default coding is mp3; GStreamer cuts the stream where its buffers end."""
+    import io
+
+    av = pytest.importorskip("av")
+    tone = (0.5 * np.sin(np.arange(160_000) / 16_000 * 440 * 2 * np.pi)).astype(np.float32)
+    file = io.BytesIO()
+    plain = {"id3v2_version": "0", "write_xing": "0"}  # frames alone, as a live encoder gives them
+    with av.open(
+        file, "w", format={"aac": "adts"}.get(coding, coding), options=plain if coding == "mp3" else {}
+    ) as out:
+        stream = out.add_stream(codec, rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray((tone * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    data, first = file.getvalue(), None
+    for size in (200, 417, len(data)):
+        sound, pieces = audio_format(info_message(coding)), []
+        for at in range(0, len(data), size):
+            header = header_message(types, 7 + at, "mic")
+            msg = Message(header=header, audio=Message(data=types.data(data[at : at + size])))
+            chunk = audio_chunk(msg, "mic", sound)
+            assert audio_format(info_message(coding), sound) is sound, "the same AudioInfo again changes nothing"
+            if chunk is not None:
+                assert chunk.rate_hz == 16_000
+                pieces.append(chunk.samples[:, 0])
+        heard = np.concatenate(pieces)
+        assert len(heard) > 0.85 * len(tone)
+        spectrum = np.abs(np.fft.rfft(heard[4_000:20_000]))
+        assert np.argmax(spectrum) == pytest.approx(440, abs=2)
+        first = heard if first is None else first
+        num = min(len(first), len(heard))
+        np.testing.assert_array_equal(first[:num], heard[:num])
+
+
+def test_g711_and_bytes_that_are_no_sound(types):
+    mulaw = audio_format(info_message("mulaw", rate=8_000))
+    msg = Message(header=header_message(types, 7, "mic"), audio=Message(data=types.data(bytes(range(160)))))
+    assert audio_chunk(msg, "mic", mulaw).samples.shape == (160, 1)
+    noise = Message(header=header_message(types, 7, "mic"), audio=Message(data=types.data(bytes(500))))
+    assert audio_chunk(noise, "mic", audio_format(info_message("mp3"))) is None
 
 
 @pytest.mark.parametrize(
