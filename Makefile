@@ -11,6 +11,8 @@ WHEELS ?=
 # Byte code is compiled at first import: a third of the time of setting up torch goes into files that are never used.
 # -qq: pip prints errors only. Its warnings are about its own retries and caches.
 PIP := $(BIN)/python -m pip install -qq --no-compile $(if $(WHEELS),--find-links $(WHEELS))
+# ROS 2 is built as wheels for x86-64 alone; elsewhere set-up leaves it out and the demo replays its bag offline.
+ROS_WHEELS ?= $(if $(filter x86_64,$(shell uname -m)),yes,no)
 INTERFACES := $(wildcard salmonn_interfaces/*.txt salmonn_interfaces/*.toml salmonn_interfaces/cmake/* salmonn_interfaces/*/*.msg salmonn_interfaces/*/*.srv salmonn_interfaces/*/*.action tf2_msgs/*.t* tf2_msgs/msg/*)
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,19 +42,26 @@ $(READY): setup.py $(INTERFACES)
 		echo "If you have a CPU wheel of torch $(TORCH), stop here and name its folder: make WHEELS=FOLDER $(MAKECMDGOALS)"; \
 		$(PIP) "torch==$(TORCH)"; }; \
 	fi
+ifeq ($(ROS_WHEELS),yes)
 	@echo "Building the ROS interfaces"
 	@$(PIP) ./salmonn_interfaces ./tf2_msgs
 	@echo "Installing the node with ROS 2 Jazzy"
 	@$(PIP) -e '.[ros]'
+else
+	@echo "There are no ROS 2 wheels for $$(uname -m): installing without ROS. Replay, ask --bag, plan, doctor and engines work."
+	@echo "The node itself needs ROS 2 Jazzy and colcon here: docs/ros.md."
+	@$(PIP) -e '.[report]'
+endif
 	@touch $@
 
 $(TEST_READY): $(READY)
+	@[ "$(ROS_WHEELS)" = yes ] || { echo "The tests need ROS 2, and there are no wheels of it for $$(uname -m)."; exit 1; }
 	@echo "Installing what the tests need"
 	@$(PIP) -e '.[ros,test,report,rtx,video]'
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/salmonn demo
+	@$(BIN)/salmonn demo$(if $(filter no,$(ROS_WHEELS)), --offline)
 
 lint: $(TEST_READY)
 	$(BIN)/ruff check .

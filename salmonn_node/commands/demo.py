@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=6.0, help="times as fast as recorded (%(default)s)")
     parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
     parser.add_argument("--kill", action="store_true", help="kill the node half way, then ask its successor")
+    parser.add_argument("--offline", action="store_true", help="no node and no ROS: replay the bag in this process")
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), help="folder for pictures, answers and logs (%(default)s)"
     )
@@ -33,6 +34,10 @@ def run(args: argparse.Namespace) -> int:
             from salmonn_node.live.demo_kill import run_demo_kill
 
             return 0 if run_demo_kill(options, console) else 1
+        if args.offline:
+            from salmonn_node.live.demo_offline import run_demo_offline
+
+            return 0 if run_demo_offline(options, console) else 1
         from salmonn_node.live.demo import run_demo
 
         return 0 if run_demo(options, console) else 1

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.live.demo_setup import ANSWER_S, NODE_PARAMETERS, STARTUP_S, DemoOptions, Teller, prepare, span_of
-from salmonn_node.live.demo_sheet import Asked, show, write
+from salmonn_node.live.demo_sheet import Asked, broken_promise, show, write
 from salmonn_node.live.processes import client, end, own_domain, play, running_node
-from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome
+from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def _ask(memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, pl
         timeout_s=ANSWER_S,
         want_thumbnails=True,
     )
-    return Asked(record, ask_ns, playing, answer, _broken_promise(record, answer, span, ask_ns))
+    return Asked(
+        record, ask_ns, playing, answer, broken_promise(record, answer, span, ask_ns, NODE_PARAMETERS["map_id"])
+    )
 
 
 def _memory_status(span: Interval) -> dict[str, Any]:
@@ -116,21 +118,3 @@ def _memory_status(span: Interval) -> dict[str, Any]:
         return {}
     held = {name: getattr(status, name) for name in SHOWN_STATUS}
     return {**held, "drops": {drop.reason: drop.count for drop in status.drops}}
-
-
-def _broken_promise(record: QuestionRecord, answer: Answer, span: Interval, ask_ns: int) -> str:
-    """What every answer promises and this one does not hold, in words; empty when nothing."""
-    if answer.error_code != ErrorCode.NONE:
-        return f"{answer.error_code.name}: {answer.error_msg}"
-    if answer.answer_type != AnswerType[record.answer_type]:
-        return f"asked for {record.answer_type}, got {answer.answer_type.name}"
-    if answer.outcome == Outcome.ANSWERED and not answer.evidence:
-        return "the answer has no evidence"
-    for evidence in answer.evidence:
-        if not span.start_ns <= evidence.interval.start_ns <= ask_ns:
-            return "evidence lies outside the window that was asked about"
-        if evidence.pose is None or evidence.pose.map_id != NODE_PARAMETERS["map_id"]:
-            return "evidence has no pose in the demo's map"
-    if answer.outcome == Outcome.ANSWERED and answer.answer_type == AnswerType.POSITION and answer.pose is None:
-        return "the position has no pose"
-    return ""

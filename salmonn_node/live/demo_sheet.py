@@ -197,3 +197,21 @@ def _seconds(interval: Interval, span: Interval) -> str:
 
 def _xy(position: Any) -> str:
     return f"({position[0] + 0.0:.1f}, {position[1] + 0.0:.1f})"
+
+
+def broken_promise(record: QuestionRecord, answer: Answer, span: Interval, ask_ns: int, map_id: str) -> str:
+    """The promise that an answer does not keep, in words; empty when it keeps all. Being right is no promise."""
+    if answer.error_code != ErrorCode.NONE:
+        return f"{answer.error_code.name}: {answer.error_msg}"
+    if answer.answer_type != AnswerType[record.answer_type]:
+        return f"asked for {record.answer_type}, got {answer.answer_type.name}"
+    if answer.outcome == Outcome.ANSWERED and not answer.evidence:
+        return "the answer has no evidence"
+    for evidence in answer.evidence:
+        if not span.start_ns <= evidence.interval.start_ns <= ask_ns:
+            return "evidence lies outside the window that was asked about"
+        if evidence.pose is None or evidence.pose.map_id != map_id:
+            return "evidence has no pose in the demo's map"
+    if answer.outcome == Outcome.ANSWERED and answer.answer_type == AnswerType.POSITION and answer.pose is None:
+        return "the position has no pose"
+    return ""
