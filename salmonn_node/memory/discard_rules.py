@@ -10,7 +10,18 @@ from torch import Tensor
 
 from salmonn_node.memory.token_batch import COLUMNS
 
-RULES = ("paper", "released", "place", "ends", "merge", "merge_released", "uniform", "fifo", "recent")
+# What each rule does when the memory is over its budget.
+RULES = {
+    "paper": "drops tokens that resemble the next token of the stream, as the paper states it",
+    "released": "keeps tokens that differ from the one before them, as the public release does it",
+    "place": "drops tokens that resemble what was kept before at the same place of the picture",
+    "ends": "of all tokens that are alike at a place of the picture, keeps the first and the last",
+    "merge": "averages runs of similar neighbours into one token each",
+    "merge_released": "averages runs as the public release does it: the newest tokens are lost",
+    "uniform": "keeps whole patches, evenly spaced over the stream",
+    "fifo": "drops the oldest patches",
+    "recent": "keeps the last few patches only",
+}
 # Rules that judge a token by its cosine with others; the others look at patches only.
 SIMILARITY_RULES = ("paper", "released", "place", "ends", "merge", "merge_released")
 # Rules whose kept tokens' spans and counts cover the repetitions that go.

@@ -77,7 +77,7 @@ class MemoryConfig:
     Attributes:
         visual_tokens, audio_tokens: tokens kept of each modality.
         visual_step, audio_step: tokens over the budget at which it is restored.
-        visual_rule, audio_rule: see `memory/token_memory.py`.
+        visual_rule, audio_rule: names of `memory/discard_rules.py: RULES`, which says what each does.
     """
 
     visual_tokens: int = 16_384
