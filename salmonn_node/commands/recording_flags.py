@@ -45,12 +45,13 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         pose=args.pose,
         map_id=args.map_id,
         frame_rate_hz=args.frame_rate,
-        mounts=tuple(_mount(text) for text in args.mount),
+        mounts=tuple(parse_mount(text) for text in args.mount),
         ground_z_m=args.ground_z,
     )
 
 
-def _mount(text: str) -> tuple[str, tuple[float, ...]]:
+def parse_mount(text: str) -> tuple[str, tuple[float, ...]]:
+    """Read CAMERA=X,Y,Z,ROLL,PITCH,YAW (m, rad); raises ValueError when the text is something else."""
     from salmonn_node.stream.transforms import mounted
 
     camera, _, numbers = text.partition("=")

@@ -10,7 +10,7 @@ import pytest
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
-from salmonn_node.commands.replay import parse_mount
+from salmonn_node.commands.recording_flags import parse_mount
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.lab.world.mount import CAMERA_MOUNT
 from salmonn_node.messages.bag_writer import BagWriter
