@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,21 @@ from torch import Tensor
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.storage.directory import Lock, MemoryPlace, describe
 from salmonn_node.storage.files import FileLayer
-from salmonn_node.storage.journal import SYNC_PERIOD_S, EmptySegmentError, JournalReader, JournalWriter, Record
+from salmonn_node.storage.journal import SYNC_PERIOD_S, JournalWriter, Record
+from salmonn_node.storage.restore import ROOT, Restorer, RestoreReport, fits
 from salmonn_node.storage.snapshot import (
     EVIDENCE,
-    DamagedError,
     Identity,
-    IncompatibleError,
     Manifest,
     SnapshotError,
     read_manifest,
     read_tensors,
     snapshot_directories,
     this_machine,
-    verify_files,
     write_snapshot,
 )
 from salmonn_node.stream.observations import Interval
 
-ROOT = (0, 0)  # what the first segment of a memory continues
 RETRY_S = 5.0  # after a failed write
 
 
@@ -51,30 +48,6 @@ class State:
     values: dict[str, Any]
     start_ns: int = 0
     newest_ns: int = 0
-
-
-@dataclass
-class RestoreReport:
-    """What a restore did.
-
-    Attributes:
-        snapshot: number of the snapshot it began with, None for none.
-        records: journal records taken in again.
-        notes: what a user should know, in plain words: damage, fallbacks, another machine.
-        damage: those of the notes that tell of a loss.
-        duration_s: how long it took.
-    """
-
-    snapshot: int | None = None
-    records: int = 0
-    notes: list[str] = field(default_factory=list)
-    damage: list[str] = field(default_factory=list)
-    duration_s: float = 0.0
-
-    def lose(self, text: str) -> None:
-        """Note a loss."""
-        self.notes.append(text)
-        self.damage.append(text)
 
 
 class MemoryStore:
@@ -179,8 +152,16 @@ class MemoryStore:
             DamagedError: nothing that is whole is left. Nothing was changed.
         """
         started = time.monotonic()
-        report = RestoreReport(notes=[*self._notes], damage=[*self._notes])
-        manifest, tensors = self._choose(number, report)
+        restorer = Restorer(
+            self.place,
+            self.identity,
+            moments=self.evidence.sizes()["moments"],
+            lacked_snapshots=self._lacked_snapshots,
+            notes=self._notes,
+        )
+        report = restorer.report
+        manifest, tensors = restorer.choose(number)
+        self._damaged |= restorer.damaged
         if manifest is not None:
             report.snapshot = manifest.number
             directory = self.place.snapshots / f"{manifest.number:08d}"
@@ -195,101 +176,13 @@ class MemoryStore:
                 report.notes.append(f"snapshot {manifest.number} was written by {manifest.machine}")
         else:
             self.evidence.rewind({})
-        for record in self._follow(0 if manifest is None else manifest.segment, report):
+        for record in restorer.follow(0 if manifest is None else manifest.segment):
             replay(record)
             report.records += 1
             progress(f"journal, observation {report.records}")
+        self._position = restorer.position
         report.duration_s = time.monotonic() - started
         return report
-
-    def _choose(self, number: int | None, report: RestoreReport) -> tuple[Manifest | None, dict[str, Tensor]]:
-        found = [(n, p) for n, p in snapshot_directories(self.place.snapshots) if number is None or n == number]
-        if number is not None and not found:
-            raise DamagedError(f"memory {self.place.name!r} has no snapshot {number}")
-        for n, path in found:
-            try:
-                manifest = read_manifest(path)
-                self.identity.check(manifest.identity, f"snapshot {path.name} of memory {self.place.name!r}")
-                verify_files(path, manifest)
-                return manifest, read_tensors(path)
-            except DamagedError as error:
-                self._damaged.add(n)
-                report.lose(str(error))
-            except IncompatibleError as error:
-                offered = [str(older) for older, where in found if older < n and self._fits(where)]
-                offer = f"older snapshots that fit: {', '.join(offered)}" if offered else "no older snapshot fits"
-                raise IncompatibleError(f"{error}; {offer}; nothing was deleted") from error
-        self._refuse_remains(report, bool(found))
-        return None, {}
-
-    def _refuse_remains(self, report: RestoreReport, damaged: bool) -> None:
-        """Raise DamagedError where a memory without a whole snapshot is not a new one: absence is not newness."""
-        segments = self.place.segments()
-        if any(self._continues(path) == ROOT for _, path in segments):
-            return  # the journal leads here from the beginning
-        journals = sum(not _is_empty(path) for _, path in segments)
-        moments = self.evidence.sizes()["moments"]
-        if damaged:
-            found = f"has no whole snapshot left: {'; '.join(report.notes)}"
-        elif journals or (self._lacked_snapshots and moments):
-            found = f"has no snapshot in {self.place.snapshots}, but {journals} journal segments"
-            found += f" and {moments} moments of evidence"
-        else:
-            return  # a power cut right after the first start leaves evidence without a journal
-        raise DamagedError(
-            f"memory {self.place.name!r} {found}; nothing was deleted. Put snapshots/ back from a backup, or "
-            f"start anew after `salmonn memory --directory {self.place.root} set-aside {self.place.name}`"
-        )
-
-    def _fits(self, path: Path) -> bool:
-        try:
-            manifest = read_manifest(path)
-            self.identity.check(manifest.identity, path.name)
-            verify_files(path, manifest)
-        except SnapshotError:
-            return False
-        return True
-
-    def _continues(self, path: Path) -> tuple[int, int] | None:
-        try:
-            segment, records = JournalReader(path).header["continues"]
-        except (ValueError, KeyError, TypeError, OSError):
-            return None
-        return segment, records
-
-    def _follow(self, segment: int, report: RestoreReport) -> Iterator[Record]:
-        """Records from `segment` on; each later segment says which one it continues, and after how many records."""
-        segments = dict(self.place.segments())
-        position, number = ROOT, segment
-        while True:
-            if number:
-                position = (number, 0)
-                if number in segments:
-                    position = (number, (yield from self._read_segment(segments[number], report)))
-            nexts = [n for n, path in segments.items() if n > position[0] and self._continues(path) == position]
-            if not nexts:
-                break
-            number = max(nexts)
-        unused = [path.name for n, path in segments.items() if n > position[0] and not _is_empty(path)]
-        if unused:
-            report.lose(f"journal segments {', '.join(unused)} follow a gap and were not used")
-        self._position = position
-
-    def _read_segment(self, path: Path, report: RestoreReport) -> Generator[Record, None, int]:
-        try:
-            reader = JournalReader(path)
-        except EmptySegmentError:
-            return 0
-        except ValueError as error:
-            report.lose(str(error))
-            return 0
-        self.identity.check(reader.header["identity"], f"journal {path.name} of memory {self.place.name!r}")
-        yield from reader
-        if reader.damage:
-            # A record that is cut short is what was being written when the process or the power died.
-            tell = report.notes.append if reader.damage.endswith("is cut short") else report.lose
-            tell(f"journal {reader.damage}; the {reader.records} records before it were used")
-        return reader.records
 
     # -- journaling and snapshots -------------------------------------------------------------------------------------
 
@@ -455,7 +348,7 @@ class MemoryStore:
         """Tensors of the newest whole snapshot that saw nothing from `stamp_ns` on; None when there is none."""
         for manifest in self._manifests():
             directory = self.place.snapshots / f"{manifest.number:08d}"
-            if 0 < manifest.newest_ns < stamp_ns and self._fits(directory):
+            if 0 < manifest.newest_ns < stamp_ns and fits(directory, self.identity):
                 return read_tensors(directory), manifest
         return None
 
@@ -523,13 +416,3 @@ class MemoryStore:
             self.problem = f"closing: {error}"
         finally:
             self._lock.release()
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether a segment holds no record at all."""
-    try:
-        return JournalReader(path).bytes >= path.stat().st_size
-    except EmptySegmentError:
-        return True
-    except ValueError:
-        return False
