@@ -102,8 +102,13 @@ class MemoryPlace:
         return sorted((int(match[1]), path) for match, path in found if match)
 
     def size_bytes(self) -> int:
-        """Bytes of all files, evidence included."""
-        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+        """Bytes of all files, evidence included; a node may remove some meanwhile."""
+        total = 0
+        for folder, _, names in os.walk(self.directory):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    total += os.stat(os.path.join(folder, name)).st_size
+        return total
 
 
 class Lock:
@@ -190,7 +195,8 @@ def describe(place: MemoryPlace) -> StoredMemory:
         try:
             manifests.append(read_manifest(path))
         except SnapshotError as error:
-            problems.append(str(error))
+            if path.is_dir():  # else a running node has just removed it
+                problems.append(str(error))
     return StoredMemory(place.name, place.size_bytes(), manifests, problems)
 
 

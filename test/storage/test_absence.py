@@ -11,6 +11,7 @@ import pytest
 from storage.robot import Robot
 
 from salmonn_node.cli import main
+from salmonn_node.commands import memory as memory_command
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, in_use
@@ -131,3 +132,41 @@ def test_without_a_home_the_parameter_is_named(monkeypatch: pytest.MonkeyPatch, 
     error = capsys.readouterr().err
     assert "memory_directory" in error
     assert "XDG_DATA_HOME" in error
+
+
+def test_verify_beside_a_node_that_writes_gives_no_false_alarm(
+    stored: Path, model: VideoSalmonnS, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    robot = Robot(stored, model)
+    robot.observe(12, 14)
+    segments = MemoryPlace(stored, "m").segments()
+    newest = segments[-1][1]
+    with newest.open("ab") as file:
+        file.write(b"\x10\x00")  # the beginning of a record
+    assert main(["memory", "--directory", str(stored), "verify"]) == 0
+    read = memory_command.read_manifest
+
+    def vanish(path: Path) -> object:
+        shutil.rmtree(path)
+        return read(path)
+
+    monkeypatch.setattr(memory_command, "read_manifest", vanish)
+    assert main(["memory", "--directory", str(stored), "verify"]) == 0
+    robot.die()
+    monkeypatch.undo()
+    assert main(["memory", "--directory", str(stored), "verify"]) == 1, "when nobody writes, a torn record is damage"
+    assert "damaged" in capsys.readouterr().out
+
+
+def test_a_flipped_bit_is_told_as_a_loss_and_a_torn_record_is_not(stored: Path, model: VideoSalmonnS):
+    newest = MemoryPlace(stored, "m").segments()[-1][1]
+    whole = newest.read_bytes()
+    newest.write_bytes(whole[:-3])
+    robot = Robot(stored, model)
+    assert "cut short" in robot.report.notes[0]
+    assert robot.report.damage == []
+    robot.die()
+    newest.write_bytes(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :])
+    robot = Robot(stored, model)
+    assert "fails its checksum" in robot.report.damage[0]
+    robot.die()
