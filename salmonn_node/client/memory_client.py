@@ -216,19 +216,20 @@ class Memory:
     def startup(self, timeout_s: float = 120.0) -> None:
         """Configure and activate the node, whichever of the two is missing. Raises RuntimeError when it does not."""
         deadline = time.monotonic() + timeout_s
-        found, refused = "absent", ""
-        while found not in ("active", refused):
+        found, refusals = "absent", 0
+        while found != "active" and refusals < 2:
             left_s = deadline - time.monotonic()
-            transition = STARTUP.get(found)
+            transition, success = STARTUP.get(found), None
             if left_s <= 0:
                 break
             if transition is not None:
                 # A reply may get lost, or another planner may be faster: what counts is the state afterwards.
                 success = self.change_state(transition, min(left_s, PATIENCE_S))
-                refused = found if success is False else ""
             elif found != "absent":
                 time.sleep(0.1)  # in a transition
-            found = self.state(max(0.0, min(deadline - time.monotonic(), PATIENCE_S)))
+            before, found = found, self.state(max(0.0, min(deadline - time.monotonic(), PATIENCE_S)))
+            # Refused once, another planner's transition may be about to begin.
+            refusals = refusals + 1 if success is False and found == before else 0
         if found != "active":
             raise RuntimeError(f"{self.server} is {found}, not active; /diagnostics says why")
 

@@ -91,10 +91,12 @@ class _Campaign:
 
     def _kill(self) -> None:
         began = time.monotonic()
-        self._robot.end(signal.SIGKILL)
-        self._robot.start()
-        self._robot.feed(1)
-        self._robot.disturbed.append((began, time.monotonic()))
+        try:
+            self._robot.end(signal.SIGKILL)
+            self._robot.start()
+            self._robot.feed(1)
+        finally:
+            self._robot.disturbed.append((began, time.monotonic()))
 
     def _freeze(self) -> None:
         began = time.monotonic()
