@@ -99,6 +99,9 @@ class AdmissionControl:
     def _decide(self, observation: Observation, source: str, status: SourceStatus) -> Admission:
         stamp_ns = observation.stamp_ns
         placed = self.clock.offer(source, stamp_ns)
+        status.clock = self.clock.offset_of(source)
+        if placed is StampFate.FROZEN:
+            status.clock = "it repeats one stamp: its driver does not stamp its messages"
         if placed is StampFate.NEW_SESSION:
             self._start_session()
         elif placed is not StampFate.OK:

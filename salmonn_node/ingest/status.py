@@ -22,6 +22,7 @@ class SourceStatus:
         longest_gap_s: longest step between two accepted stamps of this session.
         late: messages taken in after a view that should have shown them had been made.
         drops: refusals by reason.
+        clock: what is wrong with its clock, in words; "" when nothing is.
         heard_s: the observer's clock of arrivals at the last message.
     """
 
@@ -33,6 +34,7 @@ class SourceStatus:
     drops: Counter[str] = field(default_factory=Counter)
     late: int = 0
     heard_s: float = 0.0
+    clock: str = ""
 
     def copy(self) -> SourceStatus:
         """The counters of this instant."""
@@ -68,6 +70,11 @@ class ObserverStatus:
     budgets: tuple[int, int]
     waiting_views: int = 0
     clock_steps: int = 0
+
+    @property
+    def clock_faults(self) -> list[str]:
+        """What is wrong with the clocks of sources, a sentence each."""
+        return [f"{name}: {source.clock}" for name, source in sorted(self.sources.items()) if source.clock]
 
 
 def observer_status(

@@ -217,7 +217,7 @@ def _describe(
         "budgets": list(status.budgets),
         "drops": status.drops,
     }
-    result.notes = notes_of(stream, status.drops)
+    result.notes = status.clock_faults + notes_of(stream, status.drops)
     if isinstance(stream, BagStream):
         result.facts["objects"] = dict(stream.grounding.counts)
     result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]

@@ -82,7 +82,8 @@ class Diagnostics:
         report = monitor.report()
         drops = dict(source.drops) if source is not None else {}
         fresh = self._fresh_faults(monitor.name, drops)
-        level, message = _judge(report, fresh, monitor.last_error)
+        clock = source.clock if source is not None else ""
+        level, message = _judge(report, fresh, clock or monitor.last_error)
         values: dict[str, Any] = {
             "received": report.received,
             "rate_hz": report.rate_hz,
@@ -99,6 +100,8 @@ class Diagnostics:
         values |= {f"dropped.{reason}": count for reason, count in sorted(drops.items())}
         if monitor.last_error:
             values["last_error"] = monitor.last_error
+        if clock:
+            values["clock"] = clock
         if camera_info is not None:
             values["camera_info"] = camera_info
         return self._status(f"input {monitor.name}", level, message, values)

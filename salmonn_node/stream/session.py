@@ -1,4 +1,4 @@
-"""The session clock: time never runs backward inside a session; a confirmed jump starts a new one."""
+"""The session clock: the majority of sources owns time, and time never runs backward inside a session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from salmonn_node.stream.observations import SECOND_NS
 
+FROZEN_NS = 2 * SECOND_NS  # a source that repeats a stamp so far behind the others does not stamp its messages
+ALONE_NS = SECOND_NS  # a source that jumped is believed after so much, when no other source speaks against it
+
 
 class StampFate(enum.StrEnum):
     """What a stamp means for the session; every value but OK and NEW_SESSION is a reason that is counted."""
@@ -16,20 +19,34 @@ class StampFate(enum.StrEnum):
     NEW_SESSION = "new_session"
     STAMP_ZERO = "stamp_zero"
     OUT_OF_ORDER = "stamp_out_of_order"
+    FROZEN = "stamp_frozen"
     FAR_BEHIND = "stamp_far_behind"
     FAR_AHEAD = "stamp_far_ahead"
     OLD_SESSION = "stamp_of_old_session"
 
 
 @dataclass
+class _Elsewhere:
+    """Where a source's refused stamps lie: first and latest of them, and how many followed each other."""
+
+    first_ns: int
+    latest_ns: int
+    count: int = 1
+
+
+@dataclass
 class SessionClock:
     """Decides for each observation whether its stamp belongs to the running session.
 
-    Within a source stamps must not decrease. A step back of at most `max_back_s` is an out-of-order message. A longer
-    one, or a step of more than `max_ahead_s` beyond the newest stamp of all sources, is taken for a stray stamp and
-    refused until the next message of that source confirms it: a confirmed step back starts a new session (a bag that
-    loops, a simulation that was reset), a confirmed step ahead goes on in the same one (the robot slept). After a new
-    session began, late messages of the old one are refused.
+    Within a source stamps must not decrease. A step back of at most `max_back_s` is an out-of-order message. Three
+    kinds of stamps lie elsewhere and are refused: a longer step back, a step of more than `max_ahead_s` beyond the
+    newest stamp of all sources, and the first stamp of a source that is more than `max_first_s` away from it.
+
+    The majority owns time. The session moves when more sources agree elsewhere than still speak here; a source that
+    jumped and is contradicted by none needs two messages, and 1 s of them when other sources have been heard. A move
+    back starts a new session (a bag that loops, a simulation that was reset), a move ahead goes on in the same one
+    (the robot slept). After a new session began, late messages of the old one are refused. All of this depends on
+    stamps and their order alone.
 
     Attributes:
         number: counts the sessions, from 0.
@@ -39,41 +56,65 @@ class SessionClock:
 
     max_back_s: float = 1.0
     max_ahead_s: float = 60.0
+    max_first_s: float = 10.0
     number: int = 0
     start_ns: int = 0
     newest_ns: int = 0
     _last_ns: dict[str, int] = field(default_factory=dict)
     _old_ns: dict[str, int] = field(default_factory=dict)
-    _suspect_ns: dict[str, int] = field(default_factory=dict)
+    _elsewhere: dict[str, _Elsewhere] = field(default_factory=dict)
+    _here: set[str] = field(default_factory=set)  # sources that spoke since one went elsewhere
+    _offsets_ns: dict[str, list[int]] = field(default_factory=dict)  # smallest and largest offset of refused stamps
 
     def offer(self, source: str, stamp_ns: int) -> StampFate:
-        """Place `stamp_ns` of `source`; a refused stamp changes nothing but the suspicion that the next may confirm."""
+        """Place `stamp_ns` of `source`; a refused stamp changes nothing but the suspicion that others may confirm."""
         if stamp_ns <= 0:
             return StampFate.STAMP_ZERO
         if self.newest_ns == 0:
             return self._accept(source, stamp_ns)
         if self._is_of_old_session(source, stamp_ns):
+            self._note_offset(source, stamp_ns)
             return StampFate.OLD_SESSION
         last_ns = self._last_ns.get(source)
-        if last_ns is None and self.newest_ns - stamp_ns > self._ahead_ns:
-            return StampFate.FAR_BEHIND  # a source whose clock is wrong must not end the others' session
-        if last_ns is not None and stamp_ns < last_ns:
-            if last_ns - stamp_ns <= self.max_back_s * SECOND_NS:
-                return StampFate.OUT_OF_ORDER
-            if not self._confirmed(source, stamp_ns):
-                return StampFate.FAR_BEHIND
+        if last_ns is not None and last_ns - self.max_back_s * SECOND_NS <= stamp_ns < last_ns:
+            return StampFate.OUT_OF_ORDER
+        if stamp_ns == last_ns and self.newest_ns - stamp_ns > FROZEN_NS:
+            return StampFate.FROZEN
+        ahead_ns = round((self.max_first_s if last_ns is None else self.max_ahead_s) * SECOND_NS)
+        behind = stamp_ns < (self.newest_ns - ahead_ns if last_ns is None else last_ns)
+        if not behind and stamp_ns <= self.newest_ns + ahead_ns:
+            return self._accept(source, stamp_ns)
+        if not self._moves(source, stamp_ns):
+            self._note_offset(source, stamp_ns)
+            return StampFate.FAR_BEHIND if behind else StampFate.FAR_AHEAD
+        if behind or not any(name in self._last_ns for name in self._elsewhere):
             self.restart()
             self._accept(source, stamp_ns)
             return StampFate.NEW_SESSION
-        if stamp_ns - self.newest_ns > self._ahead_ns and not self._confirmed(source, stamp_ns):
-            return StampFate.FAR_AHEAD
+        # Who did not come along is judged by its next stamp, as a newcomer.
+        self._last_ns = {name: ns for name, ns in self._last_ns.items() if name in self._elsewhere}
         return self._accept(source, stamp_ns)
+
+    def offset_of(self, source: str) -> str:
+        """What is wrong with a source's clock, in words, as its refused stamps show; "" when none was refused."""
+        if source not in self._offsets_ns:
+            return ""
+        low_s, high_s = (ns / SECOND_NS for ns in self._offsets_ns[source])
+        middle_s = (low_s + high_s) / 2
+        side = "ahead of" if middle_s > 0 else "behind"
+        if high_s - low_s > 2.0:
+            return (
+                f"its stamps lie {abs(low_s):.1f} to {abs(high_s):.1f} s {side} the other sources, at no steady offset"
+            )
+        return f"its stamps lie {abs(middle_s):.1f} s {side} the other sources: correct the clock that stamps them"
 
     def restart(self) -> None:
         """Start a new session, as when the ROS clock jumped back; the next stamp opens it."""
         self._old_ns = dict(self._last_ns)
         self._last_ns.clear()
-        self._suspect_ns.clear()
+        self._elsewhere.clear()
+        self._here.clear()
+        self._offsets_ns.clear()
         self.number += 1
         self.start_ns = self.newest_ns = 0
 
@@ -94,24 +135,43 @@ class SessionClock:
         """Take over what `to_state` gave; raises KeyError when a value is missing."""
         self.number, self.start_ns, self.newest_ns = state["number"], state["start_ns"], state["newest_ns"]
         self._last_ns, self._old_ns = dict(state["_last_ns"]), dict(state["_old_ns"])
-        self._suspect_ns.clear()
-
-    @property
-    def _ahead_ns(self) -> int:
-        return round(self.max_ahead_s * SECOND_NS)
+        self._elsewhere.clear()
+        self._here.clear()
 
     def _accept(self, source: str, stamp_ns: int) -> StampFate:
-        self._suspect_ns.pop(source, None)
+        self._elsewhere.pop(source, None)
+        self._offsets_ns.pop(source, None)
+        if self._elsewhere:
+            self._here.add(source)
+        else:
+            self._here.clear()
         self._last_ns[source] = stamp_ns
         self.start_ns = self.start_ns or stamp_ns
         self.newest_ns = max(self.newest_ns, stamp_ns)
         return StampFate.OK
 
-    def _confirmed(self, source: str, stamp_ns: int) -> bool:
-        """Whether the source's last message was refused at about this stamp; else remember this one."""
-        suspect_ns = self._suspect_ns.get(source)
-        self._suspect_ns[source] = stamp_ns
-        return suspect_ns is not None and 0 <= stamp_ns - suspect_ns <= self._ahead_ns
+    def _moves(self, source: str, stamp_ns: int) -> bool:
+        """Note that a source's stamp lies elsewhere; returns whether the session follows it there."""
+        near_ns = round(self.max_ahead_s * SECOND_NS)
+        place = self._elsewhere.get(source)
+        if place is not None and 0 <= stamp_ns - place.latest_ns <= near_ns:
+            place.latest_ns, place.count = stamp_ns, place.count + 1
+        else:
+            place = self._elsewhere[source] = _Elsewhere(stamp_ns, stamp_ns)
+        self._here.discard(source)
+        if place.count < 2:
+            return False
+        together = [n for n, p in self._elsewhere.items() if p.count > 1 and abs(p.latest_ns - stamp_ns) <= near_ns]
+        if not any(name in self._last_ns for name in together):
+            return len(together) > len(self._last_ns)  # newcomers: all sources of the session speak against them
+        others = self._last_ns.keys() - set(together)
+        sure = not others or len(together) > 1 or stamp_ns - place.first_ns >= ALONE_NS
+        return sure and len(together) > len(self._here)
+
+    def _note_offset(self, source: str, stamp_ns: int) -> None:
+        offset_ns = stamp_ns - self.newest_ns
+        low, high = self._offsets_ns.get(source, [offset_ns, offset_ns])
+        self._offsets_ns[source] = [min(low, offset_ns), max(high, offset_ns)]
 
     def _is_of_old_session(self, source: str, stamp_ns: int) -> bool:
         """Whether this is a late message of the session before: nearer to its end than to the new session."""

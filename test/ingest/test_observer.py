@@ -126,7 +126,8 @@ def test_a_backward_jump_starts_an_empty_memory(model: VideoSalmonnS) -> None:
     status = observer.status()
     assert status.start_ns <= START + S
     assert status.newest_ns < START + 6 * S
-    assert status.drops["stamp_far_behind"] == 3  # the first message of each source is taken for a stray one
+    # The first message of each source is taken for a stray one, and one more until the majority has jumped.
+    assert status.drops["stamp_far_behind"] == 4
     assert all(m.interval.end_ns < START + 7 * S for m in observer.evidence.between())
 
 

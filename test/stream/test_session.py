@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +76,61 @@ def test_time_never_runs_backward_within_a_source_and_session(offers: list[tuple
             last[source] = t * S
             assert clock.start_ns > 0
             assert clock.newest_ns == max(last.values())
+
+
+ODDITIES = {
+    "20 s ahead": lambda t: t + 20,
+    "70 s ahead": lambda t: t + 70,
+    "300 s behind": lambda t: t - 300,
+    "years ahead": lambda t: t + 14 * 365 * 86_400,
+    "since boot": lambda t: 100 + t - 10_000,
+    "resets every 8 s": lambda t: 10_001 + (t - 10_000) % 8,
+    "frozen": lambda t: 10_000,
+}
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("kind", sorted(ODDITIES))
+def test_the_majority_owns_time_and_the_odd_source_is_refused(kind: str, first: bool) -> None:
+    """Whichever source is heard first: sound and poses go on as if the camera were not there."""
+    clock, taken, camera = SessionClock(), {"mic": 0, "pose": 0}, []
+    for tick in range(600):
+        t = 10_000 + tick / 10
+        order = ["camera", "mic", "pose"] if first else ["mic", "pose", "camera"]
+        for source in order:
+            if source == "camera" and tick % 3:
+                continue
+            stamp = ODDITIES[kind](t) if source == "camera" else t
+            fate = clock.offer(source, round(stamp * S))
+            if source == "camera":
+                camera.append(fate)
+            else:
+                taken[source] += fate in (StampFate.OK, StampFate.NEW_SESSION)
+    assert min(taken.values()) >= 596
+    assert clock.number <= 1
+    assert clock.start_ns <= 10_001 * S
+    assert sum(fate is StampFate.OK for fate in camera[100:]) == 0
+    if kind != "frozen":
+        assert "the other sources" in clock.offset_of("camera")
+    if kind == "20 s ahead":
+        assert re.search(r"lie (19\.9|20\.[01]) s ahead of", clock.offset_of("camera"))
+
+
+def test_a_first_stamp_years_ahead_costs_one_new_session() -> None:
+    clock = SessionClock()
+    clock.offer("camera", 10**9 * S)
+    fates = [clock.offer(source, round((100 + i / 10) * S)) for i in range(50) for source in ("camera", "mic")]
+    assert clock.number == 1
+    assert fates.count(StampFate.OK) > 95
+
+
+def test_a_whole_robot_that_slept_goes_on() -> None:
+    clock = SessionClock()
+    for t in range(10):
+        for source in ("camera", "mic", "pose"):
+            assert clock.offer(source, (100 + t) * S) is StampFate.OK
+    fates = [
+        clock.offer(source, round((5_000 + i / 10) * S)) for i in range(30) for source in ("camera", "mic", "pose")
+    ]
+    assert fates[6:] == [StampFate.OK] * len(fates[6:])
+    assert clock.number == 0
