@@ -9,7 +9,7 @@ from rich.console import Console
 
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.live.demo_setup import ANSWER_S, NODE_PARAMETERS, STARTUP_S, DemoOptions, Teller, prepare, span_of
-from salmonn_node.live.demo_sheet import Asked, broken_promise, show, write
+from salmonn_node.live.demo_sheet import DemoAnswer, broken_promise, show, write
 from salmonn_node.live.processes import client, end, own_domain, play, running_node
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode
 from salmonn_node.stream.observations import SECOND_NS, Interval
@@ -88,12 +88,14 @@ def _in_order(records: list[QuestionRecord]) -> list[tuple[QuestionRecord, int]]
     return sorted(timed, key=lambda item: item[1])
 
 
-def _ask(memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, player: subprocess.Popen[bytes]) -> Asked:
+def _ask(
+    memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, player: subprocess.Popen[bytes]
+) -> DemoAnswer:
     """Ask about everything up to `ask_ns`; the node waits until it has observed that far."""
     playing = player.poll() is None and ask_ns < record.ask_ns
     if not playing and player.wait(ANSWER_S):
         late = Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg="the bag could not be played")
-        return Asked(record, ask_ns, False, late, "the bag could not be played, see player.log")
+        return DemoAnswer(record, ask_ns, False, late, "the bag could not be played, see player.log")
     answer = memory.ask(
         record.text,
         answer_type=AnswerType[record.answer_type],
@@ -102,7 +104,7 @@ def _ask(memory: Memory, record: QuestionRecord, ask_ns: int, span: Interval, pl
         timeout_s=ANSWER_S,
         want_thumbnails=True,
     )
-    return Asked(
+    return DemoAnswer(
         record, ask_ns, playing, answer, broken_promise(record, answer, span, ask_ns, NODE_PARAMETERS["map_id"])
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from salmonn_node.live.demo_setup import NODE_PARAMETERS, DemoOptions, Teller, prepare, span_of
-from salmonn_node.live.demo_sheet import Asked, broken_promise, show, write
+from salmonn_node.live.demo_sheet import DemoAnswer, broken_promise, show, write
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.stream.answers import Answer, ErrorCode
@@ -40,7 +40,7 @@ def run_demo_offline(options: DemoOptions, console: Console) -> bool:
         answer = given.get(record.id, Answer(error_code=ErrorCode.MODEL_ERROR, error_msg="no answer came"))
         answer = replace(answer, latency_s=result.timings.get(record.id, answer.latency_s))
         wrong = broken_promise(record, answer, span, record.ask_ns, NODE_PARAMETERS["map_id"])
-        asked.append(Asked(record, record.ask_ns, False, answer, wrong))
+        asked.append(DemoAnswer(record, record.ask_ns, False, answer, wrong))
     held = _held(result.facts)
     write(options.output, asked, span, held)
     show(console, asked, span, held, options.checkpoint)

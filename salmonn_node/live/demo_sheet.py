@@ -27,7 +27,7 @@ TINY = "tiny"
 
 
 @dataclass(frozen=True)
-class Asked:
+class DemoAnswer:
     """A question with its answer.
 
     Attributes:
@@ -50,7 +50,7 @@ class Asked:
         return judge(self.record, self.answer)
 
 
-def show(console: Console, asked: list[Asked], span: Interval, held: dict[str, Any], checkpoint: str) -> None:
+def show(console: Console, asked: list[DemoAnswer], span: Interval, held: dict[str, Any], checkpoint: str) -> None:
     """Print the table and what to think of it; `checkpoint` is the node's parameter."""
     table = Table(box=box.ROUNDED, show_lines=True)
     for name, ratio in (("question", 5), ("expected", 3), ("answer", 4), ("evidence", 5)):
@@ -106,7 +106,7 @@ def mark(right: bool) -> Text:
     return Text("✓ right", style="green") if right else Text("✗ wrong", style="red")
 
 
-def write(folder: Path, asked: list[Asked], span: Interval, held: dict[str, Any]) -> None:
+def write(folder: Path, asked: list[DemoAnswer], span: Interval, held: dict[str, Any]) -> None:
     """Write evidence pictures and answers.json into a folder."""
     entries = []
     for number, item in enumerate(asked, 1):
@@ -136,11 +136,11 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else f"{len(value)} bytes"
 
 
-def _asked_at(item: Asked, span: Interval) -> str:
+def _asked_at(item: DemoAnswer, span: Interval) -> str:
     return f"{'while playing, ' if item.playing else ''}at {(item.ask_ns - span.start_ns) / SECOND_NS:.0f} s"
 
 
-def _answer(item: Asked, span: Interval) -> Text:
+def _answer(item: DemoAnswer, span: Interval) -> Text:
     """The typed field in bold, the words below it."""
     answer = item.answer
     if answer.error_code != ErrorCode.NONE:

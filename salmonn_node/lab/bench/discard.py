@@ -28,7 +28,7 @@ SAME = 0.8
 
 
 @dataclass(frozen=True)
-class Event:
+class SceneEvent:
     """An object: patches [start, end), the places it covers, and what it looks like there (places, C)."""
 
     start: int
@@ -61,7 +61,7 @@ def unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1)
 
 
-def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[Event]:
+def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[SceneEvent]:
     """Objects of 2 x 2 to 3 x 3 places, seen for 4 to 40 s."""
     events = []
     for _ in range(scene.events):
@@ -73,11 +73,11 @@ def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[
         rows, columns = torch.meshgrid(torch.arange(top, top + size), torch.arange(left, left + size), indexing="ij")
         places = (rows * WIDTH + columns).reshape(-1)
         look = unit((1, CHANNELS), generator) + 0.5 * unit((len(places), CHANNELS), generator)
-        events.append(Event(start, start + length, places, torch.nn.functional.normalize(look, dim=1)))
+        events.append(SceneEvent(start, start + length, places, torch.nn.functional.normalize(look, dim=1)))
     return events
 
 
-def stream(scene: Scene, events: list[Event], patches: int, generator: torch.Generator) -> Iterator[TokenBatch]:
+def stream(scene: Scene, events: list[SceneEvent], patches: int, generator: torch.Generator) -> Iterator[TokenBatch]:
     """The temporal patches of the hour."""
     wall = unit((HEIGHT, WIDTH, CHANNELS), generator)
     light = unit((CHANNELS,), generator)
@@ -102,7 +102,7 @@ def stream(scene: Scene, events: list[Event], patches: int, generator: torch.Gen
         )
 
 
-def held(events: list[Event], kept: TokenBatch) -> float:
+def held(events: list[SceneEvent], kept: TokenBatch) -> float:
     """Share of the events of which at least one place is still recognisable."""
     rows = torch.nn.functional.normalize(kept.z, dim=1)
     found = sum(bool(((event.look @ rows.T) >= SAME).any()) for event in events)

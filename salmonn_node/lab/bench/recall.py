@@ -33,7 +33,7 @@ AGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
 
 
 @dataclass(frozen=True)
-class Arm:
+class UpdateArm:
     """One way to update the fast weights and to train around it."""
 
     name: str
@@ -45,12 +45,12 @@ class Arm:
 
 
 ARMS = (
-    Arm("static (control)", "static"),
-    *(Arm(f"SGD {rate:g}", "sgd", rate=rate) for rate in (0.003, 0.01, 0.03, 0.1)),
-    *(Arm(f"HF K={k}", "hf", iterations=k) for k in (1, 2, 4)),
-    Arm("HF K=2, no decay", "hf", iterations=2, decay=0.0),
-    Arm("HF K=2, no carry", "hf", iterations=2, carry=False),
-    Arm("damped K=8", "damped", iterations=8),
+    UpdateArm("static (control)", "static"),
+    *(UpdateArm(f"SGD {rate:g}", "sgd", rate=rate) for rate in (0.003, 0.01, 0.03, 0.1)),
+    *(UpdateArm(f"HF K={k}", "hf", iterations=k) for k in (1, 2, 4)),
+    UpdateArm("HF K=2, no decay", "hf", iterations=2, decay=0.0),
+    UpdateArm("HF K=2, no carry", "hf", iterations=2, carry=False),
+    UpdateArm("damped K=8", "damped", iterations=8),
 )
 
 
@@ -91,7 +91,7 @@ class FactStream:
 class Recall(nn.Module):
     """The layer and the head that names a value."""
 
-    def __init__(self, arm: Arm) -> None:
+    def __init__(self, arm: UpdateArm) -> None:
         super().__init__()
         self.layer = TTTLayer(
             TTTConfig(
@@ -129,7 +129,7 @@ class Recall(nn.Module):
         return self.head(self.layer.recall(stream.keys[keys] + self.marker, state))
 
 
-def meta_train(arm: Arm, seed: int, steps: int) -> tuple[Recall, dict[str, float]]:
+def meta_train(arm: UpdateArm, seed: int, steps: int) -> tuple[Recall, dict[str, float]]:
     """Train through segments of eight updates; a stream starts afresh now and then even when weights are carried."""
     torch.manual_seed(seed)
     model, stream = Recall(arm), FactStream(BATCH, 1_000 + seed)
@@ -199,7 +199,7 @@ def _by_age(right: Tensor, ages: Tensor) -> dict[str, float]:
     return row
 
 
-def inner_flops(arm: Arm) -> int:
+def inner_flops(arm: UpdateArm) -> int:
     """Operations of one update of the fast weights and its read-back, per token; projections are left out."""
     products = {"static": 2, "sgd": 7, "hf": 7 + 6 * arm.iterations, "damped": 9 + 6 * arm.iterations}[arm.optimizer]
     return products * 2 * HIDDEN * INNER

@@ -27,7 +27,7 @@ def records(tokens: Tokens, count: int, seed: int, name: str) -> list[QuestionRe
 
 
 @dataclass(frozen=True)
-class Answered:
+class ScoredAnswer:
     """An answer with what is known of it besides.
 
     Attributes:
@@ -71,7 +71,7 @@ def answered(
     asked: Sequence[QuestionRecord],
     calibration: Calibration | None = None,
     sources: tuple[str, ...] = (),
-) -> list[Answered]:
+) -> list[ScoredAnswer]:
     """Let a stream flow through the node's memory, and ask at its end of these sources (empty: of all)."""
     overheard = _Overheard(model)
     observer = BankedObserver(model)
@@ -85,11 +85,11 @@ def answered(
         question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
         answer = speaker.ask(question, deadline=time.monotonic() + 600.0, view=view)
         kept = bool(evidence_rows(record, stamps, tokens.truth.moments)) if record.answerable else None
-        out.append(Answered(record, answer, overheard.null_weight, kept))
+        out.append(ScoredAnswer(record, answer, overheard.null_weight, kept))
     return out
 
 
-def blind(asked: Sequence[QuestionRecord]) -> list[Answered]:
+def blind(asked: Sequence[QuestionRecord]) -> list[ScoredAnswer]:
     """The commonest right answer of each question's form, from the question alone; never where or when.
 
     The best that one can do who neither sees nor hears but knows these very questions' answers.
@@ -112,7 +112,7 @@ def blind(asked: Sequence[QuestionRecord]) -> list[Answered]:
             answer = replace(answer, choice_index=record.choices.index(text))
         elif kind == AnswerType.DURATION:
             answer = replace(answer, duration_s=float(text or 0))
-        out.append(Answered(record, answer, math.nan, None))
+        out.append(ScoredAnswer(record, answer, math.nan, None))
     return out
 
 
