@@ -108,12 +108,6 @@ class Patrol:
         share = min(1.0, max(0.0, (time_s - start) / (end - start)))
         return Pose2D(a.x + share * (b.x - a.x), a.y + share * (b.y - a.y), a.yaw + share * (b.yaw - a.yaw))
 
-    def still_at(self, time_s: float) -> bool:
-        """Whether the robot stands still."""
-        index = max(0, bisect_right(self._times, time_s) - 1)
-        _, a, b = self._segments[index]
-        return a == b
-
 
 @dataclass(frozen=True)
 class OdometrySample:
