@@ -45,7 +45,12 @@ def compare(job: Job, offline: dict[str, Answer], live: dict[str, Answer]) -> li
 
 def run_live(jobs: Sequence[Job], console: Console, rate: float = 1.0) -> int:
     """Replay each job both ways and print what differs; 0 when nothing does, 1 otherwise, 2 when a bag is unusable."""
+    import torch
+
     from salmonn_node.live.live_replay import ask_live, last_stamp
+
+    # As the node that it is compared with: another number of threads adds numbers in another order.
+    torch.set_num_threads(1)
 
     different = 0
     for job in jobs:

@@ -9,6 +9,7 @@ from typing import Any
 from salmonn_node.stream.observations import SECOND_NS
 
 FROZEN_NS = 2 * SECOND_NS  # a source that repeats a stamp so far behind the others does not stamp its messages
+STRAY = 3  # so many refused stamps are no longer strays: the source's clock is told as faulty
 ALONE_NS = SECOND_NS  # a source that jumped is believed after so much, when no other source speaks against it
 
 
@@ -64,7 +65,7 @@ class SessionClock:
     _old_ns: dict[str, int] = field(default_factory=dict)
     _elsewhere: dict[str, _Elsewhere] = field(default_factory=dict)
     _here: set[str] = field(default_factory=set)  # sources that spoke since one went elsewhere
-    _offsets_ns: dict[str, list[int]] = field(default_factory=dict)  # smallest and largest offset of refused stamps
+    _offsets_ns: dict[str, list[int]] = field(default_factory=dict)  # of refused stamps: smallest, largest, how many
 
     def offer(self, source: str, stamp_ns: int) -> StampFate:
         """Place `stamp_ns` of `source`; a refused stamp changes nothing but the suspicion that others may confirm."""
@@ -80,8 +81,9 @@ class SessionClock:
             return StampFate.OUT_OF_ORDER
         if stamp_ns == last_ns and self.newest_ns - stamp_ns > FROZEN_NS:
             return StampFate.FROZEN
-        ahead_ns = round((self.max_first_s if last_ns is None else self.max_ahead_s) * SECOND_NS)
-        behind = stamp_ns < (self.newest_ns - ahead_ns if last_ns is None else last_ns)
+        unknown = last_ns is None or source in self._elsewhere
+        ahead_ns = round((self.max_first_s if unknown else self.max_ahead_s) * SECOND_NS)
+        behind = stamp_ns < (last_ns or 0) or (unknown and stamp_ns < self.newest_ns - ahead_ns)
         if not behind and stamp_ns <= self.newest_ns + ahead_ns:
             return self._accept(source, stamp_ns)
         if not self._moves(source, stamp_ns):
@@ -91,6 +93,8 @@ class SessionClock:
             self.restart()
             self._accept(source, stamp_ns)
             return StampFate.NEW_SESSION
+        for name in self._elsewhere:
+            self._offsets_ns.pop(name, None)
         # Who did not come along is judged by its next stamp, as a newcomer.
         self._last_ns = {name: ns for name, ns in self._last_ns.items() if name in self._elsewhere}
         return self._accept(source, stamp_ns)
@@ -99,7 +103,7 @@ class SessionClock:
         """What is wrong with a source's clock, in words, as its refused stamps show; "" when none was refused."""
         if source not in self._offsets_ns:
             return ""
-        low_s, high_s = (ns / SECOND_NS for ns in self._offsets_ns[source])
+        low_s, high_s = (ns / SECOND_NS for ns in self._offsets_ns[source][:2])
         middle_s = (low_s + high_s) / 2
         side = "ahead of" if middle_s > 0 else "behind"
         if high_s - low_s > 2.0:
@@ -140,7 +144,8 @@ class SessionClock:
 
     def _accept(self, source: str, stamp_ns: int) -> StampFate:
         self._elsewhere.pop(source, None)
-        self._offsets_ns.pop(source, None)
+        if self._offsets_ns.get(source, [0, 0, STRAY])[2] < STRAY:
+            del self._offsets_ns[source]
         if self._elsewhere:
             self._here.add(source)
         else:
@@ -170,8 +175,8 @@ class SessionClock:
 
     def _note_offset(self, source: str, stamp_ns: int) -> None:
         offset_ns = stamp_ns - self.newest_ns
-        low, high = self._offsets_ns.get(source, [offset_ns, offset_ns])
-        self._offsets_ns[source] = [min(low, offset_ns), max(high, offset_ns)]
+        low, high, count = self._offsets_ns.get(source, [offset_ns, offset_ns, 0])
+        self._offsets_ns[source] = [min(low, offset_ns), max(high, offset_ns), count + 1]
 
     def _is_of_old_session(self, source: str, stamp_ns: int) -> bool:
         """Whether this is a late message of the session before: nearer to its end than to the new session."""

@@ -84,7 +84,7 @@ ODDITIES = {
     "300 s behind": lambda t: t - 300,
     "years ahead": lambda t: t + 14 * 365 * 86_400,
     "since boot": lambda t: 100 + t - 10_000,
-    "resets every 8 s": lambda t: 10_001 + (t - 10_000) % 8,
+    "resets every 8 s": lambda t: 10_001 + (t - 10_000) % 8.05,
     "frozen": lambda t: 10_000,
 }
 
