@@ -25,6 +25,13 @@ def add_recording_flags(parser: argparse.ArgumentParser) -> None:
         metavar="CAMERA=X,Y,Z,ROLL,PITCH,YAW",
         help="a camera's optical frame in base_link (m, rad), repeatable (from the bag's tf)",
     )
+    add(
+        "--stamp-offset",
+        action="append",
+        default=[],
+        metavar="SOURCE=S",
+        help="seconds added to the stamps of a camera, microphone or `pose` whose clock is off, repeatable",
+    )
     add("--ground-z", type=float, default=0.0, metavar="M", help="height of what objects stand on (%(default)s)")
     add("--frame-rate", type=float, default=1.0, metavar="HZ", help="frames looked at per second (%(default)s)")
     add_network_flags(parser)
@@ -37,6 +44,7 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         ValueError: a mount or a number that cannot be used.
     """
     from salmonn_node.replay.job import JobSettings
+    from salmonn_node.stream.stamp_offset import parse_offset
 
     return JobSettings(
         network=network_of(args),
@@ -47,6 +55,7 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         frame_rate_hz=args.frame_rate,
         mounts=tuple(parse_mount(text) for text in args.mount),
         ground_z_m=args.ground_z,
+        stamp_offsets=tuple(parse_offset(text) for text in args.stamp_offset),
     )
 
 

@@ -80,6 +80,7 @@ def wiring(job: Job) -> Wiring:
     parameters["ground_z_m"] = str(float(job.settings.ground_z_m))
     for camera, mount in job.settings.mounts:
         parameters[f"{camera}.mount"] = "[" + ",".join(str(float(v)) for v in mount) + "]"
+    parameters |= {f"{source}.stamp_offset_s": str(float(s)) for source, s in job.settings.stamp_offsets}
     network = job.settings.network
     parameters |= {name: str(value) for name, value in dataclasses.asdict(network).items()}
     if Path(network.checkpoint).is_dir() and network.checkpoint != TINY:

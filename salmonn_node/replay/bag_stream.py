@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from salmonn_node.replay.topics import (
     choose_topics,
 )
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
+from salmonn_node.stream.stamp_offset import corrected
 
 Observation = EncodedFrame | AudioChunk | Pose
 
@@ -67,6 +68,7 @@ class BagStream:
         path: a rosbag2 directory, an .mcap, .db3 or .bag file.
         cameras, microphones, pose: topics to use; found by type when left out (`choose_topics`).
         map_id: name of the map that the poses refer to.
+        stamp_offsets: seconds added to the stamps of a source, by its name; "pose" names the poses.
         grounding: gets the bag's CameraInfo and tf while the bag is read.
 
     Raises:
@@ -82,11 +84,13 @@ class BagStream:
         pose: str | None = None,
         map_id: str = "",
         grounding: Grounding | None = None,
+        stamp_offsets: Mapping[str, float] | None = None,
     ) -> None:
         self.path = path
         self.grounding = grounding or Grounding()
         self.report = BagReport()
         self._map_id = map_id
+        self._stamp_offsets = stamp_offsets or {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         readable = self._readable(path)
         self._reader = _open(readable, path)
@@ -172,7 +176,7 @@ class BagStream:
                 self.report.dropped[error.reason] += 1
                 continue
             self.report.used[connection.topic] += 1
-            yield log_ns, observation
+            yield log_ns, corrected(observation, self._stamp_offsets)
 
     def _ground(self, topic: str, msgtype: str, message: Any) -> None:
         """Hand CameraInfo and tf to the grounding; what it refuses is counted."""

@@ -36,6 +36,7 @@ class JobSettings:
         mounts: (camera, (x, y, z, roll, pitch, yaw) of its optical frame in base_link, m and rad); else from the bag's
             tf.
         ground_z_m: height of the plane that objects stand on.
+        stamp_offsets: (source, seconds added to its stamps), for a clock that is off by a steady offset.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -47,6 +48,7 @@ class JobSettings:
     frame_rate_hz: float = 1.0
     mounts: tuple[tuple[str, tuple[float, ...]], ...] = ()
     ground_z_m: float = 0.0
+    stamp_offsets: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,7 @@ def open_recording(
         pose=settings.pose,
         map_id=settings.map_id,
         grounding=grounding,
+        stamp_offsets=dict(settings.stamp_offsets),
     )
     return bag, bag.duration_s
 

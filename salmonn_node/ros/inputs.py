@@ -31,9 +31,9 @@ from salmonn_node.messages import (
 from salmonn_node.ros.monitor import InputMonitor
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
+from salmonn_node.stream.stamp_offset import POSE_SOURCE, corrected
 
 POSE_TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
-POSE_SOURCE = "pose"
 AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 TF_DEPTH = 100
@@ -202,7 +202,7 @@ class Inputs:
             try:
                 observation = convert(msg)
                 if observation is not None:
-                    self._sink.submit(observation)
+                    self._sink.submit(corrected(observation, self._parameters.stamp_offsets))
             except MessageError as error:
                 monitor.last_error = str(error)
                 self._sink.refuse(source, error.reason)

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 from salmonn_node.messages import MessageError
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.runtime.settings import Settings
+from salmonn_node.stream.stamp_offset import MAX_OFFSET_S, POSE_SOURCE
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -135,11 +136,13 @@ class NodeParameters:
         values: the parameters of ENTRIES; each is an attribute, too.
         transports: "raw" or "compressed" by camera.
         runtime: the settings of network, memory, answers and disk among them, directories filled in.
+        stamp_offsets: seconds that are added to the stamps of a source, by its name.
     """
 
     values: dict[str, Any]
     transports: dict[str, str]
     runtime: Settings
+    stamp_offsets: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -172,6 +175,13 @@ def declare(node: Node) -> list[str]:
             declare_one(f"{camera}.mount", Parameter.Type.DOUBLE_ARRAY, descriptor)
             text = "Transport of this camera; empty: image_transport."
             declare_one(f"{camera}.image_transport", "", ParameterDescriptor(description=text, read_only=True))
+    named = [*(node.get_parameter("cameras").value or []), *(node.get_parameter("microphones").value or [])]
+    for source in [*dict.fromkeys(named), POSE_SOURCE]:
+        if NAME.fullmatch(source):
+            text = "Seconds added to each stamp of this source, to correct a clock that is off by a steady offset."
+            reach = [FloatingPointRange(from_value=-MAX_OFFSET_S, to_value=MAX_OFFSET_S)]
+            descriptor = ParameterDescriptor(description=text, read_only=True, floating_point_range=reach)
+            declare_one(f"{source}.stamp_offset_s", 0.0, descriptor)
     node.add_on_set_parameters_callback(_refuse_bad)
     return problems
 
@@ -199,7 +209,8 @@ def read(node: Node) -> NodeParameters:
     mounts = {camera: mount for camera in values["cameras"] if (mount := _mount(node, camera))}
     network = NetworkSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
     own = {entry.name: values[entry.name] for entry in dataclasses.fields(Settings) if entry.name in values}
-    return NodeParameters(values, transports, Settings(network, mounts=mounts, **own))
+    offsets = {name: float(node.get_parameter(f"{name}.stamp_offset_s").value) for name in [*names, POSE_SOURCE]}
+    return NodeParameters(values, transports, Settings(network, mounts=mounts, **own), offsets)
 
 
 def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:

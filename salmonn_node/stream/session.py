@@ -110,7 +110,10 @@ class SessionClock:
             return (
                 f"its stamps lie {abs(low_s):.1f} to {abs(high_s):.1f} s {side} the other sources, at no steady offset"
             )
-        return f"its stamps lie {abs(middle_s):.1f} s {side} the other sources: correct the clock that stamps them"
+        return (
+            f"its stamps lie {abs(middle_s):.1f} s {side} the other sources; "
+            f"{source}.stamp_offset_s: {-middle_s:.1f} corrects that (replay: --stamp-offset {source}={-middle_s:.1f})"
+        )
 
     def restart(self) -> None:
         """Start a new session, as when the ROS clock jumped back; the next stamp opens it."""
