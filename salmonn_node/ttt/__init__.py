@@ -1,1 +1,1 @@
-"""Fast weights that are trained while the stream flows: the TTT layer and its Hessian-free solver. torch alone."""
+"""TTT layer: fast weights that train while the stream runs, with SGD and Hessian-free updates. Needs torch only."""

@@ -1,4 +1,4 @@
-"""Sizes and switches of the TTT layer, checked when they are set."""
+"""Configuration of the TTT layer: sizes and switches, checked when you create it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ import torch
 
 @dataclass(frozen=True)
 class TTTConfig:
-    """Sizes and switches of the TTT layer; the defaults are the released sizes in streaming mode.
+    """Sizes and switches of the TTT layer. The defaults are the released sizes, in streaming mode.
 
     Attributes:
         hidden_size: channels of a token.
-        num_heads: heads; hidden_size / num_heads must be a multiple of 16 when `rotary`.
-        inner_size: hidden channels of the inner model of a head; None means those of the head.
+        num_heads: number of heads, H. With `rotary`, hidden_size / num_heads must be a multiple of 16.
+        inner_size: hidden channels of each head's inner model, F. None means head_dim.
         mini_batch: tokens per update, m.
-        base_lr: scale of the per-token rates eta = base_lr sigmoid(.) / head_dim / m. With `hf` the step is about eta
-            times a Gauss-Newton step, so base_lr = head_dim * m makes sigmoid(.) the fraction of it that is taken.
-        lag_weight: lambda of the long-span term.
-        lag_distance: how many tokens back the long-span term looks; 0 turns it off and drops its projections.
-        lag_use_key: the long-span target has its own key projection (as released); otherwise the key serves.
-        optimizer: `sgd`; `hf`: conjugate gradient as in the paper's TTT_HF; `damped`: ours, with Tikhonov damping,
-            a right-hand side that base_lr does not scale, and refusal of steps that raise the objective; `static`:
-            no update, a control.
-        cg_iterations: K of `hf` and `damped`.
-        damping: first damping of `damped`, on the scale of the mean curvature per token.
-        decay: after each update the weights move this fraction of the way back to their initial values; 0 is off.
-        rotary: turn queries and keys by position. Off suits read-outs, whose queries have no place in the stream.
-        mode: `streaming`: rows wait for a whole mini-batch. `released`: zero-padded slices, see `observe_slice`.
-        state_dtype: dtype in which the fast weights are kept between updates.
+        base_lr: scale of the per-token learning rate eta = base_lr * sigmoid(.) / head_dim / m. With `hf` the step is
+            about eta times a Gauss-Newton step. Set base_lr = head_dim * m to take the fraction sigmoid(.) of it.
+        lag_weight: weight of the long-span term, lambda.
+        lag_distance: how many tokens back the long-span term looks. 0 turns the term off and drops its projections.
+        lag_use_key: give the long-span target its own key projection, as the release does. False reuses the key.
+        optimizer: `sgd`: plain gradient steps. `hf`: conjugate gradient as in the paper's TTT_HF. `damped`: our
+            variant of `hf`. It adds Tikhonov damping, does not scale the right-hand side by base_lr, and rejects
+            steps that raise the objective. `static`: no updates, a control.
+        cg_iterations: conjugate-gradient iterations of `hf` and `damped`, K.
+        damping: initial damping of `damped`, relative to the mean curvature per token.
+        decay: after each update, the fraction of the way that the weights move back to their initial values. 0 is off.
+        rotary: rotate queries and keys by position. Turn it off for read-outs whose queries have no position.
+        mode: `streaming`: rows wait until a mini-batch is complete. `released`: zero-padded slices, see
+            `observe_slice`.
+        state_dtype: dtype of the fast weights between updates.
     """
 
     hidden_size: int = 4096
@@ -68,5 +69,5 @@ class TTTConfig:
 
     @property
     def head_dim(self) -> int:
-        """Channels of a head, D."""
+        """Channels per head, D."""
         return self.hidden_size // self.num_heads

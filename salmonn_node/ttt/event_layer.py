@@ -1,12 +1,13 @@
-"""Fast weights over events: a linear inner model with sparse addresses, one Hessian-free step for each event.
+"""Fast weights over events: a linear inner model with sparse addresses and one Hessian-free step per event.
 
-An event writes a value v (V,) at an address a (M,), which is zero at all but a few slots. The inner model is a W, its
-loss |v - a W|^2 / 2, and its Gauss-Newton curvature aᵀ a has rank one. One iteration of conjugate gradient from zero
-then finds the damped Hessian-free step exactly:
+An event writes a value v (V,) at an address a (M,). The address is zero in all but a few slots. The inner model is
+f(a) = a W with W (M, V), and its loss is |v - a W|^2 / 2. The Gauss-Newton curvature aᵀ a has rank one, so one
+iteration of conjugate gradient from zero gives the exact damped Hessian-free step:
 
     W <- W + aᵀ (v - a W) / (a aᵀ + lambda)
 
-A sum and a count stand beside it, for facts that last while perception errs: S <- S + aᵀ v, n <- n + a.
+The layer also keeps a sum and a count per slot, S <- S + aᵀ v and n <- n + a. Their mean suits facts that do not
+change but are perceived with noise.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ class EventLayerConfig:
     """Sizes and switches of the layer.
 
     Attributes:
-        slots: M, length of an address.
-        values: V, length of a value.
-        optimizer: `hf`: damped conjugate gradient on the curvature of the mini-batch; `sgd`: the gradient times `lr`;
-            `static`: no update, the control.
-        mini_batch: events of an update. With one, `hf` is exact after one iteration.
-        cg_iterations: K of `hf`.
-        damping: lambda of `hf`.
+        slots: length of an address, M.
+        values: length of a value, V.
+        optimizer: `hf`: damped conjugate gradient on the curvature of the mini-batch. `sgd`: the gradient times `lr`.
+            `static`: no updates, a control.
+        mini_batch: events per update, m. With m = 1, `hf` is exact after one iteration.
+        cg_iterations: conjugate-gradient iterations of `hf`, K.
+        damping: damping of `hf`, lambda.
         lr: learning rate of `sgd`.
-        decay: after each update the weights move this fraction of the way back to the initial value; 0 is off.
-        prior_count: how many events the initial value counts for in the mean.
+        decay: after each update, the fraction of the way that the weights move back to the initial value. 0 is off.
+        prior_count: weight of the initial value in the mean, as a number of events.
     """
 
     slots: int
@@ -61,9 +62,9 @@ class EventLayerConfig:
 
 
 def sparse_part(scores: Tensor, top: int, temperature: float) -> Tensor:
-    """Softmax over the `top` largest of scores (..., n); exact zeros elsewhere, each row sums to 1.
+    """Softmax over the `top` largest of scores (..., n). All other entries are exactly 0; each row sums to 1.
 
-    Of equal scores the lower position counts first.
+    Ties go to the lower position.
     """
     values, order = torch.sort(scores, dim=-1, descending=True, stable=True)
     chosen = torch.softmax(values[..., :top] / temperature, dim=-1)
@@ -71,10 +72,10 @@ def sparse_part(scores: Tensor, top: int, temperature: float) -> Tensor:
 
 
 def product_address(*parts: Tensor) -> Tensor:
-    """The address of several parts together: (..., n1), (..., n2), ... -> (..., n1 * n2 * ...).
+    """Combine several parts into one address: (..., n1), (..., n2), ... -> (..., n1 * n2 * ...).
 
-    A slot stands for one choice of every part, such as a colour and a shape, or a sound and a room. The address is
-    the outer product of the parts, so summing slots over one part gives the address of the others.
+    Each slot stands for one combination of parts, such as a colour and a shape, or a sound and a room. The address is
+    the outer product of the parts. Summing it over one part gives the address of the other parts.
     """
     address = parts[0]
     for part in parts[1:]:
@@ -83,17 +84,17 @@ def product_address(*parts: Tensor) -> Tensor:
 
 
 class EventLayer:
-    """The layer with its state; constant in size however many events are written.
+    """An event layer with its state. The state has a constant size, however many events you write.
 
     Args:
         config: sizes and switches.
-        initial: (V,) what an empty slot reads as; zeros when left out.
+        initial: (V,), the value that an empty slot returns. Defaults to zeros.
 
     Attributes:
         weights: W, (M, V) float32.
         sums: S, (M, V) float32.
         counts: n, (M,) float32.
-        events: events written so far, those that wait for their mini-batch included.
+        events: events written so far, including those that wait for their mini-batch.
     """
 
     def __init__(self, config: EventLayerConfig, initial: Tensor | None = None) -> None:
@@ -109,15 +110,15 @@ class EventLayer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the state, the largest partial mini-batch included."""
+        """Size of the state in bytes, including the largest possible partial mini-batch."""
         waiting = (self.config.mini_batch - 1) * (self.config.slots + self.config.values)
         return 4 * (self.weights.numel() + self.sums.numel() + self.counts.numel() + self.initial.numel() + waiting)
 
     def write(self, address: Tensor, value: Tensor) -> None:
-        """Take one event in: address (M,), value (V,). The update happens when a mini-batch is whole.
+        """Write one event: address (M,), value (V,). The weights update when a mini-batch is complete.
 
         Raises:
-            ValueError: another shape, or a number that is not finite; the state is unchanged.
+            ValueError: the shape is wrong, or a number is not finite. The state is then unchanged.
         """
         for name, tensor, size in (("address", address, self.config.slots), ("value", value, self.config.values)):
             if tuple(tensor.shape) != (size,):
@@ -134,11 +135,11 @@ class EventLayer:
             self.weights = self.updated(torch.stack([a for a, _ in rows]), torch.stack([v for _, v in rows]))
 
     def updated(self, addresses: Tensor, values: Tensor) -> Tensor:
-        """The weights (M, V) after one mini-batch of addresses (m, M) and values (m, V); the state is unchanged."""
+        """Return the weights (M, V) after a mini-batch: addresses (m, M), values (m, V). Does not change the state."""
         config = self.config
         if config.optimizer == "static":
             return self.weights
-        # Each column of W is a problem of its own with the same curvature: V heads of M weights for the solver.
+        # The columns of W are independent problems with the same curvature: V heads of M weights for the solver.
         gradient = (values - addresses @ self.weights).T @ addresses
         if config.optimizer == "sgd":
             step = config.lr * gradient
@@ -153,21 +154,21 @@ class EventLayer:
         return torch.lerp(weights, self.initial.expand_as(weights), config.decay) if config.decay else weights
 
     def read(self, address: Tensor) -> Tensor:
-        """What the fast weights hold at addresses (..., M): (..., V)."""
+        """Read the fast weights at addresses (..., M) -> (..., V)."""
         return address.float() @ self.weights
 
     def mean(self, address: Tensor) -> Tensor:
-        """The mean of all values written at addresses (..., M), the initial value counted a little: (..., V)."""
+        """Mean of all values written at addresses (..., M) -> (..., V). The initial value counts as `prior_count`."""
         prior = self.config.prior_count
         sums = address.float() @ (self.sums + prior * self.initial)
         return sums / (address.float() @ (self.counts + prior)).unsqueeze(-1)
 
     def count(self, address: Tensor) -> Tensor:
-        """How many events were written at addresses (..., M), in parts of an event where they were shared: (...)."""
+        """Number of events written at addresses (..., M) -> (...). An event over several slots counts in fractions."""
         return address.float() @ self.counts
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The whole state as tensors and JSON values; `from_tensors` continues bit for bit."""
+        """Return the whole state as tensors and JSON values. `from_tensors` restores it bit for bit."""
         M, V = self.config.slots, self.config.values
         waiting = [torch.cat(row) for row in self._waiting]
         return {
@@ -182,10 +183,10 @@ class EventLayer:
     def from_tensors(
         cls, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], config: EventLayerConfig
     ) -> EventLayer:
-        """The inverse of `to_tensors`.
+        """Restore a layer from `to_tensors`.
 
         Raises:
-            ValueError: a tensor is missing or has another shape than the configuration asks for.
+            ValueError: a tensor is missing, or its shape does not match the configuration.
         """
         layer = cls(config)
         M, V = config.slots, config.values

@@ -1,6 +1,6 @@
-"""Hessian-free steps: conjugate gradient on the Gauss-Newton curvature, as specified (TTT_HF) and with damping.
+"""Hessian-free solvers: conjugate gradient on the Gauss-Newton curvature, as in TTT_HF and with damping.
 
-A vector is (G, P): for each of G heads all its fast weights, laid end to end. `product` applies the curvature to it.
+Vectors have shape (G, P): for each of G heads, all P fast weights in one row. `product` applies the curvature.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ DAMPING_RANGE = (1e-4, 1e4)
 
 
 class Solution(NamedTuple):
-    """A step and how it was found."""
+    """A step, and how the solver found it."""
 
     u: Tensor  # (G, P)
-    residual: Tensor  # r.r of the last iteration, (G,); NaN for a head whose right-hand side is zero
-    live: Tensor  # (iterations, G): 1 while a head still moves, 0 once its early stop has fired
+    residual: Tensor  # (G,), r.r of the last iteration; NaN for a head with a zero right-hand side
+    live: Tensor  # (iterations, G), 1 while a head still moves, 0 after its early stop
     iterations: int
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Scalar product per head: (G, P), (G, P) -> (G, 1)."""
+    """Dot product per head: (G, P), (G, P) -> (G, 1)."""
     return (a * b).sum(-1, keepdim=True)
 
 
 def conjugate_gradient(product: Product, b: Tensor, iterations: int) -> Solution:
     """Approximate G^-1 b by undamped conjugate gradient with the per-head early stop of TTT_HF.
 
-    From the second iteration on a head stops for good when its indicator sum(alpha p.b) / sqrt(sum r.r) no longer
-    grows; when three quarters of all heads have stopped, every head stops after that iteration. A zero right-hand
-    side gives a zero step. K <= 4 agrees to 2e-6 between float32 implementations, K = 8 only to about 4e-4.
+    From the second iteration on, a head stops for good when its indicator sum(alpha p.b) / sqrt(sum r.r) no longer
+    grows. When three quarters of all heads have stopped, every head stops after that iteration. A zero right-hand
+    side gives a zero step. Float32 implementations agree to 2e-6 for K <= 4, but only to about 4e-4 for K = 8.
 
     Args:
         product: v -> G v, both (G, P).
@@ -59,7 +59,7 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int) -> Solution
         else:
             numerator, denominator = numerator + gained * live, denominator + left * live
             new = numerator / denominator.sqrt()
-            live = live * (new > indicator)  # NaN compares false: such a head stops
+            live = live * (new > indicator)  # NaN compares false, so the head stops
             indicator = new
         p = clean(p)
         alpha = clean(alpha) * live * running
@@ -69,7 +69,7 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int) -> Solution
         p = r + (s_next / s) * p
         s = s_next
         history.append(live.squeeze(-1))
-        # `running` freezes every head without a branch on the device; a CPU can leave at once.
+        # `running` freezes every head without a branch on the device. On a CPU we can leave the loop at once.
         running = running * ((live == 0).to(b.dtype).mean() < 0.75)
         if not b.is_cuda and not running:
             break
@@ -77,12 +77,12 @@ def conjugate_gradient(product: Product, b: Tensor, iterations: int) -> Solution
 
 
 def clean(a: Tensor) -> Tensor:
-    """NaN and infinities become 0."""
+    """Replace NaN and infinities by 0."""
     return torch.nan_to_num(a, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def damped_conjugate_gradient(product: Product, b: Tensor, damping: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Approximate (G + damping I)^-1 b by K plain conjugate-gradient iterations; each head on its own.
+    """Approximate (G + damping I)^-1 b by K iterations of plain conjugate gradient, independently for each head.
 
     Args:
         product: v -> G v, both (G, P).
@@ -91,7 +91,7 @@ def damped_conjugate_gradient(product: Product, b: Tensor, damping: Tensor, iter
         iterations: K >= 1.
 
     Returns:
-        The step u (G, P), and the decrease b.u - 1/2 u.(G + damping I)u that the quadratic model predicts (G,).
+        The step u (G, P), and the decrease predicted by the quadratic model, b.u - 1/2 u.(G + damping I)u (G,).
     """
     mu = damping.unsqueeze(-1)
     x = torch.zeros_like(b)
@@ -106,20 +106,21 @@ def damped_conjugate_gradient(product: Product, b: Tensor, damping: Tensor, iter
         s_next = dot(r, r)
         p = r + torch.where(s > 0, s_next / torch.where(s > 0, s, 1), 0) * p
         s = s_next
-    # For iterates of conjugate gradient from zero u.(G + mu I)u = u.(b - r), so no further product is needed.
+    # Conjugate gradient from zero gives u.(G + mu I)u = u.(b - r), so the prediction needs no further product.
     return x, 0.5 * dot(x, b + r).squeeze(-1)
 
 
 def adapt_damping(damping: Tensor, actual: Tensor, predicted: Tensor) -> Tensor:
-    """Levenberg-Marquardt: more damping where the quadratic model promised too much, less where it held.
+    """Adapt the damping by the Levenberg-Marquardt rule: raise it where the quadratic model promised too much.
 
-    The reduction ratio actual / predicted below 1/4 multiplies damping by 3/2, above 3/4 by 2/3 (Martens, "Deep
-    learning via Hessian-free optimization", 2010), within 1e-4 to 1e4. A head that predicts nothing keeps its own.
+    A reduction ratio actual / predicted below 1/4 multiplies the damping by 3/2; above 3/4, by 2/3 (Martens, "Deep
+    learning via Hessian-free optimization", 2010). The damping stays within 1e-4 to 1e4. A head with a predicted
+    decrease of zero keeps its damping.
 
     Args:
         damping: (G,).
-        actual: decrease of the objective on the mini-batch (G,).
-        predicted: decrease of the damped quadratic model (G,).
+        actual: measured decrease of the objective on the mini-batch (G,).
+        predicted: decrease predicted by the damped quadratic model (G,).
     """
     ratio = actual / torch.where(predicted > 0, predicted, 1)
     factor = torch.where(ratio < 0.25, 1.5, torch.where(ratio > 0.75, 2 / 3, 1.0))

@@ -1,10 +1,10 @@
-"""The inner model of one head, an MLP with a layer norm: its values, closed-form gradient and Gauss-Newton product.
+"""Inner model of one head, an MLP with a layer norm: forward pass, closed-form gradient, Gauss-Newton product.
 
     Z1 = X W1 + b1,  X2 = GELU(Z1),  Z2 = X2 W2 + b2,  Y = gamma * LN(Z2) + beta    (X is N rows of D channels)
 
-Shapes: G heads (those of all streams together), N rows, D channels, F hidden channels. Every function is
-differentiable again, so that training can go back through an update. Equations: "Learning to (Learn at Test Time)"
-(arXiv:2407.04620), with the tanh form of GELU and a layer norm whose 1e-8 stands inside the root.
+Shapes: G = B * H heads of all streams, N rows, D channels, F hidden channels. Every function is differentiable, so
+training can backpropagate through an update. The equations are those of "Learning to (Learn at Test Time)"
+(arXiv:2407.04620), with the tanh form of GELU and a layer norm whose epsilon of 1e-8 is inside the square root.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LN_EPS = 1e-8
 
 
 class InnerWeights(NamedTuple):
-    """Fast weights, or a vector in their space (a gradient, a step)."""
+    """Fast weights, or anything of the same shapes, such as a gradient or a step."""
 
     W1: Tensor  # (G, D, F), used as X @ W1
     b1: Tensor  # (G, 1, F)
@@ -32,25 +32,25 @@ class InnerWeights(NamedTuple):
         return self if self.W1.dtype == dtype else InnerWeights(*(part.to(dtype) for part in self))
 
     def merged(self) -> InnerWeights:
-        """Streams and heads as one dimension: (B, H, ...) -> (G, ...)."""
+        """Merge streams and heads into one dimension: (B, H, ...) -> (G, ...)."""
         return InnerWeights(*(part.flatten(0, 1) for part in self))
 
     def split(self, batch: int) -> InnerWeights:
-        """Streams and heads apart: (G, ...) -> (B, H, ...)."""
+        """Split streams and heads: (G, ...) -> (B, H, ...)."""
         return InnerWeights(*(part.unflatten(0, (batch, -1)) for part in self))
 
     def flat(self) -> Tensor:
-        """All four parts of a head as one vector: (G, P)."""
+        """Concatenate the four parts of each head into one vector: (G, P)."""
         return torch.cat([part.flatten(1) for part in self], dim=-1)
 
     def unflat(self, vector: Tensor) -> InnerWeights:
-        """Views into a (G, P) vector, in the shapes of these weights."""
+        """Return views into a (G, P) vector in the shapes of these weights."""
         parts = vector.split([part[0].numel() for part in self], dim=-1)
         return InnerWeights(*(v.unflatten(-1, part.shape[1:]) for v, part in zip(parts, self, strict=True)))
 
 
 class Norm(NamedTuple):
-    """Affine part of the layer norm; it also serves the targets."""
+    """Affine parameters of the layer norm. The targets use them too."""
 
     gamma: Tensor  # (G, 1, D)
     beta: Tensor  # (G, 1, D)
@@ -61,7 +61,7 @@ class Norm(NamedTuple):
 
 
 class Linearisation(NamedTuple):
-    """What the gradient and the Gauss-Newton product share about rows X at weights W."""
+    """Forward pass of rows X at weights W, kept for the gradient and the Gauss-Newton product."""
 
     X1: Tensor  # (G, N, D)
     X2: Tensor  # (G, N, F)
@@ -74,7 +74,7 @@ class Linearisation(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """Sum over rows of rate * [1/2 |Y - R|^2 + pull/2 |Y - R_lag|^2], kept as pooled = R + pull R_lag."""
+    """Objective: sum over rows of rate * [1/2 |Y - R|^2 + pull/2 |Y - R_lag|^2], stored as pooled = R + pull R_lag."""
 
     pooled: Tensor  # (G, N, D)
     pull: Tensor | None  # lambda * M, broadcastable to (G, N, 1); None without a long-span term
@@ -82,12 +82,12 @@ class Objective(NamedTuple):
 
 
 def product(X: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
-    """X @ W (+ b) head by head: (G, N, D), (G, D, F), (G, 1, F) -> (G, N, F)."""
+    """Compute X @ W (+ b) for each head: (G, N, D), (G, D, F), (G, 1, F) -> (G, N, F)."""
     return torch.bmm(X, W) if b is None else torch.baddbmm(b, X, W)
 
 
 def normalise_target(u: Tensor, norm: Norm) -> Tensor:
-    """Targets gamma (u - mean) / (std + 1e-8) + beta of u (..., G, N, D); std is unbiased, unlike the layer norm's."""
+    """Targets gamma (u - mean) / (std + 1e-8) + beta for u (..., G, N, D). Unlike the layer norm, std is unbiased."""
     D = u.shape[-1]
     x_hat, _, rstd = torch.native_layer_norm(u, (D,), None, None, 1e-30)
     # x_hat = (u - mean) rstd, and std = sqrt(D / (D - 1)) / rstd.
@@ -95,7 +95,7 @@ def normalise_target(u: Tensor, norm: Norm) -> Tensor:
 
 
 def linearise(X: Tensor, W: InnerWeights) -> Linearisation:
-    """Run the inner model on rows X (G, N, D) and keep what its derivatives need."""
+    """Run the inner model on rows X (G, N, D) and keep the intermediate values that its derivatives need."""
     Z1 = product(X, W.W1, W.b1)
     X2 = F.gelu(Z1, approximate="tanh")
     slope = torch.ops.aten.gelu_backward(torch.ones_like(Z1), Z1, approximate="tanh")
@@ -118,7 +118,7 @@ def evaluate(X: Tensor, W: InnerWeights, norm: Norm) -> Tensor:
 def output_gradient(at: Linearisation, goal: Objective, norm: Norm) -> tuple[Tensor, Tensor]:
     """Gradients of the objective with respect to Z1 (G, N, F) and Z2 (G, N, D), rates included.
 
-    rate * g with g = (Y - R) + pull (Y - R_lag) goes back through gamma, the layer norm, W2 and GELU.
+    Backpropagates rate * g, with g = (Y - R) + pull (Y - R_lag), through gamma, the layer norm, W2 and GELU.
     """
     Y = norm.scaled(at.x_hat)
     g = (Y if goal.pull is None else Y * (1 + goal.pull)) - goal.pooled
@@ -135,21 +135,21 @@ def gradient(at: Linearisation, goal: Objective, norm: Norm) -> InnerWeights:
 
 
 def gauss_newton_product(at: Linearisation, v: InnerWeights) -> InnerWeights:
-    """G v with G = sum over rows of J^T J, J the Jacobian of Z2 (before the layer norm) in the fast weights."""
+    """G v, where G = sum over rows of J^T J. J is the Jacobian of Z2 (before the layer norm) in the fast weights."""
     dZ1 = product(at.X1, v.W1, v.b1)
     dZ2 = torch.baddbmm(product(at.X2, v.W2, v.b2), dZ1 * at.slope, at.W2)
     return _pull_back(at, product(dZ2, at.W2.mT) * at.slope, dZ2)
 
 
 def _pull_back(at: Linearisation, gZ1: Tensor, gZ2: Tensor) -> InnerWeights:
-    """J^T applied to row gradients: [X1^T gZ1, sum gZ1, X2^T gZ2, sum gZ2]."""
+    """Apply J^T to row gradients: [X1^T gZ1, sum gZ1, X2^T gZ2, sum gZ2]."""
     return InnerWeights(
         product(at.X1.mT, gZ1), gZ1.sum(1, keepdim=True), product(at.X2.mT, gZ2), gZ2.sum(1, keepdim=True)
     )
 
 
 def objective_value(x_hat: Tensor, goal: Objective, norm: Norm) -> Tensor:
-    """The objective at x_hat = LN(f(X)) (G, N, D), up to a constant that does not depend on the weights: (G,)."""
+    """Objective at x_hat = LN(f(X)), (G, N, D) -> (G,), up to a constant that does not depend on the weights."""
     Y = norm.scaled(x_hat)
     weight = 1 if goal.pull is None else 1 + goal.pull
     return (goal.rate * (0.5 * weight * Y - goal.pooled) * Y).sum((-2, -1))

@@ -1,8 +1,11 @@
-"""The TTT layer: tokens train a small model per head, mini-batch by mini-batch, and are read back through it.
+"""TTT layer: each mini-batch of tokens trains a small model per head, then reads its output from that model.
 
-Each mini-batch of m tokens is projected to queries, keys and values; the fast weights take one step toward mapping
-keys to values (and to what stood `lag` tokens earlier); the queries then go through the new weights. Equations:
-video-SALMONN S (TTT_HF) on top of "Learning to (Learn at Test Time)" (arXiv:2407.04620).
+For each mini-batch of m tokens:
+1. project the tokens to queries, keys and values;
+2. take one step of the fast weights, so that they map keys to values (and to the values `lag` tokens earlier);
+3. run the queries through the new weights.
+
+Equations: video-SALMONN S (TTT_HF), built on "Learning to (Learn at Test Time)" (arXiv:2407.04620).
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ __all__ = ["TTTConfig", "TTTLayer", "TTTState"]
 
 
 class TTTLayer(nn.Module):
-    """The TTT layer with the release's parameter names, its gate included (`gating_alpha`).
+    """TTT layer with its gate (`gating_alpha`). Parameters have the names of the public release.
 
-    Parameters live in the compute dtype; the fast weights of a `TTTState` in `config.state_dtype`. All token tensors
-    are (L, hidden) for one stream or (B, L, hidden) for B streams that advance together; outputs have the same rank.
+    Parameters have the compute dtype; the fast weights in a `TTTState` have `config.state_dtype`. Token tensors are
+    (L, hidden) for one stream, or (B, L, hidden) for B streams that advance together. Outputs have the same rank.
     """
 
     def __init__(self, config: TTTConfig) -> None:
@@ -60,11 +63,11 @@ class TTTLayer(nn.Module):
     # -- a stream ---------------------------------------------------------------------------------------------------
 
     def init_state(self, batch: int = 1, differentiable: bool = False) -> TTTState:
-        """The state before the first token: fast weights at their learned initial values.
+        """Return the state before the first token. The fast weights have their learned initial values.
 
         Args:
-            batch: streams that advance together.
-            differentiable: let gradients flow through everything done with this state (training). Otherwise nothing
+            batch: number of streams that advance together, B.
+            differentiable: record gradients through all operations on this state, for training. If False, nothing
                 is recorded, whatever the caller's grad mode.
         """
         config, dtype, device = self.config, self.wq.weight.dtype, self.wq.weight.device
@@ -82,9 +85,10 @@ class TTTLayer(nn.Module):
             )
 
     def observe(self, tokens: Tensor, positions: Tensor, state: TTTState) -> Tensor:
-        """Take tokens in; each whole mini-batch updates the weights and comes out. The rest waits in the state.
+        """Observe tokens. Each complete mini-batch updates the weights and is returned; the rest waits in the state.
 
-        How the stream is cut into calls makes no difference, bit for bit: work is done per whole mini-batch.
+        The layer only works on complete mini-batches. So the result is the same, bit for bit, however you cut the
+        stream into calls.
 
         Args:
             tokens: (L, hidden) or (B, L, hidden), L >= 1, finite.
@@ -92,10 +96,11 @@ class TTTLayer(nn.Module):
             state: changed in place; unchanged if an error is raised.
 
         Returns:
-            x + tanh(alpha) * out of the R rows that completed mini-batches, in order: (R, hidden) or (B, R, hidden).
+            x + tanh(alpha) * out for the R rows of completed mini-batches, in order: (R, hidden) or (B, R, hidden).
 
         Raises:
-            ValueError: tokens or positions are empty, of a wrong shape or type, not finite or negative.
+            ValueError: tokens or positions are empty, have the wrong shape or dtype, or hold NaN, infinities or
+                negative positions.
         """
         if self.config.mode != "streaming":
             raise ValueError("observe: this layer is in released mode, use observe_slice")
@@ -109,7 +114,7 @@ class TTTLayer(nn.Module):
             done = []
             whole = rows.shape[1] // m * m
             for start in range(0, whole, m):
-                # A copy, so that the products see the same memory layout however the rows arrived.
+                # Copy, so that the matrix products see the same memory layout however the rows arrived.
                 x = rows[:, start : start + m].clone()
                 out = self._observe_mini_batch(x, places[:, start : start + m], state)
                 done.append(self.gate(x, out))
@@ -117,7 +122,7 @@ class TTTLayer(nn.Module):
             return self._as_given(torch.cat(done, dim=1), tokens)
 
     def pending(self, state: TTTState) -> Tensor:
-        """The waiting rows through the current weights, as a question sees them; the state is untouched.
+        """Run the waiting rows through the current weights, as a question sees them. Does not change the state.
 
         Returns:
             (P, hidden), or (B, P, hidden) for a state of several streams; P may be 0.
@@ -129,15 +134,15 @@ class TTTLayer(nn.Module):
             return rows if state.batch > 1 else rows[0]
 
     def recall(self, queries: Tensor, state: TTTState, positions: Tensor | None = None) -> Tensor:
-        """Ask the fast weights directly: what they hold for these queries, without residual and gate.
+        """Query the fast weights directly, without residual and gate.
 
         Args:
             queries: (Q, hidden) or (B, Q, hidden), Q >= 1, finite.
-            state: untouched.
-            positions: (Q, 3) or (B, Q, 3) int64 to ask about a time and place; None leaves the queries unturned.
+            state: not changed.
+            positions: (Q, 3) or (B, Q, 3) int64, to query a time and place. None skips the rotary embedding.
 
         Returns:
-            wo(post_norm(q + f(q))) with the current weights, shaped like queries.
+            wo(post_norm(q + gamma LN(f(q)) + beta)) at the current weights, with the shape of queries.
 
         Raises:
             ValueError: as `observe`.
@@ -148,13 +153,14 @@ class TTTLayer(nn.Module):
             out = self._read(self._query(rows, None if positions is None else places), state.weights.merged())
             return self._as_given(out, queries)
 
-    # -- the release's way ------------------------------------------------------------------------------------------
+    # -- released mode ----------------------------------------------------------------------------------------------
 
     def observe_slice(self, tokens: Tensor, grid: tuple[int, int], state: TTTState) -> Tensor:
-        """Take one slice in as the release does: zero rows fill the last mini-batch, train the weights and stay as lag.
+        """Observe one slice as the public release does, with zero rows that complete the last mini-batch.
 
-        Positions are those of the flat token count: padding does not advance it, so padded rows reuse the positions
-        of the next slice. The long-span term sees only the previous padded slice.
+        The zero rows train the weights and count as lag rows. Positions come from the flat token count. Padding does
+        not advance that count, so padded rows reuse the positions of the next slice. The long-span term only sees
+        the previous padded slice.
 
         Args:
             tokens: (L, hidden) or (B, L, hidden), one slice.
@@ -162,7 +168,7 @@ class TTTLayer(nn.Module):
             state: changed in place; unchanged if an error is raised.
 
         Returns:
-            Gated tokens shaped like `tokens`.
+            Gated tokens with the shape of `tokens`.
 
         Raises:
             ValueError: as `observe`, or the layer is in streaming mode.
@@ -173,7 +179,7 @@ class TTTLayer(nn.Module):
             return self._as_given(self.gate(rows, padded[:, : rows.shape[1]]), tokens)
 
     def padded_slice_output(self, tokens: Tensor, grid: tuple[int, int], state: TTTState) -> Tensor:
-        """`observe_slice` before gate and removal of padding: (B, L', hidden)."""
+        """Output of `observe_slice` before the gate, with the padding rows: (B, L', hidden)."""
         if self.config.mode != "released":
             raise ValueError("observe_slice: this layer is in streaming mode, use observe")
         if min(grid) < 1:
@@ -212,7 +218,7 @@ class TTTLayer(nn.Module):
     # -- one mini-batch ---------------------------------------------------------------------------------------------
 
     def _observe_mini_batch(self, x: Tensor, places: Tensor, state: TTTState) -> Tensor:
-        """One mini-batch of the unpadded stream: the long-span sources are the last `lag_distance` rows of it."""
+        """Process one mini-batch of the unpadded stream. Its last `lag_distance` rows feed the long-span term."""
         m, lag = self.config.mini_batch, self.config.lag_distance
         stream = torch.cat([state.lag_rows, x], dim=1)
         seen = torch.arange(state.rows - lag, state.rows - lag + m, device=x.device) >= 0
@@ -222,7 +228,7 @@ class TTTLayer(nn.Module):
         return out
 
     def _mini_batch(self, x: Tensor, places: Tensor, source: Tensor, seen: Tensor, state: TTTState) -> Tensor:
-        """Update the weights of the state with m rows, then read the rows back: `out`, (B, m, hidden)."""
+        """Update the state's weights with m rows, then read the rows back. Returns `out`, (B, m, hidden)."""
         rows = self.project(x, places, source, seen)
         step = self.update(rows, state.weights.merged(), state.damping.flatten())
         state.W1, state.b1, state.W2, state.b2 = step.weights.split(state.batch)
@@ -238,8 +244,8 @@ class TTTLayer(nn.Module):
         Args:
             x: (B, m, hidden).
             places: (B, m, 3).
-            source: (B, m, hidden), the row `lag_distance` earlier; not read without a long-span term.
-            seen: (m,) bool, whether that row exists.
+            source: (B, m, hidden), the rows `lag_distance` earlier. Not read if the long-span term is off.
+            seen: (m,) bool, whether those rows exist.
         """
         config = self.config
         lag = config.lag_distance > 0
@@ -264,13 +270,13 @@ class TTTLayer(nn.Module):
         return rows._replace(lag_key=lag_keys[0], lag_target=targets[1], seen=seen.to(x.dtype).unsqueeze(-1))
 
     def update(self, rows: Rows, weights: InnerWeights, damping: Tensor) -> Step:
-        """The fast weights after one mini-batch; weights and damping are those of G = B * H heads."""
+        """Return the fast weights after one mini-batch. Weights and damping cover G = B * H heads."""
         batch = weights.b2.shape[0] // self.config.num_heads
         initial = self._initial_weights(batch).merged() if self.config.decay else weights
         return fast_update.update(rows, weights, initial, damping, self._norm(batch), self.config)
 
     def read_heads(self, query: Tensor, weights: InnerWeights) -> Tensor:
-        """Queries through the inner model: q + gamma LN(f(q)) + beta, (G, L, D)."""
+        """Run queries through the inner model: q + gamma LN(f(q)) + beta, (G, L, D)."""
         batch = query.shape[0] // self.config.num_heads
         return query + inner_model.evaluate(query, weights.to(query.dtype), self._norm(batch))
 
@@ -290,17 +296,17 @@ class TTTLayer(nn.Module):
         return InnerWeights(*(w.to(self.config.state_dtype).expand(batch, *w.shape).clone() for w in learned))
 
     def _norm(self, batch: int) -> Norm:
-        """Affine part of the inner layer norm for every head of every stream."""
+        """Affine parameters of the inner layer norm for every head of every stream."""
         gamma, beta = self.ttt_norm_weight.unsqueeze(1), self.ttt_norm_bias.unsqueeze(1)
         return Norm(gamma, beta) if batch == 1 else Norm(gamma.repeat(batch, 1, 1), beta.repeat(batch, 1, 1))
 
     def _heads(self, projected: list[Tensor]) -> Tensor:
-        """Several (B, L, hidden) as one (n, G, L, D); a head is a contiguous block of channels."""
+        """Split n tensors (B, L, hidden) into heads: (n, G, L, D). A head is a contiguous block of channels."""
         split = [y.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2) for y in projected]
         return torch.stack(split).flatten(1, 2)
 
     def _turned(self, projected: list[Tensor], places: Tensor | None) -> Tensor:
-        """Several (B, L, hidden), normalised per head and turned by position: (n, G, L, D)."""
+        """Split n tensors (B, L, hidden) into heads of length 1, rotated by position: (n, G, L, D)."""
         vectors = self._heads(projected)
         vectors = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
         if places is None or not self.config.rotary:
@@ -324,7 +330,7 @@ class TTTLayer(nn.Module):
 
 
 def _released_lag(previous: Tensor, x: Tensor, lag: int) -> tuple[Tensor, Tensor]:
-    """Long-span sources of a padded slice (B, L, hidden), and which of its rows have one (L,)."""
+    """Return the long-span sources of a padded slice (B, L, hidden), and which of its rows have one (L,) bool."""
     L, before = x.shape[1], previous.shape[1]
     stream = torch.cat([previous, x], dim=1)
     index = torch.arange(before - lag, before - lag + L, device=x.device)

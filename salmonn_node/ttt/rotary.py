@@ -1,4 +1,4 @@
-"""Three-axis rotary positions of the TTT layer: adjacent channel pairs turn with time, row and column."""
+"""Three-axis rotary position embedding of the TTT layer: channel pairs rotate with time, row and column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ THETA = 10_000.0
 
 @lru_cache(maxsize=16)
 def _axes_and_frequencies(head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """For each channel pair the axis it follows and its frequency, 10000^(-2i/d) on an axis of width d."""
+    """Return the axis and the frequency of each channel pair: 10000^(-2i/d) on an axis of width d."""
     planar = 3 * (head_dim // 8)
     widths = (head_dim // 4, planar, planar)
     axes = torch.cat([torch.full((width // 2,), axis) for axis, width in enumerate(widths)])
@@ -23,8 +23,8 @@ def _axes_and_frequencies(head_dim: int, device: torch.device) -> tuple[Tensor, 
 def rotary_angles(positions: Tensor, head_dim: int) -> Tensor:
     """Rotation of each channel pair for each token, as complex numbers of modulus one.
 
-    A quarter of the channels follows t; y and x get three eighths each. Angles are formed in float64, because t * f
-    at float32 is off by 1e-3 rad after some hours.
+    A quarter of the channels follow t; y and x get three eighths each. Angles are computed in float64, because in
+    float32 t * f is off by 1e-3 rad after some hours.
 
     Args:
         positions: (..., L, 3) integer (t, y, x).
@@ -39,11 +39,11 @@ def rotary_angles(positions: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(vectors: Tensor, rotation: Tensor) -> Tensor:
-    """Turn adjacent channel pairs (2j, 2j+1), in float32 whatever the dtype, and cast back.
+    """Rotate adjacent channel pairs (2j, 2j+1). Computes in float32 whatever the dtype, then casts back.
 
     Args:
         vectors: (..., D) real.
-        rotation: complex64, broadcastable to (..., D / 2).
+        rotation: complex64, broadcastable to (..., D / 2), see `rotary_angles`.
     """
     pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation).flatten(-2).to(vectors.dtype)

@@ -1,4 +1,4 @@
-"""Everything the TTT layer remembers of a stream, as one explicit object that can be copied, saved and compared."""
+"""State of the TTT layer: one explicit object that you can copy, save and compare."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ COUNTERS = ("rows", "updates", "slices", "rejected", "skipped")
 
 @dataclass(eq=False)
 class TTTState:
-    """State of B streams that advance together (B is 1 on a robot).
+    """State of B streams that advance together. On a robot, B is 1.
 
     Attributes:
         W1, b1, W2, b2: fast weights, (B, H, D, F), (B, H, 1, F), (B, H, F, D), (B, H, 1, D).
         damping: Levenberg-Marquardt damping of the solver `damped`, (B, H) float32.
-        lag_rows: streaming: the last `lag_distance` rows that went through an update, zeros before the stream began,
-            (B, lag, hidden). Released: the previous padded slice, (B, rows, hidden).
-        rows: tokens that went through an update (padding is not counted).
-        updates: mini-batches that changed the weights.
+        lag_rows: in streaming mode, the last `lag_distance` rows that went through an update, (B, lag, hidden);
+            zeros before the stream began. In released mode, the previous padded slice, (B, rows, hidden).
+        rows: tokens that went through an update, without padding.
+        updates: mini-batches processed.
         slices: slices processed in released mode.
-        rejected: head-updates that the solver `damped` refused because they raised the objective.
-        skipped: head-updates that were not applied because they were not finite.
-        chunks: tokens (B, P, hidden) that wait for a whole mini-batch, with positions (B, P, 3), in order of arrival.
-        differentiable: whether gradients flow through what the layer does with this state.
+        rejected: updates of one head that the solver `damped` rejected because they raised the objective.
+        skipped: updates of one head that were not applied because they were not finite.
+        chunks: tokens (B, P, hidden) and positions (B, P, 3) that wait for a complete mini-batch, in arrival order.
+        differentiable: whether the layer records gradients through operations on this state.
     """
 
     W1: Tensor
@@ -47,21 +47,21 @@ class TTTState:
 
     @property
     def weights(self) -> InnerWeights:
-        """The fast weights together."""
+        """The four fast weights as one tuple."""
         return InnerWeights(self.W1, self.b1, self.W2, self.b2)
 
     @property
     def batch(self) -> int:
-        """Streams that advance together."""
+        """Number of streams, B."""
         return self.W1.shape[0]
 
     @property
     def pending_rows(self) -> int:
-        """Tokens that wait for a whole mini-batch."""
+        """Number of tokens that wait for a complete mini-batch, P."""
         return sum(tokens.shape[1] for tokens, _ in self.chunks)
 
     def pending_tokens(self) -> tuple[Tensor, Tensor]:
-        """The waiting tokens (B, P, hidden) and positions (B, P, 3), P possibly 0."""
+        """The waiting tokens (B, P, hidden) and their positions (B, P, 3). P may be 0."""
         if not self.chunks:
             empty = self.lag_rows.new_zeros(self.batch, 0, self.lag_rows.shape[-1])
             return empty, torch.zeros(self.batch, 0, 3, dtype=torch.int64, device=empty.device)
@@ -70,21 +70,21 @@ class TTTState:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors. With the largest partial mini-batch this is the most that a stream ever holds."""
+        """Size of all tensors in bytes. It is largest when m - 1 tokens wait, and does not grow with the stream."""
         return sum(tensor.nbytes for tensor in self.to_tensors().values())
 
     def clone(self) -> TTTState:
-        """An independent copy."""
+        """Return an independent copy."""
         copies = {f.name: getattr(self, f.name).clone() for f in fields(self) if f.type == "Tensor"}
         return replace(self, **copies, chunks=[(t.clone(), p.clone()) for t, p in self.chunks])
 
     def detach(self) -> TTTState:
-        """The same values cut from their gradient graph (for training that carries weights across segments)."""
+        """Return the same values without their gradient graph, for training that carries weights across segments."""
         cut = {f.name: getattr(self, f.name).detach() for f in fields(self) if f.type == "Tensor"}
         return replace(self, **cut, chunks=[(t.detach(), p) for t, p in self.chunks])
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Flat names -> contiguous tensors, ready for safetensors; the counters are one int64 tensor."""
+        """Return contiguous tensors by flat name, ready for safetensors. One int64 tensor holds the counters."""
         tokens, positions = self.pending_tokens()
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.type == "Tensor"}
         named |= {"pending_tokens": tokens, "pending_positions": positions}
@@ -93,10 +93,10 @@ class TTTState:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TTTState:
-        """Inverse of `to_tensors`, bit for bit.
+        """Restore a state from `to_tensors`, bit for bit.
 
         Raises:
-            ValueError: a tensor is missing or there are not as many counters as this version keeps.
+            ValueError: a tensor is missing, or the number of counters differs from this version's.
         """
         names = [f.name for f in fields(cls) if f.type == "Tensor"]
         missing = {*names, "pending_tokens", "pending_positions", "counters"} - set(tensors)
@@ -113,7 +113,7 @@ class TTTState:
         return state
 
     def __eq__(self, other: object) -> bool:
-        """Bit-equal tensors of equal dtype and equal counters; how the waiting rows arrived does not matter."""
+        """Compare tensors and counters bit for bit, dtypes included. How the waiting rows arrived does not matter."""
         if not isinstance(other, TTTState):
             return NotImplemented
         ours, theirs = self.to_tensors(), other.to_tensors()

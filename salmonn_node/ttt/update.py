@@ -1,4 +1,4 @@
-"""One update of the fast weights by a mini-batch of projected rows; nothing is changed in place."""
+"""Update of the fast weights by one mini-batch of projected rows: a pure function, nothing changes in place."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from salmonn_node.ttt.inner_model import InnerWeights, Linearisation, Norm, Obje
 
 
 class Rows(NamedTuple):
-    """Projected rows of B streams with H heads, G = B * H: what an update of the fast weights needs."""
+    """Projected rows of a mini-batch, the input of an update: B streams, H heads, G = B * H."""
 
     query: Tensor  # (G, m, D)
     key: Tensor  # (G, m, D)
     target: Tensor  # R, (G, m, D)
-    rate: Tensor  # eta, (G, m, 1); for `damped` without base_lr / D / m
+    rate: Tensor  # eta, (G, m, 1); for `damped` without the factor base_lr / D / m
     lag_key: Tensor | None = None  # (G, m, D)
     lag_target: Tensor | None = None  # R_lag, (G, m, D)
-    seen: Tensor | None = None  # M, (m, 1): whether the row `lag` earlier exists
+    seen: Tensor | None = None  # M, (m, 1), whether the row `lag_distance` earlier exists
 
     def goal(self, lag_weight: float) -> Objective:
-        """The objective of the update."""
+        """Return the objective that the update lowers."""
         if self.lag_target is None or self.seen is None:
             return Objective(self.target, None, self.rate)
         pull = lag_weight * self.seen
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The outcome of an update, before it is committed to a state."""
+    """Result of an update, before the layer writes it to a state."""
 
     weights: InnerWeights
     damping: Tensor  # (G,)
@@ -46,15 +46,15 @@ class Step(NamedTuple):
 def update(
     rows: Rows, weights: InnerWeights, initial: InnerWeights, damping: Tensor, norm: Norm, config: TTTConfig
 ) -> Step:
-    """The fast weights after one mini-batch.
+    """Compute the fast weights after one mini-batch.
 
     Args:
         rows: the mini-batch.
-        weights: as they are, in `config.state_dtype`.
-        initial: where decay leads; not read when `config.decay` is 0.
-        damping: (G,), read by `damped`.
-        norm: affine part of the layer norm.
-        config: update rule.
+        weights: the current fast weights, in `config.state_dtype`.
+        initial: the weights toward which decay pulls. Not read if `config.decay` is 0.
+        damping: (G,), only read by `damped`.
+        norm: affine parameters of the layer norm.
+        config: the update rule.
     """
     if config.optimizer == "static":
         return Step(weights, damping)
@@ -72,7 +72,7 @@ def update(
         new = InnerWeights(*(torch.lerp(w, w0, config.decay) for w, w0 in zip(new, initial, strict=True)))
     if config.mode == "released":
         return step._replace(weights=new)
-    # One NaN or infinity anywhere shows in the sum of its head.
+    # A single NaN or infinity makes the sum of its head NaN or infinite.
     finite = (new.W1.sum((1, 2)) + new.b1.sum((1, 2)) + new.W2.sum((1, 2)) + new.b2.sum((1, 2))).isfinite()
     if finite.all():
         return step._replace(weights=new)
@@ -82,7 +82,7 @@ def update(
 
 
 def _product(at: Linearisation, like: InnerWeights) -> hessian_free.Product:
-    """The Gauss-Newton product on flat vectors: they are float32 or wider, the products run in the compute dtype."""
+    """Gauss-Newton product on flat vectors. They are float32 or wider; the product runs in the compute dtype."""
     compute = at.X1.dtype
 
     def product(v: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def _hessian_free(at: Linearisation, b: InnerWeights, before: Step, config: TTTC
 def _damped(
     at: Linearisation, goal: Objective, b: InnerWeights, before: Step, norm: Norm, config: TTTConfig
 ) -> tuple[InnerWeights, Step]:
-    """Mean curvature and mean gradient per row, so that damping means the same whatever the mini-batch."""
+    """Solve with the mean curvature and mean gradient per row, so that damping does not depend on the batch size."""
     m = at.X1.shape[1]
     product, rhs = _product(at, b), _wide(b.flat()) / m
     u, predicted = hessian_free.damped_conjugate_gradient(
