@@ -7,9 +7,16 @@ from salmonn_node.messages.answers import (
     evidence_to_message,
 )
 from salmonn_node.messages.audio import AudioFormat, audio_chunk, audio_format
-from salmonn_node.messages.base import MessageError, MessageTypes, RosbagsTypes, RosTypes, stamp_ns
-from salmonn_node.messages.geometry import camera_model_from_message, transforms_from_message
-from salmonn_node.messages.images import check_image, image_frame, image_to_rgb
+from salmonn_node.messages.base import (
+    MessageError,
+    MessageTypes,
+    RosbagsTypes,
+    RosTypes,
+    message_stamp_ns,
+    stamp_ns,
+)
+from salmonn_node.messages.geometry import camera_model_from_message, shows_rectified, transforms_from_message
+from salmonn_node.messages.images import check_image, image_frame, image_to_rgb, measured_encoding
 from salmonn_node.messages.poses import pose_from_message, pose_to_message
 from salmonn_node.messages.questions import question_from_message, question_to_message
 
@@ -29,10 +36,13 @@ __all__ = [
     "evidence_to_message",
     "image_frame",
     "image_to_rgb",
+    "measured_encoding",
+    "message_stamp_ns",
     "pose_from_message",
     "pose_to_message",
     "question_from_message",
     "question_to_message",
+    "shows_rectified",
     "stamp_ns",
     "transforms_from_message",
 ]

@@ -76,12 +76,29 @@ def stamp_ns(time: Any) -> int:
     return int(time.sec) * SECOND_NS + int(time.nanosec)
 
 
+def message_stamp_ns(msg: Any) -> int:
+    """Stamp of a message in ns: its header's, or its `timestamp` (foxglove_msgs); 0 when it has neither."""
+    if hasattr(msg, "header"):
+        return stamp_ns(msg.header.stamp)
+    return stamp_ns(msg.timestamp) if hasattr(msg, "timestamp") else 0
+
+
 def header_stamp_ns(msg: Any) -> int:
-    """Header stamp in ns; raises MessageError ("stamp_zero") unless it is positive."""
-    stamp = stamp_ns(msg.header.stamp)
+    """Stamp of a message in ns; raises MessageError ("stamp_zero") unless it is positive."""
+    stamp = message_stamp_ns(msg)
     if stamp <= 0:
-        raise MessageError("stamp_zero", f"header.stamp is {stamp} ns: the driver does not stamp its messages")
+        raise MessageError("stamp_zero", f"the stamp is {stamp} ns: the driver does not stamp its messages")
     return stamp
+
+
+def frame_of(msg: Any) -> str:
+    """Frame of a message: its header's, or its `frame_id` (foxglove_msgs)."""
+    return frame_name(msg.header.frame_id if hasattr(msg, "header") else msg.frame_id)
+
+
+def frame_name(frame_id: Any) -> str:
+    """Name of a frame as tf2 has it; tf1 wrote a leading slash, and some drivers still do."""
+    return str(frame_id).lstrip("/")
 
 
 def time_message(types: MessageTypes, stamp: int) -> Any:

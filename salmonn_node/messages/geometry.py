@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from salmonn_node.messages.base import MessageError, stamp_ns
+from salmonn_node.messages.base import MessageError, frame_name, frame_of, stamp_ns
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.observations import Pose
 
 MAX_TRANSFORMS = 1_000  # of one message; a robot has a hundred
 
 
-def camera_model_from_message(msg: Any) -> CameraModel:
-    """Camera model of a sensor_msgs/CameraInfo; K is brought to the picture's own pixels (binning, region of interest).
+def camera_model_from_message(msg: Any, *, rectified: bool = False) -> CameraModel:
+    """Camera model of a sensor_msgs/CameraInfo of ROS 2 or ROS 1, in the picture's own pixels (binning, region).
+
+    Args:
+        msg: the message.
+        rectified: the pictures are rectified: then P forms them, without distortion; else K and D do.
 
     Raises:
-        MessageError: "camera_info_bad": K is zero (not calibrated), or numbers that make no camera.
+        MessageError: "camera_info_bad": the matrix is zero (not calibrated), or numbers that make no camera.
     """
-    matrix = np.array(msg.k, np.float64).reshape(3, 3)
+    matrix = _numbers(msg, "p").reshape(3, 4)[:, :3] if rectified else _numbers(msg, "k").reshape(3, 3)
+    if rectified and not matrix.any():  # drivers that never rectify leave P empty
+        return camera_model_from_message(msg)
+    coefficients = np.zeros(0) if rectified else _numbers(msg, "d").reshape(-1)
     width, height = int(msg.width), int(msg.height)
     roi = msg.roi
     if roi.width and roi.height:
@@ -29,13 +37,22 @@ def camera_model_from_message(msg: Any) -> CameraModel:
     across, down = max(1, int(msg.binning_x)), max(1, int(msg.binning_y))
     matrix[0] /= across
     matrix[1] /= down
-    coefficients = np.array(msg.d, np.float64).reshape(-1)
     try:
         return CameraModel(
-            width // across, height // down, matrix, str(msg.distortion_model), coefficients, str(msg.header.frame_id)
+            width // across, height // down, matrix, str(msg.distortion_model), coefficients, frame_of(msg)
         )
     except ValueError as error:
         raise MessageError("camera_info_bad", f"camera_info: {error}") from None
+
+
+def shows_rectified(topic: str) -> bool:
+    """Whether a camera topic's name says that its pictures are rectified: `/front/image_rect_color/compressed`."""
+    return any({"rect", "rectified"} & set(part.split("_")) for part in topic.split("/"))
+
+
+def _numbers(msg: Any, name: str) -> npt.NDArray[np.float64]:
+    """A copy of an array of CameraInfo, which ROS 1 names with a capital letter."""
+    return np.array(getattr(msg, name if hasattr(msg, name) else name.upper()), np.float64)
 
 
 def transforms_from_message(msg: Any) -> list[Pose]:
@@ -52,15 +69,10 @@ def transforms_from_message(msg: Any) -> list[Pose]:
         found.append(
             Pose(
                 stamp_ns(item.header.stamp),
-                _name(item.header.frame_id),
+                frame_name(item.header.frame_id),
                 np.array([place.x, place.y, place.z], np.float64),
                 np.array([turn.x, turn.y, turn.z, turn.w], np.float64),
-                child_frame_id=_name(item.child_frame_id),
+                child_frame_id=frame_name(item.child_frame_id),
             )
         )
     return found
-
-
-def _name(frame: Any) -> str:
-    """tf1 wrote a leading slash, and some drivers still do."""
-    return str(frame).lstrip("/")

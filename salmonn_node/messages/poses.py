@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from salmonn_node.messages.base import MessageError, MessageTypes, field_names, header_message, header_stamp_ns
+from salmonn_node.messages.base import (
+    MessageError,
+    MessageTypes,
+    field_names,
+    frame_name,
+    frame_of,
+    header_message,
+    header_stamp_ns,
+)
 from salmonn_node.stream.observations import Pose
 
 QUATERNION_SLACK = 0.05  # odometry in single precision and hand-written launch files are a little off
@@ -21,7 +29,7 @@ def pose_from_message(msg: Any, map_id: str = "", base_frame: str = "base_link")
     Raises MessageError: "stamp_zero", "pose_no_frame", "pose_not_finite", "pose_bad_quaternion".
     """
     stamp = header_stamp_ns(msg)
-    frame_id = str(msg.header.frame_id)
+    frame_id = frame_of(msg)
     if not frame_id:
         raise MessageError("pose_no_frame", "header.frame_id is empty: a pose without a frame means nothing")
     with_covariance = "pose" in field_names(msg.pose)
@@ -39,7 +47,7 @@ def pose_from_message(msg: Any, map_id: str = "", base_frame: str = "base_link")
         stated = np.array(msg.pose.covariance, np.float64).reshape(6, 6)
         if np.isfinite(stated).all() and stated.any() and (np.diagonal(stated) >= 0).all():
             covariance = stated
-    child = str(getattr(msg, "child_frame_id", "")) or base_frame
+    child = frame_name(getattr(msg, "child_frame_id", "")) or base_frame
     return Pose(stamp, frame_id, position, orientation / norm, covariance, map_id, child)
 
 

@@ -39,6 +39,33 @@ def test_a_whole_picture(types):
     np.testing.assert_allclose(model.coefficients, [0.1, -0.2, 0, 0, 0])
 
 
+def test_a_rectified_picture_is_formed_by_p_without_distortion(types):
+    p = np.array([800.0, 0, 630, 0, 0, 800, 350, 0, 0, 0, 1, 0])
+    model = camera_model_from_message(camera_info(types, p=p), rectified=True)
+    np.testing.assert_allclose(model.matrix, [[800, 0, 630], [0, 800, 350], [0, 0, 1]])
+    assert not model.coefficients.any()
+    unknown = camera_model_from_message(camera_info(types), rectified=True)
+    np.testing.assert_allclose(unknown.matrix, [[1000, 0, 640], [0, 900, 360], [0, 0, 1]])
+
+
+def test_ros_1_names_its_arrays_with_capital_letters_and_frames_with_a_slash():
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = RosbagsTypes(store)
+    header = types.new(
+        "std_msgs/msg/Header",
+        seq=1,
+        stamp=types.new("builtin_interfaces/msg/Time", sec=0, nanosec=1),
+        frame_id="/front",
+    )
+    roi = types.new("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    fields = {"header": header, "height": 720, "width": 1280, "distortion_model": "plumb_bob", "binning_x": 0}
+    arrays = {"D": np.array([0.1, 0, 0, 0, 0]), "R": np.eye(3).reshape(-1), "P": np.zeros(12)}
+    k = np.array([1000.0, 0, 640, 0, 900, 360, 0, 0, 1])
+    info = types.new("sensor_msgs/msg/CameraInfo", K=k, binning_y=0, roi=roi, **fields, **arrays)
+    model = camera_model_from_message(info)
+    assert (model.matrix[0, 0], model.coefficients[0], model.frame_id) == (1000.0, 0.1, "front")
+
+
 def test_the_matrix_is_that_of_the_pictures_own_pixels(types):
     model = camera_model_from_message(camera_info(types, roi=(240, 60, 800, 600), binning=(2, 2)))
     assert (model.width, model.height) == (400, 300)

@@ -29,9 +29,17 @@ def yuv(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round(image @ matrix.T + [16, 128, 128]), 0, 255).astype(np.uint8)
 
 
-def encode(image: np.ndarray, encoding: str) -> np.ndarray:
-    """(rows, row bytes) as a camera would send it."""
+# Names that say the same in other words.
+SAME = {"8uc1": "mono8", "8uc3": "bgr8", "8uc4": "bgra8"}
+
+
+def encode(image: np.ndarray, encoding: str, order: str = "<") -> np.ndarray:
+    """(rows, row bytes) as a camera would send it; 16-bit values in the given byte order."""
     height, width = image.shape[:2]
+    encoding = SAME.get(encoding, encoding)
+    if encoding.endswith("16"):
+        wide = encode(image, encoding[:-2] + "8").astype(f"{order}u2") * 257
+        return wide.astype(f"{order}u2").view(np.uint8)
     if encoding == "rgb8":
         planes = image
     elif encoding == "bgr8":
@@ -47,7 +55,8 @@ def encode(image: np.ndarray, encoding: str) -> np.ndarray:
     else:
         full = yuv(image)
         chroma = full[:, ::2, 1:]
-        if encoding == "nv12":
+        if encoding in ("nv12", "nv21"):
+            chroma = chroma if encoding == "nv12" else chroma[..., ::-1]
             return np.vstack([full[..., 0], chroma[::2].reshape(height // 2, width)])
         planes = np.zeros((height, width, 2), np.uint8)
         luma = 1 if encoding in ("yuv422", "uyvy") else 0
@@ -85,13 +94,23 @@ def test_every_encoding_gives_the_scene(types, encoding, pad):
     rgb = frame.decode()
     assert rgb.dtype == np.uint8
     assert rgb.shape == (16, 24, 3)
-    expected = np.repeat(image[..., 1:2], 3, axis=2) if encoding == "mono8" else image
-    tolerance = 0 if encoding in ("rgb8", "bgr8", "rgba8", "bgra8", "mono8") else 4
+    grey = encoding in ("mono8", "8uc1", "mono16")
+    expected = np.repeat(image[..., 1:2], 3, axis=2) if grey else image
+    tolerance = 4 if encoding.startswith(("bayer", "nv", "uyvy", "yu")) else 0
     for rows in (slice(2, 6), slice(10, 14)):
         for columns in (slice(3, 9), slice(15, 21)):
             difference = np.abs(rgb[rows, columns].astype(int) - expected[rows, columns])
             assert difference.max() <= tolerance
     assert (frame.stamp_ns, frame.source, frame.frame_id) == (5_000_000_001, "front", "camera_optical")
+
+
+def test_values_of_sixteen_bits_follow_the_byte_order_and_are_scaled_as_cv_bridge_does(types):
+    rows = encode(scene(), "mono16", ">")
+    big = image_to_rgb(image_message(types, rows, "mono16", 24, 16, is_bigendian=1))
+    np.testing.assert_array_equal(big[..., 0], scene()[..., 1])
+    values = np.array([[0, 127, 128, 129, 385, 386, 65279, 65535]], "<u2")
+    rgb = image_to_rgb(image_message(types, values.view(np.uint8), "mono16", 8, 1))
+    np.testing.assert_array_equal(rgb[0, :, 0], np.rint(values[0] * (255 / 65535)))
 
 
 def test_rgb8_is_a_view(types):
@@ -114,7 +133,9 @@ def test_compressed(types, suffix, tolerance):
         ({"step": 0}, "image_bad_step", "step"),
         ({"height": 17}, "image_bad_size", "data"),
         ({"height": 15}, "image_bad_size", "data"),
-        ({"encoding": "32FC1"}, "image_bad_encoding", "32FC1"),
+        ({"encoding": "32FC1"}, "image_is_depth", "32FC1"),
+        ({"encoding": "16UC1"}, "image_is_depth", "16UC1"),
+        ({"encoding": "hsv8"}, "image_bad_encoding", "hsv8"),
         ({"encoding": ""}, "image_bad_encoding", "encoding"),
         ({"width": 0}, "image_empty", "0x16"),
         ({"height": 0}, "image_empty", "24x0"),
@@ -136,6 +157,63 @@ def test_stamp_zero(types):
     with pytest.raises(MessageError, match="stamp") as error:
         image_frame(msg, "front")
     assert error.value.reason == "stamp_zero"
+
+
+@pytest.mark.parametrize(
+    ("name", "swapped"),
+    [
+        ("jpeg", False),
+        ("png", False),
+        ("", False),
+        ("rgb8; jpeg compressed bgr8", False),
+        ("bgr8; jpeg compressed bgr8", False),
+        ("rgb8; jpeg compressed rgb8", True),
+        ("bgr8; jpeg compressed rgb8", True),
+        ("bgra8; png compressed rgb8", True),
+        ("rgb8; jpeg", True),
+        ("yuv422; jpeg compressed bgr8", False),
+        ("mono8; jpeg compressed ", False),
+    ],
+)
+def test_the_order_of_colours_is_that_of_image_transports_decoder(types, name, swapped):
+    flat = np.full((16, 16, 3), RED, np.uint8)
+    data = cv2.imencode(".png", flat[..., ::-1])[1].tobytes()
+    rgb = image_to_rgb(compressed_message(types, data, name))
+    assert tuple(rgb[8, 8]) == (RED[::-1] if swapped else RED)
+
+
+def test_a_compressed_bayer_pattern_is_a_colour_picture(types):
+    data = cv2.imencode(".png", encode(scene(), "bayer_rggb8"))[1].tobytes()
+    rgb = image_to_rgb(compressed_message(types, data, "bayer_rggb8; png compressed "))
+    assert np.abs(rgb[2:6, 3:9].astype(int) - RED).max() <= 4
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize(
+    "behind", [b"\0" * 40_000, b"\xff\xd9" + b"what an earlier picture left" * 9, b"\0" * 70 + b"\1"]
+)
+def test_what_follows_the_end_of_a_picture_does_not_matter(types, suffix, behind):
+    data = cv2.imencode(suffix, scene(64, 64)[..., ::-1])[1].tobytes()
+    alone = image_to_rgb(compressed_message(types, data))
+    np.testing.assert_array_equal(image_to_rgb(compressed_message(types, data + behind)), alone)
+
+
+def test_depth_is_no_picture(types):
+    depth = np.arange(16 * 24, dtype=np.uint16).reshape(16, 24)
+    png = cv2.imencode(".png", depth)[1].tobytes()
+    jpeg = cv2.imencode(".jpg", (depth >> 8).astype(np.uint8))[1].tobytes()
+    for data, name in (
+        (png, "16UC1; png compressed "),
+        (jpeg, "16UC1; jpeg compressed "),
+        (b"\0" * 12 + png, "16UC1; compressedDepth png"),
+        (b"\0" * 12 + png, "32FC1; compressedDepth rvl"),
+        (png, "png"),
+        (png, ""),
+    ):
+        with pytest.raises(MessageError, match="expected a picture") as error:
+            image_frame(compressed_message(types, data, name), "depth")
+        assert error.value.reason == "image_is_depth"
+    assert image_to_rgb(compressed_message(types, png, "mono16; png compressed ")).shape == (16, 24, 3)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
