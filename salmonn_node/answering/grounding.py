@@ -11,6 +11,7 @@ import numpy as np
 
 from salmonn_node.answering.ground_ray import MAX_RANGE_M, NoGroundPointError, ground_point
 from salmonn_node.stream.answers import Evidence
+from salmonn_node.stream.camera_history import CameraHistory
 from salmonn_node.stream.camera_model import CameraModel
 from salmonn_node.stream.frame_tree import FrameTree
 from salmonn_node.stream.observations import Pose
@@ -27,7 +28,7 @@ class Grounding:
         max_range_m: objects further away are not placed.
 
     Attributes:
-        cameras: intrinsics by camera name.
+        cameras: intrinsics by camera name and time.
         frames: tf.
         counts: how often an object was placed ("object"), or why not.
 
@@ -45,7 +46,7 @@ class Grounding:
     ) -> None:
         if not max_range_m > 0:
             raise ValueError(f"max_range_m must be positive, got {max_range_m}")
-        self.cameras: dict[str, CameraModel] = {}
+        self.cameras = CameraHistory()
         self.frames = FrameTree()
         self.counts: Counter[str] = Counter()
         self._mounts = {name: mounted(base_frame, name, tuple(m)) for name, m in (mounts or {}).items()}
@@ -86,7 +87,7 @@ class Grounding:
             raise NoGroundPointError("no_region")
         if evidence.pose is None:
             raise NoGroundPointError("no_pose")
-        camera = self.cameras.get(evidence.source)
+        camera = self.cameras.at(evidence.source, evidence.pose.stamp_ns)
         if camera is None:
             raise NoGroundPointError("no_camera_info")
         mount = self._mount(evidence, camera)

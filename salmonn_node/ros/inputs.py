@@ -24,8 +24,9 @@ from salmonn_node.messages import (
     audio_format,
     camera_model_from_message,
     image_frame,
+    message_stamp_ns,
     pose_from_message,
-    stamp_ns,
+    shows_rectified,
     transforms_from_message,
 )
 from salmonn_node.ros.monitor import InputMonitor
@@ -118,14 +119,17 @@ class Inputs:
         callback = self._callback(camera, lambda msg: image_frame(msg, camera))
         self._subscribe(CompressedImage if compressed else Image, topic, callback, qos, group)
 
+        rectified = shows_rectified(self._node.resolve_topic_name(topic))
+
         def keep_info(msg: CameraInfo) -> None:
             try:
-                self._grounding.cameras[camera] = camera_model_from_message(msg)
-                self.camera_info[camera] = f"{msg.width}x{msg.height} fx={msg.k[0]:.1f}"
+                model = camera_model_from_message(msg, rectified=rectified)
             except MessageError as error:
                 # Drivers of cameras that nobody calibrated send zeros: no fault, but no positions of objects either.
-                self._grounding.cameras.pop(camera, None)
                 self.camera_info[camera] = f"not usable: {error}"
+                return
+            self._grounding.cameras.add(camera, message_stamp_ns(msg), model)
+            self.camera_info[camera] = f"{msg.width}x{msg.height} fx={model.matrix[0, 0]:.1f}"
 
         best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._subscribe(CameraInfo, f"{camera}/camera_info", keep_info, best_effort, group)
@@ -198,7 +202,7 @@ class Inputs:
         def callback(msg: Any) -> None:
             started, worked = time.perf_counter(), time.thread_time()
             size = len(msg.data) if hasattr(msg, "data") else 0
-            monitor.arrived(stamp_ns(msg.header.stamp) if hasattr(msg, "header") else 0, clock.now().nanoseconds, size)
+            monitor.arrived(message_stamp_ns(msg), clock.now().nanoseconds, size)
             try:
                 observation = convert(msg)
                 if observation is not None:

@@ -128,7 +128,7 @@ def test_what_has_no_place_on_the_ground_says_why(change: dict, reason: str) -> 
 
 def test_a_robot_that_turns_between_the_two_frames_makes_it_uncertain() -> None:
     grounding = Grounding({"front": CAMERA_MOUNT})
-    grounding.cameras["front"] = CAMERA
+    grounding.cameras.add("front", 0, CAMERA)
     first = Pose(1, "map", np.zeros(3), from_rpy(0, 0, 0), COVARIANCE, "home")
     spreads = []
     for yaw in (0.0, 0.02, 0.5):

@@ -74,5 +74,5 @@ class BankedObserver:
 def answerer(observer: BankedObserver, calibration: Calibration | None = None) -> Answerer:
     """The node's answerer, with the camera and mount of the world's robot."""
     grounding = Grounding({CAMERA: CAMERA_MOUNT}, ground_z_m=GROUND_Z_M)
-    grounding.cameras[CAMERA] = camera_model(*PICTURE)
+    grounding.cameras.add(CAMERA, 0, camera_model(*PICTURE))
     return Answerer(observer, max_new_tokens=16, grounding=grounding, calibration=calibration)
