@@ -59,18 +59,12 @@ class Grounding:
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Cameras and frames, as arrays and JSON; the mounts are the caller's own."""
         arrays, values = self.frames.to_arrays()
-        cameras = {
-            name: [c.width, c.height, c.matrix.tolist(), c.distortion_model, c.coefficients.tolist(), c.frame_id]
-            for name, c in self.cameras.items()
-        }
-        return arrays, {**values, "cameras": cameras}
+        return arrays, {**values, "cameras": self.cameras.to_values()}
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
         """Take over what `to_arrays` gave."""
         self.frames.restore(arrays, values)
-        for name, (width, height, matrix, model, coefficients, frame_id) in values["cameras"].items():
-            coefficients = np.array(coefficients, np.float64)
-            self.cameras[name] = CameraModel(width, height, np.array(matrix), model, coefficients, frame_id)
+        self.cameras.restore(values["cameras"])
 
     def object_pose(self, evidence: Evidence) -> Pose | None:
         """Where the thing in the evidence's picture stands; None, and counted why, when that cannot be told."""

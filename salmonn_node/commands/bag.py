@@ -48,35 +48,41 @@ def _info(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from salmonn_node.replay.bag import Bag
+    from salmonn_node.replay.topic_choice import choose_topics
 
     with Bag(args.bag) as bag:
-        size = sum(f.stat().st_size for f in bag.path.iterdir() if f.is_file())
-        print(f"{bag.path}: {bag.duration_s:.1f} s, {size / 1e6:.1f} MB")
+        chosen = choose_topics(bag)
+        files = [args.bag] if args.bag.is_file() else [f for f in args.bag.iterdir() if f.is_file()]
+        print(f"{bag.path}: {bag.duration_s:.1f} s, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("topic", "type", "messages", "Hz", "used as"):
-            number = heading in ("messages", "Hz")
+        for heading in ("topic", "type", "messages", "promised", "Hz", "used as"):
+            number = heading in ("messages", "promised", "Hz")
             table.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
         for topic in bag.topics:
             rate = topic.count / bag.duration_s if bag.duration_s else 0.0
-            used = topic.role if topic.source in ("", topic.role) else f"{topic.role} {topic.source}"
+            promised = "?" if topic.promised is None else str(topic.promised)
             msgtype = topic.msgtype.replace("/msg/", "/")
-            table.add_row(topic.name, msgtype, str(topic.count), f"{rate:.1f}", used or "[dim]not used[/dim]")
-    Console().print(table)
+            used = chosen.used_as(topic.name) or "[dim]not used[/dim]"
+            table.add_row(topic.name, msgtype, str(topic.count), promised, f"{rate:.1f}", used)
+        # Names are not folded where somebody searches for them.
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        for line in [*bag.notes, *chosen.reasons, *(f"{t} is not used: {why}" for t, why in chosen.ignored.items())]:
+            print(line)
     return 0
 
 
 def _make(args: argparse.Namespace) -> int:
-    from salmonn_node.replay.bag_cut import refuse_existing
+    from salmonn_node.replay.bag_cut import whole_or_nothing
 
-    refuse_existing(args.bag)
-    if args.source == "photographs":
-        from salmonn_node.replay.photographs import write_photographs
+    with whole_or_nothing(args.bag) as folder:
+        if args.source == "photographs":
+            from salmonn_node.replay.photographs import write_photographs
 
-        write_photographs(args.bag)
-    else:
-        from salmonn_node.replay.video_bag import write_video
+            write_photographs(folder)
+        else:
+            from salmonn_node.replay.video_bag import write_video
 
-        write_video(Path(args.source), args.bag, args.wav)
+            write_video(Path(args.source), folder, args.wav)
     print(f"wrote {args.bag}")
     return 0
 
@@ -84,6 +90,12 @@ def _make(args: argparse.Namespace) -> int:
 def _cut(args: argparse.Namespace) -> int:
     from salmonn_node.replay.bag_cut import cut_bag
 
-    copied = cut_bag(args.bag, args.out, start_s=args.start, duration_s=args.duration, all_topics=args.all_topics)
-    print(f"wrote {args.out}: {copied} messages")
+    cut = cut_bag(args.bag, args.out, start_s=args.start, duration_s=args.duration, all_topics=args.all_topics)
+    for line in cut.notes:
+        print(line)
+    for topic, count in cut.carried.items():
+        print(f"{topic}: {count} earlier messages that still hold are written at the beginning")
+    for topic, reason in cut.left_out.items():
+        print(f"{topic} is not copied: {reason}")
+    print(f"wrote {args.out}: {cut.copied.total() + cut.carried.total()} messages")
     return 0

@@ -41,7 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command; 0 done, 1 below --min-accuracy or live and offline differ, 2 bad input, 130 interrupted."""
+    """Run the command; 0 done, 1 below --min-accuracy or live and offline differ, 2 bad input, 130 interrupted.
+
+    A recording that cannot be replayed, or of which nothing was taken in, is bad input; the others are replayed first.
+    """
     from rich.console import Console
 
     console = Console()
@@ -78,15 +81,17 @@ def run(args: argparse.Namespace) -> int:
     if stop.asked:
         console.print("Interrupted: the answers so far are saved; the same command goes on from there.")
         return INTERRUPTED
-    from salmonn_node.replay.summary import write_report, write_scores
+    from salmonn_node.replay.summary import warnings, write_report, write_scores
 
     scores = write_scores(args.output, finished)
     failed = [f for f in finished if f.result.error]
     ran = {f.job.settings.arm for f in finished if not f.result.error}
     _print_scores(console, scores, ran)
+    for line in warnings(finished):
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for item in failed:
         name = f"{item.job.name} ({item.job.settings.arm})"
-        console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False)
+        console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False, soft_wrap=True)
     try:
         title = f"Replay of {', '.join(dict.fromkeys(job.name for job in jobs))}"
         write_report(args.output, finished, scores, title)
@@ -98,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     if args.min_accuracy is not None and not lowest >= args.min_accuracy:
         console.print(f"[red]accuracy {lowest:.3f} is below {args.min_accuracy}[/]")
         return 1
-    return 2 if len(failed) == len(finished) else 0
+    return 2 if failed else 0
 
 
 class _StopFlag:

@@ -53,7 +53,10 @@ class BagPlayer(Node):
             if message_type is None:
                 self.get_logger().warning(f"{topic.name}: {topic.msgtype} is not installed, not played")
                 continue
-            latched = topic.name.endswith("/tf_static")
+            if topic.encoding != "cdr":
+                self.get_logger().warning(f"{topic.name}: its messages are {topic.encoding}, not played")
+                continue
+            latched = topic.latched or topic.name.endswith("/tf_static")
             durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
             qos = QoSProfile(depth=2_000, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
             self._topics[topic.name] = self.create_publisher(message_type, topic.name, qos)
@@ -156,10 +159,12 @@ def run_player(args: argparse.Namespace) -> int:
         return 2
     try:
         bag = Bag(args.bag)
-    except FileNotFoundError as error:
+    except ValueError as error:
         print(f"salmonn bag play: {error}", file=sys.stderr)
         return 2
     with bag:
+        for note in bag.notes:
+            print(f"salmonn bag play: {note}", file=sys.stderr)
         prepare_transport(bag)
         rclpy.init()
         player = BagPlayer(bag, topics=args.topics, clock=not args.no_clock)

@@ -19,7 +19,7 @@ from salmonn_node.live.processes import end, free_domain, play, running_node, sp
 from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
-from salmonn_node.replay.topics import CAMERA_INFO_TYPE, IMAGE_TYPES, camera_of_info
+from salmonn_node.replay.topics import IMAGE_TYPES
 from salmonn_node.stream.answers import Answer
 
 STARTUP_S = 120.0
@@ -56,8 +56,7 @@ def wiring(job: Job) -> Wiring:
     compressed = transports == {IMAGE_TYPES[0]}
     remaps = {f"{name}/{'image/compressed' if compressed else 'image'}": t for name, t in chosen.cameras.items()}
     remaps |= {f"{name}/audio": topic for name, topic in chosen.microphones.items()}
-    infos = {camera_of_info(topic): topic for topic, kind in types.items() if kind == CAMERA_INFO_TYPE}
-    infos = {f"{name}/camera_info": topic for name, topic in infos.items() if name in chosen.cameras}
+    infos = {f"{name}/camera_info": topic for name, topic in chosen.infos.items()}
     if chosen.pose:
         remaps["pose"] = chosen.pose
     parameters = {

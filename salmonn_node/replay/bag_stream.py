@@ -1,19 +1,14 @@
-"""A recorded bag as observations: any rosbag2 (mcap, sqlite3, split, compressed) or ROS 1 bag, through rosbags.
+"""A recording as observations, in the order in which they were recorded, with an account of every message.
 
-What cannot be used is counted by reason and never stops the rest: unknown message types, damaged messages, a file
-whose recorder died. The conversions are those of the live node (`salmonn_node.messages`).
+What cannot be used is counted by topic and reason and never stops the rest. The conversions are those of the live node
+(`salmonn_node.messages`).
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from rosbags.highlevel import AnyReader
 
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.messages import (
@@ -23,56 +18,41 @@ from salmonn_node.messages import (
     audio_format,
     camera_model_from_message,
     image_frame,
+    message_stamp_ns,
     pose_from_message,
+    shows_rectified,
     transforms_from_message,
 )
-from salmonn_node.messages.bag_types import bag_typestore
-from salmonn_node.replay.mcap_salvage import needs_salvage, salvage
-from salmonn_node.replay.topics import (
-    AUDIO_INFO_TYPE,
-    CAMERA_INFO_TYPE,
-    TF_TYPE,
-    TopicChoice,
-    camera_of_info,
-    choose_topics,
-)
-from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
+from salmonn_node.replay.account import Account
+from salmonn_node.replay.bag import Bag
+from salmonn_node.replay.decoding import ENCODINGS
+from salmonn_node.replay.recording_files import BagError
+from salmonn_node.replay.topic_choice import TopicChoice, choose_topics
+from salmonn_node.replay.topics import role_of
+from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
 from salmonn_node.stream.stamp_offset import corrected
 
 Observation = EncodedFrame | AudioChunk | Pose
 
 
-class BagError(ValueError):
-    """A bag that cannot be replayed; the message names the bag and the reason."""
-
-
-@dataclass
-class BagReport:
-    """What was found in a bag.
-
-    Attributes:
-        used: topic -> messages that became observations.
-        dropped: reason -> messages that did not.
-        notes: sentences for the user, such as what a salvage lost.
-    """
-
-    used: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-
 class BagStream:
-    """Observations of one bag, in the order in which they were recorded.
+    """Observations of one recording, in the order in which they were recorded; use it in a `with` statement.
 
     Args:
         path: a rosbag2 directory, an .mcap, .db3 or .bag file.
-        cameras, microphones, pose: topics to use; found by type when left out (`choose_topics`).
+        cameras, microphones, pose: topics to use; found when left out (`topic_choice.choose_topics`).
         map_id: name of the map that the poses refer to.
+        grounding: gets the recording's CameraInfo and tf while it is read.
         stamp_offsets: seconds added to the stamps of a source, by its name; "pose" names the poses.
-        grounding: gets the bag's CameraInfo and tf while the bag is read.
+
+    Attributes:
+        topics: what is read, and why.
+        types: topic -> message type, of all topics.
+        report: what became of the messages.
+        start_ns, end_ns: log times of the first and the last message.
 
     Raises:
-        BagError: the bag cannot be read, or holds neither camera nor microphone.
+        BagError: the recording cannot be read, or holds neither camera nor microphone.
     """
 
     def __init__(
@@ -88,27 +68,17 @@ class BagStream:
     ) -> None:
         self.path = path
         self.grounding = grounding or Grounding()
-        self.report = BagReport()
+        self.report = Account()
         self._map_id = map_id
         self._stamp_offsets = stamp_offsets or {}
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        readable = self._readable(path)
-        self._reader = _open(readable, path)
-        topics = self.types = {c.topic: c.msgtype for c in self._reader.connections}
+        self._bag = Bag(path)
         try:
-            self.topics: TopicChoice = choose_topics(topics, cameras=cameras, microphones=microphones, pose=pose)
-        except ValueError as error:
-            raise BagError(f"{path}: {error}") from None
-        if not self.topics.cameras and not self.topics.microphones:
-            listed = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(topics.items())) or "nothing"
-            raise BagError(f"{path}: no camera and no microphone in this bag; it holds {listed}")
-        if not self.topics.cameras:
-            self.report.notes.append("no camera in this bag: only sound is replayed")
-        if not self.topics.microphones:
-            self.report.notes.append("no microphone in this bag: only pictures are replayed")
-        if not self.topics.pose:
-            self.report.notes.append("no pose in this bag: answers carry no position")
-        self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
+            self.topics = self._choose(cameras, microphones, pose)
+        except BaseException:
+            self._bag.close()
+            raise
+        self.types = {topic.name: topic.msgtype for topic in self._bag.topics}
+        self.start_ns, self.end_ns = self._bag.start_ns, self._bag.end_ns
 
     def __enter__(self) -> BagStream:
         return self
@@ -117,112 +87,119 @@ class BagStream:
         self.close()
 
     def close(self) -> None:
-        """Close the bag and remove what a salvage left."""
-        if self._reader.stack:
-            self._reader.close()
-        if self._scratch:
-            self._scratch.cleanup()
+        """Close the recording."""
+        self._bag.close()
 
     @property
     def duration_s(self) -> float:
         """Length by the recorder's clock, in seconds."""
-        return max(0, self.end_ns - self.start_ns) / 1e9
+        return self._bag.duration_s
 
     def __iter__(self) -> Iterator[tuple[int, Observation]]:
-        """Pairs of the recorder's time (ns) and an observation; unusable messages are counted in `report`."""
-        cameras = {topic: name for name, topic in self.topics.cameras.items()}
-        microphones = {topic: name for name, topic in self.topics.microphones.items()}
-        formats: dict[str, AudioFormat] = {}
-        wanted = {*cameras, *microphones, self.topics.pose}
-        beside = (AUDIO_INFO_TYPE, CAMERA_INFO_TYPE, TF_TYPE)
-        connections = [c for c in self._reader.connections if c.topic in wanted or c.msgtype in beside]
-        messages = self._reader.messages(connections=connections)
-        while True:
+        """Pairs of the recorder's time (ns) and an observation; `report` counts every message."""
+        converters = self._converters()
+        self.report.expect((t.name, t.promised) for t in self._bag.topics if t.name in converters)
+        for topic, _, log_ns, data in self._bag.raw(topics=converters):
+            account = self.report.topics[topic]
+            account.read += 1
             try:
-                connection, log_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # the storage itself is damaged from here on
-                self.report.dropped["damaged_storage"] += 1
-                self.report.notes.append(f"the bag is damaged: {error}; what lies behind is not replayed")
-                return
-            if connection.msgtype == CAMERA_INFO_TYPE and camera_of_info(connection.topic) in self.grounding.cameras:
-                continue  # a camera's intrinsics stay as they are
-            try:
-                message = self._reader.deserialize(raw, connection.msgtype)
-            except Exception:
-                # rosbags raises whatever its generated parser runs into: struct, index and Unicode errors.
-                self.report.dropped[f"undecodable:{connection.msgtype}"] += 1
-                continue
-            try:
-                if connection.topic in cameras:
-                    observation: Observation = image_frame(message, cameras[connection.topic])
-                elif connection.topic in microphones:
-                    known = formats.get(_namespace(connection.topic))
-                    sound = audio_chunk(message, microphones[connection.topic], known)
-                    if sound is None:
-                        continue
-                    observation = sound
-                elif connection.topic == self.topics.pose:
-                    observation = pose_from_message(message, self._map_id)
-                elif connection.msgtype in (CAMERA_INFO_TYPE, TF_TYPE):
-                    self._ground(connection.topic, connection.msgtype, message)
-                    continue
-                else:
-                    where = _namespace(connection.topic)
-                    formats[where] = audio_format(message, formats.get(where))
-                    continue
+                observation = converters[topic](self._bag.decode(topic, data))
             except MessageError as error:
-                self.report.dropped[error.reason] += 1
+                self.report.leave_out(topic, error.reason, str(error))
                 continue
-            self.report.used[connection.topic] += 1
-            yield log_ns, corrected(observation, self._stamp_offsets)
+            except ValueError as error:
+                self.report.leave_out(topic, "undecodable", str(error))
+                continue
+            account.used += 1
+            if observation is not None:
+                yield log_ns, corrected(observation, self._stamp_offsets)
+        self.report.complete = True
+        self._note_files()
 
-    def _ground(self, topic: str, msgtype: str, message: Any) -> None:
-        """Hand CameraInfo and tf to the grounding; what it refuses is counted."""
-        if msgtype == CAMERA_INFO_TYPE:
-            self.grounding.cameras[camera_of_info(topic)] = camera_model_from_message(message)
-            return
-        for transform in transforms_from_message(message):
-            fate = self.grounding.frames.add(transform, static=topic.endswith("tf_static"))
-            if fate not in ("taken", "transform_passed_over"):
-                self.report.dropped[fate] += 1
-
-    def _readable(self, path: Path) -> Path:
-        """The path to read: the bag itself, or the closed copy of an MCAP file whose recorder died."""
-        if not path.exists():
-            raise BagError(f"{path}: no such file or directory")
-        inner = path
-        if path.is_dir() and not (path / "metadata.yaml").exists():
-            files = sorted(path.glob("*.mcap"))
-            if len(files) != 1:
-                raise BagError(f"{path}: a directory without metadata.yaml and with {len(files)} .mcap files is no bag")
-            inner = files[0]
-            self.report.notes.append("metadata.yaml is missing: the MCAP file is read by itself")
-        if inner.suffix != ".mcap" or inner.is_dir():
-            return inner
+    def _choose(self, cameras: tuple[str, ...], microphones: tuple[str, ...], pose: str | None) -> TopicChoice:
         try:
-            if not needs_salvage(inner):
-                return inner
+            chosen = choose_topics(self._bag, cameras=cameras, microphones=microphones, pose=pose)
         except ValueError as error:
-            raise BagError(str(error)) from None
-        self._scratch = tempfile.TemporaryDirectory(prefix="salmonn-salvage-")
-        rescued = salvage(inner, Path(self._scratch.name) / inner.name)
-        self.report.notes.append(
-            f"{inner.name} is truncated: {rescued.kept_bytes} bytes of whole records are replayed, "
-            f"{rescued.lost_bytes} bytes at its end are lost"
-        )
-        return rescued.path
+            raise BagError(f"{self.path}: {error}") from None
+        if not chosen.cameras and not chosen.microphones:
+            listed = ", ".join(f"{topic.name} ({topic.msgtype})" for topic in self._bag.topics) or "nothing"
+            raise BagError(f"{self.path}: no camera and no microphone in this bag; it holds {listed}")
+        self._note_files()
+        self.report.notes += chosen.reasons
+        for topic, reason in chosen.ignored.items():
+            told = self.report.notes if self._may_matter(topic) else self.report.details
+            told.append(f"{topic} is not used: {reason}")
+        if not chosen.cameras:
+            self.report.notes.append("no camera in this bag: only sound is replayed")
+        if not chosen.microphones:
+            self.report.notes.append("no microphone in this bag: only pictures are replayed")
+        if not chosen.pose:
+            self.report.notes.append("no pose in this bag: answers carry no position")
+        return chosen
 
+    def _may_matter(self, topic: str) -> bool:
+        """Whether a user may have expected that a topic is used."""
+        channel = self._bag.channels[topic]
+        return channel.encoding not in ENCODINGS or bool(role_of(topic, channel.msgtype)[0])
 
-def _open(path: Path, named: Path) -> AnyReader:
-    """Open a bag; types without a definition of their own are those of Jazzy and salmonn_interfaces."""
-    try:
-        reader = AnyReader([path], default_typestore=bag_typestore())
-        reader.open()
-    except Exception as error:  # rosbags lets errors of its storages through, such as sqlite3's
-        raise BagError(f"{named}: cannot be read as a bag: {error}") from None
-    return reader
+    def _note_files(self) -> None:
+        self.report.notes += [note for note in self._bag.notes if note not in self.report.notes]
+
+    # -- conversions ----------------------------------------------------------------------------------------------
+
+    def _converters(self) -> dict[str, Callable[[Any], Observation | None]]:
+        """What makes an observation of a message, by topic; None for what is heard beside them."""
+        found: dict[str, Callable[[Any], Observation | None]] = {}
+        formats: dict[str, AudioFormat] = {}
+        for topic, what in self.topics.beside.items():
+            found[topic] = self._hear_tf(topic) if what == "tf" else self._hear_format(topic, formats)
+        for source, topic in self.topics.infos.items():
+            found[topic] = self._hear_camera(source, shows_rectified(self.topics.cameras[source]), found.get(topic))
+        for source, topic in self.topics.cameras.items():
+            found[topic] = self._picture(source)
+        for source, topic in self.topics.microphones.items():
+            found[topic] = self._sound(source, topic, formats)
+        if self.topics.pose:
+            found[self.topics.pose] = lambda message: pose_from_message(message, self._map_id)
+        return found
+
+    def _picture(self, source: str) -> Callable[[Any], Observation]:
+        return lambda message: image_frame(message, source)
+
+    def _sound(self, source: str, topic: str, formats: dict[str, AudioFormat]) -> Callable[[Any], Observation | None]:
+        return lambda message: audio_chunk(message, source, formats.get(_namespace(topic)))
+
+    def _hear_format(self, topic: str, formats: dict[str, AudioFormat]) -> Callable[[Any], None]:
+        def hear(message: Any) -> None:
+            where = _namespace(topic)
+            formats[where] = audio_format(message, formats.get(where))
+
+        return hear
+
+    def _hear_camera(
+        self, source: str, rectified: bool, also: Callable[[Any], Observation | None] | None
+    ) -> Callable[[Any], None]:
+        offset_ns = round(self._stamp_offsets.get(source, 0.0) * SECOND_NS)
+
+        def hear(message: Any) -> None:
+            model = camera_model_from_message(message, rectified=rectified)
+            self.grounding.cameras.add(source, message_stamp_ns(message) + offset_ns, model)
+            if also is not None:  # two cameras, such as raw and rectified pictures, share one CameraInfo
+                also(message)
+
+        return hear
+
+    def _hear_tf(self, topic: str) -> Callable[[Any], None]:
+        def hear(message: Any) -> None:
+            refused = None
+            for transform in transforms_from_message(message):
+                fate = self.grounding.frames.add(transform, static=topic.endswith("tf_static"))
+                if fate not in ("taken", "transform_passed_over"):
+                    refused = MessageError(fate, f"from {transform.frame_id} to {transform.child_frame_id}")
+            if refused is not None:
+                raise refused
+
+        return hear
 
 
 def _namespace(topic: str) -> str:

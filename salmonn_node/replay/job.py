@@ -21,7 +21,10 @@ from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import Progress, ReplayRun
 from salmonn_node.replay.video_stream import VideoStream, is_video
+from salmonn_node.stream.frame_sampler import FrameFate
 from salmonn_node.stream.observations import SECOND_NS
+
+NOT_SAMPLED = FrameFate.NOT_SAMPLED.value  # the frame sampler at work: no loss
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class JobResult:
         kept: question id -> whether some evidence was still in memory when the stream ended, where that was measured.
         facts: figures of the run: speed, memory, checkpoint; none of them in answers.jsonl.
         timeline: (seconds since the start, kept tokens) of the memory at the end, by ten bins or more.
-        notes: what was dropped, skipped, cut.
+        warnings: what was chosen, missing, damaged or lost: for the terminal and the report.
+        notes: what else was left out, for the report.
+        account: topic -> messages promised, read, used and left out by reason.
         start_ns: stamp of the first observation.
     """
 
@@ -99,7 +104,9 @@ class JobResult:
     timings: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     timeline: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    account: dict[str, Any] = field(default_factory=dict)
     start_ns: int = 0
     interrupted: bool = False
     error: str = ""
@@ -151,8 +158,7 @@ def _run(
                 file.flush()
                 _save_pictures(job.folder / "evidence", answered)
     finally:
-        if isinstance(stream, BagStream):
-            stream.close()
+        stream.close()
     if run.interrupted:
         # What an earlier run had answered beyond this point stays known.
         kept = {a.id: a for a in run.answers} | {k: v for k, v in known.items()}
@@ -182,16 +188,16 @@ def open_recording(
     return bag, bag.duration_s
 
 
-def notes_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
-    """What of a recording was skipped, dropped or cut, one sentence each; `drops` are the observer's."""
-    notes = []
-    if isinstance(stream, BagStream):
-        notes += stream.report.notes
-        notes += [f"{topic}: ignored, {reason}" for topic, reason in stream.topics.ignored.items()]
-        notes += [f"{count} messages dropped: {why}" for why, count in sorted(stream.report.dropped.items())]
-    elif not stream.has_audio:
-        notes.append("no sound in this video: only pictures are replayed")
-    return notes + [f"{count} observations dropped: {why}" for why, count in sorted(drops.items())]
+def warnings_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
+    """What was chosen, missing, damaged or lost, one sentence each; `drops` are the observer's, by reason."""
+    lost = [f"{count} observations dropped: {why}" for why, count in sorted(drops.items()) if why != NOT_SAMPLED]
+    return stream.report.notes + stream.report.differences() + lost
+
+
+def details_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
+    """What else was left out on purpose, one sentence each."""
+    skipped = drops.get(NOT_SAMPLED, 0)
+    return stream.report.details + ([f"{skipped} frames not looked at: {NOT_SAMPLED}"] if skipped else [])
 
 
 def _describe(
@@ -220,12 +226,16 @@ def _describe(
         "budgets": list(status.budgets),
         "drops": status.drops,
     }
-    result.notes = status.clock_faults + notes_of(stream, status.drops)
     if isinstance(stream, BagStream):
         result.facts["objects"] = dict(stream.grounding.counts)
+    result.account = stream.report.to_json()
+    result.warnings = status.clock_faults + warnings_of(stream, status.drops)
+    result.notes = details_of(stream, status.drops)
     result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
     if known:
         result.notes.append(f"{len(known)} answers are those of an earlier, interrupted run")
+    if not (run.interrupted or status.frames or status.audio_s):
+        result.error = "nothing of it was taken in, no picture and no sound"
 
 
 def _timeline(view: Any, start_ns: int, end_ns: int, bins: int = 60) -> tuple[list[float], list[float]]:

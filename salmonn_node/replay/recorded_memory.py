@@ -23,14 +23,13 @@ from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.network_settings import load_network
-from salmonn_node.replay.bag_stream import BagStream
-from salmonn_node.replay.job import JobSettings, notes_of, open_recording
+from salmonn_node.replay.job import JobSettings, details_of, open_recording, warnings_of
 from salmonn_node.storage.persistence import identity_of
 from salmonn_node.storage.snapshot import SnapshotError
 from salmonn_node.storage.store import MemoryStore, State
 from salmonn_node.stream.observations import SECOND_NS
 
-FORMAT = 1
+FORMAT = 2
 SPACE = "space.safetensors"
 VALUES = "values"
 # So many recordings are kept; the one that was asked longest ago goes first.
@@ -129,9 +128,10 @@ def _make(
         if not store.snapshot(State(tensors, values, observer.start_ns, observer.newest_ns)):
             raise OSError(store.problem)
         arrays, space = grounding.to_arrays()
+        drops = observer.status().drops
         space |= {
             "picture_sizes": {source: list(size) for source, size in observer.intake.picture_sizes.items()},
-            "notes": notes_of(stream, observer.status().drops),
+            "notes": warnings_of(stream, drops) + details_of(stream, drops),
             "span": [observer.start_ns, observer.newest_ns],
         }
         save_file(arrays, root / partial / SPACE, {VALUES: json.dumps(space)})
@@ -143,8 +143,7 @@ def _make(
         shutil.rmtree(root / partial, ignore_errors=True)
         raise
     finally:
-        if isinstance(stream, BagStream):
-            stream.close()
+        stream.close()
 
 
 def _open(settings: JobSettings, model: Any, root: Path, name: str, made: bool) -> RecordedMemory:

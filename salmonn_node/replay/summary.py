@@ -49,7 +49,8 @@ def write_scores(folder: Path, all_finished: Sequence[Finished]) -> dict[str, di
     """Write scores.json into `folder`; returns the scores by arm."""
     arms = score_arms(all_finished)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scores.json").write_text(json.dumps(_finite(arms), indent=1) + "\n")
+    scores = {arm: {**tables, "recordings": _recordings(all_finished, arm)} for arm, tables in arms.items()}
+    (folder / "scores.json").write_text(json.dumps(_finite(scores), indent=1) + "\n")
     return arms
 
 
@@ -60,6 +61,21 @@ def write_report(folder: Path, all_finished: Sequence[Finished], arms: dict[str,
         RuntimeError: Jinja2 or plotly is not installed (extra `report`).
     """
     (folder / "report.html").write_text(render(report_data(all_finished, arms, title)), encoding="utf-8")
+
+
+def _recordings(all_finished: Sequence[Finished], arm: str) -> dict[str, Any]:
+    """What became of each recording: messages promised, read and used by topic, and what went wrong."""
+    return {
+        f.result.name: {"error": f.result.error, "topics": f.result.account, "warnings": f.result.warnings}
+        for f in all_finished
+        if f.job.settings.arm == arm
+    }
+
+
+def warnings(all_finished: Sequence[Finished]) -> list[str]:
+    """What the user must know besides the scores, a line each; arms of one recording say the same only once."""
+    lines = [f"{f.result.name}: {warning}" for f in all_finished for warning in f.result.warnings]
+    return list(dict.fromkeys(lines))
 
 
 def report_data(all_finished: Sequence[Finished], arms: dict[str, dict[str, Any]], title: str) -> ReportData:
@@ -73,7 +89,7 @@ def report_data(all_finished: Sequence[Finished], arms: dict[str, dict[str, Any]
         job, result = finished.job, finished.result
         if result.error:
             notes.append(f"{result.name} was not replayed: {result.error}")
-        notes += [f"{result.name}: {note}" for note in result.notes]
+        notes += [f"{result.name}: {note}" for note in [*result.warnings, *result.notes]]
         facts.update(_facts(result))
         answers = {a.id: a.answer for a in result.answers}
         for record, judgement in zip(job.questions, judgements(finished), strict=True):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from salmonn_node.evaluation.import_choice import VIDEO_START_NS
+from salmonn_node.replay.account import Account
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, Frame
 
 CAMERA, MICROPHONE = "video", "sound"
@@ -36,6 +37,7 @@ class VideoStream:
 
     Attributes:
         duration_s: length of the video in seconds, 0 where the container does not say.
+        report: frames that the container promises, and those that could be decoded.
         has_audio: whether there is sound; without it the replay goes on with vision alone.
 
     Raises:
@@ -50,13 +52,22 @@ class VideoStream:
                 raise ValueError(f"{path} holds no video stream")
             self.has_audio = bool(container.streams.audio)
             self.duration_s = (container.duration or 0) / 1_000_000
+            self._promised = container.streams.video[0].frames
+        self.report = Account()
+        if not self.has_audio:
+            self.report.notes.append("no sound in this video: only pictures are replayed")
+
+    def close(self) -> None:
+        """Nothing stays open between two readings."""
 
     def __iter__(self) -> Iterator[tuple[int, Frame | AudioChunk]]:
         """Pairs of a stamp (ns) and a frame (RGB) or a piece of sound, in order of stamps."""
+        self.report.expect([(CAMERA, self._promised)] if self._promised else [])
         streams: list[Iterator[tuple[int, Frame | AudioChunk]]] = [self._frames()]
         if self.has_audio:
             streams.append(self._sound())
         yield from merge(*streams, key=lambda item: item[0])
+        self.report.complete = True
 
     def _open(self):
         try:
@@ -73,6 +84,8 @@ class VideoStream:
         with self._open() as container:
             container.streams.video[0].thread_type = "AUTO"
             for picture in container.decode(video=0):
+                if self._promised:
+                    self.report.topics[CAMERA].read += 1
                 if picture.time is None or picture.time + 1e-6 < next_due:
                     continue
                 next_due = picture.time + 1.0 / _FRAMES_HZ

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +59,24 @@ class CameraHistory:
             if track is None:
                 return None
             return track.models[max(0, bisect.bisect_right(track.stamps, stamp_ns) - 1)]
+
+    def to_values(self) -> dict[str, list[list[Any]]]:
+        """All models as JSON: by source, the stamp and the fields of each."""
+        with self._lock:
+            return {
+                source: [
+                    [at, m.width, m.height, m.matrix.tolist(), m.distortion_model, m.coefficients.tolist(), m.frame_id]
+                    for at, m in zip(track.stamps, track.models, strict=True)
+                ]
+                for source, track in self._tracks.items()
+            }
+
+    def restore(self, values: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """Take over what `to_values` gave."""
+        for source, rows in values.items():
+            for at, width, height, matrix, model, coefficients, frame_id in rows:
+                bent = np.array(coefficients, np.float64)
+                self.add(source, at, CameraModel(width, height, np.array(matrix), model, bent, frame_id))
 
 
 def _same(one: CameraModel, other: CameraModel) -> bool:

@@ -116,7 +116,7 @@ def test_where_the_robot_was_is_told_when_asked_or_when_the_thing_cannot_be_plac
     grounding = answerer.grounding
     for grounding_without, reason in ((Grounding(), "no_camera_info"), (Grounding(), "no_mount")):
         if reason == "no_mount":
-            grounding_without.cameras.update(grounding.cameras)
+            grounding_without.cameras = grounding.cameras
         answerer.grounding = grounding_without
         fallen = ask(answerer, f"0: where is the {seen.thing.name}?")
         answerer.grounding = grounding

@@ -59,7 +59,7 @@ def answerer(bag: Path) -> Answerer:
 
 def test_camera_and_tf_are_read(answerer: Answerer) -> None:
     grounding = answerer.grounding
-    assert grounding.cameras["front"].matrix[0, 0] == 120.0
+    assert grounding.cameras.at("front", START).matrix[0, 0] == 120.0
     assert set(grounding.frames.frames) == {"base_link", OPTICAL, "map", "odom"}
     pose = Pose(START + S, "odom", np.array([1.0, 0.0, 0.0]), from_rpy(0, 0, 0))
     region = Region(70, 60, 20, 20, 160, 90, 10.0)

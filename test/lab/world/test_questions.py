@@ -173,9 +173,10 @@ def test_the_demo_asks_what_it_should() -> None:
 
 def test_the_demo_bag_is_read_as_a_robot_s() -> None:
     from salmonn_node.replay.bag import Bag
+    from salmonn_node.replay.topics import role_of
 
     with Bag(demo.BAG) as bag:
-        roles = Counter(t.role for t in bag.topics)
+        roles = Counter(role_of(t.name, t.msgtype)[0] for t in bag.topics)
     assert roles["camera"] == 1
     assert roles["microphone"] == 1
     assert roles["pose"] == 2

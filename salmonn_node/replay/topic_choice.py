@@ -1,0 +1,264 @@
+"""Which topics of a recording are read, and why: names and types say what may be, messages what is."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from salmonn_node.messages import MessageError, measured_encoding, pose_from_message, transforms_from_message
+from salmonn_node.messages.base import frame_of
+from salmonn_node.replay.bag import Bag
+from salmonn_node.replay.pose_choice import BODIES, PoseTrack, choose_pose
+from salmonn_node.replay.topics import (
+    AUDIO_INFO_TYPE,
+    AUDIO_TYPES,
+    CAMERA_INFO_TYPE,
+    CAMERA_TYPES,
+    POSE_TYPES,
+    TF_TYPES,
+    camera_infos,
+    role_of,
+)
+from salmonn_node.stream.observations import SECOND_NS
+
+# No observations, but read with them.
+BESIDE = {AUDIO_INFO_TYPE: "audio_info", CAMERA_INFO_TYPE: "camera_info"} | dict.fromkeys(TF_TYPES, "tf")
+# Poses are looked at in so many stretches of so many seconds, spread over the recording.
+STRETCHES, STRETCH_S = 8, 10.0
+
+
+@dataclass(frozen=True)
+class TopicChoice:
+    """The topics that a replay reads.
+
+    Attributes:
+        cameras: source name -> topic.
+        microphones: source name -> topic.
+        pose: topic of the robot's pose, empty when there is none.
+        infos: camera -> topic of its CameraInfo.
+        beside: topic -> what is heard of it beside the observations: "tf", "audio_info".
+        ignored: topic -> why it is not read; nothing is left out silently.
+        reasons: sentences on what was chosen among several, and why.
+    """
+
+    cameras: dict[str, str] = field(default_factory=dict)
+    microphones: dict[str, str] = field(default_factory=dict)
+    pose: str = ""
+    infos: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def used_as(self, topic: str) -> str:
+        """What a topic is read as, in words; empty when it is not."""
+        for role, chosen in (("camera", self.cameras), ("microphone", self.microphones), ("camera_info", self.infos)):
+            for source, name in chosen.items():
+                if name == topic:
+                    return role if source == role else f"{role} {source}"
+        return "pose" if topic == self.pose else self.beside.get(topic, "")
+
+
+def choose_topics(
+    bag: Bag,
+    *,
+    cameras: Iterable[str] = (),
+    microphones: Iterable[str] = (),
+    pose: str | None = None,
+) -> TopicChoice:
+    """Choose what is read of a recording.
+
+    Args:
+        bag: the recording; first messages and stretches of its poses are read.
+        cameras: topics to use as cameras; empty finds them (where a camera offers several, the cheapest to decode).
+        microphones: topics to use as microphones; empty finds them by type.
+        pose: topic of the robot's pose; None finds it, "" uses none.
+
+    Raises:
+        ValueError: a topic that was asked for is not in the recording.
+    """
+    types = {topic.name: topic.msgtype for topic in bag.topics}
+    asked = [*cameras, *microphones, *([pose] if pose else [])]
+    missing = sorted(set(asked) - set(types))
+    if missing:
+        raise ValueError(f"no such topic in the bag: {', '.join(missing)}; it has: {', '.join(sorted(types))}")
+    ignored = {
+        topic.name: f"its messages are {topic.encoding}, not those of ROS"
+        for topic in bag.topics
+        if topic.encoding not in ("cdr", "ros1")
+    }
+    empty = {topic.name: "it has no messages" for topic in bag.topics if topic.count == 0 and topic.promised == 0}
+    ignored |= {topic: reason for topic, reason in empty.items() if topic not in asked and topic not in ignored}
+    infos = [topic for topic, kind in types.items() if kind == CAMERA_INFO_TYPE and topic not in empty]
+    offered = list(cameras) or [t for t in _of_types(types, CAMERA_TYPES) if t not in ignored]
+    first = {topic: bag.first(topic) for topic in [*offered, *infos]}
+    frames = {topic: frame_of(message) for topic, message in first.items() if message is not None}
+    for topic in offered:
+        measured = "" if cameras or first[topic] is None else _measured(first[topic])
+        if measured:
+            ignored[topic] = f"its pictures hold measurements, not colours ({measured})"
+    offered = [topic for topic in offered if topic not in ignored]
+    found_cameras = _by_source(types, offered, frames, ignored)
+    heard = list(microphones) or [t for t in _of_types(types, AUDIO_TYPES) if t not in ignored]
+    found_microphones = _by_source(types, heard, {}, ignored)
+    reasons: list[str] = []
+    if pose is None:
+        pose = _found_pose(bag, [t for t in _of_types(types, POSE_TYPES) if t not in ignored], frames, ignored, reasons)
+    chosen_infos = camera_infos(found_cameras, infos, frames)
+    beside = {
+        topic: BESIDE[kind]
+        for topic, kind in types.items()
+        if kind in BESIDE and kind != CAMERA_INFO_TYPE and topic not in ignored
+    }
+    used = {*found_cameras.values(), *found_microphones.values(), pose, *chosen_infos.values(), *beside}
+    for topic, kind in types.items():
+        if topic not in used and topic not in ignored:
+            role = role_of(topic, kind)[0]
+            if role:
+                ignored[topic] = f"another {role} was asked for"
+            elif kind == CAMERA_INFO_TYPE:
+                ignored[topic] = "no camera that is used belongs to it"
+            else:
+                ignored[topic] = f"type {kind} is not a camera, microphone or pose"
+    return TopicChoice(found_cameras, found_microphones, pose, chosen_infos, beside, ignored, reasons)
+
+
+def _of_types(topics: Mapping[str, str], types: Iterable[str]) -> list[str]:
+    """Topics of the given types, in the order of the types, then by name."""
+    return [topic for kind in types for topic in sorted(topics) if topics[topic] == kind]
+
+
+def _measured(message: Any) -> str:
+    return measured_encoding(message) if hasattr(message, "encoding") or hasattr(message, "format") else ""
+
+
+def _by_source(
+    types: Mapping[str, str], wanted: Iterable[str], frames: Mapping[str, str], ignored: dict[str, str]
+) -> dict[str, str]:
+    """Name each topic's sensor; the first topic of a sensor is used, one of another frame gets its whole name."""
+    chosen: dict[str, str] = {}
+    for topic in wanted:
+        name = role_of(topic, types[topic])[1] or topic.strip("/").replace("/", "_")
+        if name in chosen and frames.get(topic, "") != frames.get(chosen[name], ""):
+            name = topic.strip("/").replace("/", "_")
+        if name in chosen:
+            ignored[topic] = f"the same sensor is read from {chosen[name]}"
+        else:
+            chosen[name] = topic
+    return chosen
+
+
+# -- poses ------------------------------------------------------------------------------------------------------------
+
+
+def _found_pose(
+    bag: Bag, topics: list[str], frames: Mapping[str, str], ignored: dict[str, str], reasons: list[str]
+) -> str:
+    if not topics:
+        return ""
+    tracks = pose_tracks(bag, topics, set(frames.values()))
+    chosen, why, left_out = choose_pose(tracks)
+    ignored.update(left_out)
+    if chosen:
+        reasons.append(f"{chosen} is the robot's pose: {why}")
+    return chosen
+
+
+def pose_tracks(bag: Bag, topics: Iterable[str], sensor_frames: Iterable[str] = ()) -> list[PoseTrack]:
+    """What the messages of pose topics show, in stretches spread over the recording.
+
+    Args:
+        bag: the recording.
+        topics: its pose topics.
+        sensor_frames: frames of cameras, which move with the robot.
+    """
+    counts = {topic.name: topic.count for topic in bag.topics}
+    poses: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in topics}
+    frames = dict.fromkeys(poses, "")
+    stretches = _stretches(bag.start_ns, bag.end_ns)
+    for start_ns, stop_ns in stretches:
+        for topic, _, log_ns, data in bag.raw(start_ns, stop_ns, poses):
+            try:
+                pose = pose_from_message(bag.decode(topic, data))
+            except (MessageError, ValueError):
+                continue
+            frames[topic] = frames[topic] or pose.frame_id
+            poses[topic].append((log_ns, pose.position))
+    riding = {frame for frame in sensor_frames if frame} | _frames_on_the_robot(bag, stretches[0])
+    tracks = []
+    for topic, found in poses.items():
+        times = [log_ns for log_ns, _ in found]
+        track = PoseTrack(
+            topic,
+            bag.channels[topic].msgtype,
+            counts[topic],
+            frames[topic],
+            _rate(times),
+            _covered(times, stretches),
+            _moved(found),
+            frames[topic] in riding,
+        )
+        tracks.append(track)
+    return tracks
+
+
+def _frames_on_the_robot(bag: Bag, stretch: tuple[int, int]) -> set[str]:
+    """Frames that tf connects below the robot's own."""
+    parents: dict[str, str] = {}
+    topics = [topic.name for topic in bag.topics if topic.msgtype in TF_TYPES]
+    for topic, _, _, data in bag.raw(*stretch, topics):
+        try:
+            parents.update({t.child_frame_id: t.frame_id for t in transforms_from_message(bag.decode(topic, data))})
+        except (MessageError, ValueError):
+            continue
+    found = set()
+    for frame in parents:
+        above, seen = frame, {frame}
+        while (above := parents.get(above, "")) and above not in seen:
+            seen.add(above)
+            if above.rpartition("/")[2] in BODIES:
+                found.add(frame)
+                break
+    return found
+
+
+def _stretches(start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """Stretches (start, stop) of log time; all of a short recording."""
+    length = round(STRETCH_S * SECOND_NS)
+    span = end_ns + 1 - start_ns
+    if span <= STRETCHES * length:
+        return [(start_ns, end_ns + 1)]
+    starts = [start_ns + i * (span - length) // (STRETCHES - 1) for i in range(STRETCHES)]
+    return [(start, start + length) for start in starts]
+
+
+def _rate(times: list[int]) -> float:
+    """Messages a second, from the middle of the gaps."""
+    gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    middle = gaps[len(gaps) // 2] if gaps else 0
+    return SECOND_NS / middle if middle else 0.0
+
+
+def _covered(times: list[int], stretches: list[tuple[int, int]]) -> float:
+    """Share of the tenths of a second that have a message at most a second away."""
+    near = total = 0
+    for start, stop in stretches:
+        for tenth in range(start, stop, SECOND_NS // 10):
+            total += 1
+            at = bisect.bisect_left(times, tenth)
+            near += any(abs(times[i] - tenth) <= SECOND_NS for i in (at - 1, at) if 0 <= i < len(times))
+    return near / total if total else 0.0
+
+
+def _moved(found: list[tuple[int, Any]]) -> float:
+    """Length of a track in metres, in steps of a second: noise of single poses does not add up."""
+    moved, last = 0.0, None
+    for log_ns, position in found:
+        if last is None or not 0 <= log_ns - last[0] < 2 * SECOND_NS:
+            last = (log_ns, position)
+        elif log_ns - last[0] >= SECOND_NS:
+            moved += math.dist(position, last[1])
+            last = (log_ns, position)
+    return moved
