@@ -100,7 +100,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         remember(tmp_path / "nowhere", JobSettings())
     (tmp_path / "bag").mkdir()
-    with pytest.raises(ValueError, match="is no bag"):
+    with pytest.raises(ValueError, match="this is no recording"):
         remember(tmp_path / "bag", JobSettings())
     assert not cache_root().exists() or not list(cache_root().iterdir())
 
