@@ -1,1 +1,1 @@
-"""Fast weights, their solver, the fixed token memory, the reader, evidence and state on disk."""
+"""Memory of a stream: token memories of fixed size with their discard rules, and the evidence index."""

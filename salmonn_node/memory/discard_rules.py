@@ -1,4 +1,4 @@
-"""Which tokens a full memory drops: each rule a function from similarities and the table of tokens to positions."""
+"""Discard rules: which tokens a full memory drops. Each rule maps similarities or the token table to kept positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from salmonn_node.memory.token_batch import COLUMNS
 
-# What each rule does when the memory is over its budget.
+# What each rule does when the memory exceeds its budget.
 RULES = {
     "paper": "drops tokens that resemble the next token of the stream, as the paper states it",
     "released": "keeps tokens that differ from the one before them, as the public release does it",
@@ -22,13 +22,13 @@ RULES = {
     "fifo": "drops the oldest patches",
     "recent": "keeps the last few patches only",
 }
-# Rules that judge a token by its cosine with others; the others look at patches only.
+# Rules that compare the cosines of tokens. The other rules only look at patches.
 SIMILARITY_RULES = ("paper", "released", "place", "ends", "merge", "merge_released")
-# Rules whose kept tokens' spans and counts cover the repetitions that go.
+# Rules that extend the span and the count of a kept token over the repetitions they drop.
 COVERING_RULES = ("place", "ends")
 MERGE_RULES = ("merge", "merge_released")
 
-# A token's columns in the memory: those of the batch, and the number of its patch among those of its source.
+# Columns of a token in the memory: those of the batch, and the number of its patch among the patches of its source.
 TABLE = (*COLUMNS, "ordinal")
 _COLUMN = {name: i for i, name in enumerate(TABLE)}
 
@@ -39,14 +39,14 @@ def column(table: Tensor, name: str) -> Tensor:
 
 
 def next_token(table: Tensor) -> Tensor:
-    """(F,) int64: position of the raster neighbour n + 1 with which token n is compared; -1 for the last."""
+    """(F,) int64: for token n, the position of its raster neighbour n + 1. -1 for the last token."""
     partner = torch.arange(1, len(table) + 1)
     partner[-1:] = -1
     return partner
 
 
 def previous_at_place(table: Tensor) -> Tensor:
-    """(F,) int64: position of the token before n of the same source, grid and place; -1 for the first one there."""
+    """(F,) int64: for token n, the position of the previous token with the same source, grid and place, or -1."""
     order, same = _by_place(table)
     partner = torch.full((len(table),), -1, dtype=torch.int64)
     partner[order[1:]] = torch.where(same, order[:-1], -1)
@@ -54,10 +54,10 @@ def previous_at_place(table: Tensor) -> Tensor:
 
 
 def _by_place(table: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions sorted by (source, grid, place, position), and whether each but the first has the place of the last."""
+    """Positions sorted by (source, grid, place, position), and for each but the first: same place as the one before?"""
     order = torch.arange(len(table))
     keys = [column(table, name) for name in ("place", "grid_w", "grid_h", "source")]
-    for key in keys:  # a stable sort by each key in turn, the most significant one last
+    for key in keys:  # stable sort by each key in turn, the most significant key last
         order = order[torch.sort(key[order], stable=True).indices]
     same = torch.ones(max(len(table) - 1, 0), dtype=torch.bool)
     for key in keys:
@@ -66,7 +66,7 @@ def _by_place(table: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def newest_patches(table: Tensor) -> Tensor:
-    """(F,) bool: tokens of the last patch of each source."""
+    """(F,) bool: whether the token belongs to the newest patch of its source."""
     source, ordinal = column(table, "source"), column(table, "ordinal")
     mask = torch.zeros(len(table), dtype=torch.bool)
     for value in source.unique():
@@ -76,21 +76,21 @@ def newest_patches(table: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
-    """Positions of the `count` largest values; of equal ones the lower position first."""
+    """Positions of the `count` largest values. Ties go to the lower position."""
     return torch.sort(values, descending=True, stable=True).indices[:count]
 
 
 def _smallest(values: Tensor, count: int) -> Tensor:
-    """Positions of the `count` smallest values in ascending order; of equal ones the lower position first."""
+    """Positions of the `count` smallest values, in ascending order. Ties go to the lower position."""
     return torch.sort(torch.sort(values, stable=True).indices[:count]).values
 
 
 def keep_paper(similarity: Tensor, budget: int) -> Tensor:
-    """Drop token n of the F - N pairs (n, n + 1) of largest cosine, as in the paper; the last token always stays.
+    """Rule `paper`: drop token n of the F - N pairs (n, n + 1) with the largest cosine. The last token always stays.
 
     Args:
-        similarity: (F,) float32, cosine of token n with token n + 1; the last entry is ignored.
-        budget: N, how many tokens stay.
+        similarity: (F,) float32, cosine of token n with token n + 1. The last entry is ignored.
+        budget: number of tokens to keep, N.
 
     Returns:
         (N,) int64 kept positions, ascending.
@@ -101,23 +101,23 @@ def keep_paper(similarity: Tensor, budget: int) -> Tensor:
 
 
 def keep_released(similarity: Tensor, budget: int) -> Tensor:
-    """Keep token n + 1 of the N pairs of smallest cosine, as the public release does; position 0 always goes.
+    """Rule `released`: keep token n + 1 of the N pairs with the smallest cosine. Position 0 is always dropped.
 
-    Arguments and result as in `keep_paper`.
+    This is what the public release does. Arguments and result are those of `keep_paper`.
     """
     return _smallest(similarity[:-1], budget) + 1
 
 
 def keep_place(similarity: Tensor, table: Tensor, budget: int) -> Tensor:
-    """Drop the F - N tokens that most resemble what was last kept at the same place of the same source.
+    """Rule `place`: drop the F - N tokens most similar to the token kept before them at the same place and source.
 
-    The later token of a pair goes, so what stays is the moment at which a place began to look as it does, and slow
-    drift adds up against that moment instead of vanishing step by step. The newest patch of each source stays whole.
+    The rule drops the later token of a pair. So it keeps the moment at which a place began to look as it does. Slow
+    drift adds up against that moment, so it is noticed in the end. The newest patch of each source stays whole.
 
     Args:
-        similarity: (F,) float32, cosine of token n with the one before it at its place; ignored where there is none.
+        similarity: (F,) float32, cosine of token n with the previous token at its place. Ignored if there is none.
         table: (F, 11) int64 table of tokens.
-        budget: N.
+        budget: number of tokens to keep, N.
 
     Returns:
         (N,) int64 kept positions, ascending.
@@ -131,24 +131,25 @@ def keep_place(similarity: Tensor, table: Tensor, budget: int) -> Tensor:
 
 
 def places(table: Tensor) -> list[Tensor]:
-    """Positions of the tokens of each source, grid and place, ascending: what `keep_ends` compares with each other."""
+    """Group token positions by source, grid and place, ascending. `keep_ends` compares tokens within a group."""
     order, same = _by_place(table)
     starts = [0, *((~same).nonzero()[:, 0] + 1).tolist(), len(table)] if len(table) else [0]
     return [order[a:b] for a, b in zip(starts, starts[1:], strict=False)]
 
 
 def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor, budget: int) -> Tensor:
-    """Drop, one by one, the F - N tokens that most resemble both an earlier and a later one at their place.
+    """Rule `ends`: drop, one by one, the F - N tokens most similar to both an earlier and a later one at their place.
 
-    A token's score is the smaller of its largest cosine with what was before it and its largest with what came
-    after. So of all that is alike at a place the first and the last stay, however often it comes back and whatever
-    lies between: silence, or the same corner without the thing. The newest patch of each source stays whole.
+    The score of a token is the smaller of two numbers: its largest cosine with an earlier token, and its largest
+    cosine with a later token. So among similar tokens at a place, the first and the last stay. It does not matter
+    how often the thing returns, or what comes in between, such as silence. The newest patch of each source stays
+    whole.
 
     Args:
-        groups: positions of the tokens of each place, see `places`.
-        cosines: for each group, (g, g) float32.
+        groups: token positions of each place, see `places`.
+        cosines: for each group of g tokens, (g, g) float32.
         table: (F, 11) int64 table of tokens.
-        budget: N.
+        budget: number of tokens to keep, N.
 
     Returns:
         (N,) int64 kept positions, ascending.
@@ -156,7 +157,7 @@ def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor
     group, inside = np.empty(len(table), np.int64), np.empty(len(table), np.int64)
     score = np.empty(len(table), np.float32)
     members = [g.numpy() for g in groups]
-    # Row of the matrix: cosines with what is earlier, with what is later; -1 for none, and for what has gone.
+    # Rows: largest cosine with an earlier token and with a later token. -1 means none, or that the token was dropped.
     sides: list[tuple[np.ndarray, np.ndarray]] = []
     nearest: list[tuple[np.ndarray, np.ndarray]] = []
     for number, (mine, cosine) in enumerate(zip(members, cosines, strict=True)):
@@ -184,9 +185,9 @@ def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor
 
 
 def absorbed(similarity: Tensor, table: Tensor, keep: Tensor, threshold: float) -> Tensor:
-    """(F,) int64: the kept position that a token dropped by `place` or `ends` repeats, or -1.
+    """(F,) int64: for each token dropped by `place` or `ends`, the kept position that it repeats, or -1.
 
-    A token repeats the kept one before it at its place if each step between the two has a cosine of at least
+    A token repeats the kept token before it at its place if each step between the two has a cosine of at least
     `threshold`.
     """
     kept = torch.zeros(len(table), dtype=torch.bool)
@@ -202,23 +203,23 @@ def absorbed(similarity: Tensor, table: Tensor, keep: Tensor, threshold: float) 
 
 
 def merge_bounds(similarity: Tensor, budget: int) -> Tensor:
-    """(N + 1,) int64: bounds of the N segments whose rows are averaged; they end where neighbours differ most.
+    """(N + 1,) int64: bounds of the N segments that `merge` averages. Segments end where neighbours differ most.
 
     Args:
-        similarity: (F,) float32, cosine of row n with row n + 1; the last entry is ignored.
-        budget: N.
+        similarity: (F,) float32, cosine of row n with row n + 1. The last entry is ignored.
+        budget: number of segments, N.
     """
     inner = _smallest(similarity[:-1], budget - 1) + 1
     return torch.cat([torch.zeros(1, dtype=torch.int64), inner, torch.tensor([len(similarity)])])
 
 
 def merge_bounds_released(similarity: Tensor, budget: int) -> Tensor:
-    """(N + 1,) int64: the public release's bounds, N of them: rows after the last are in no segment and are lost."""
+    """(N + 1,) int64: the segment bounds of the public release. Rows after the last bound are lost."""
     return torch.cat([torch.zeros(1, dtype=torch.int64), _smallest(similarity[:-1], budget) + 1])
 
 
 def _patches(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(P, 2) source and ordinal of each patch, its order of arrival, its tokens, and (F,) the patch of each token."""
+    """Source and ordinal of each patch (P, 2), its order of arrival, its token count, and each token's patch (F,)."""
     keys = (column(table, "source") << 40) + column(table, "ordinal")
     unique, inverse, tokens = torch.unique(keys, return_inverse=True, return_counts=True)
     patches = torch.stack([unique >> 40, unique & ((1 << 40) - 1)], dim=1)
@@ -228,11 +229,11 @@ def _patches(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _keep_patches(table: Tensor, priority: Tensor, budget: int) -> Tensor:
-    """Positions of the first whole patches in order of `priority` (P,) whose tokens fit the budget."""
+    """Positions of the tokens of whole patches, taken in order of `priority` (P,) until the budget is full."""
     _, _, tokens, inverse = _patches(table)
     order = torch.sort(priority, stable=True).indices
     fits = tokens[order].cumsum(0) <= budget
-    if not bool(fits[0]):  # one patch is larger than the budget: its newest tokens
+    if not bool(fits[0]):  # the first patch exceeds the budget: keep its newest tokens
         return (inverse == order[0]).nonzero()[-budget:, 0]
     chosen = torch.zeros(len(order), dtype=torch.bool)
     chosen[order[fits]] = True
@@ -240,13 +241,13 @@ def _keep_patches(table: Tensor, priority: Tensor, budget: int) -> Tensor:
 
 
 def keep_fifo(table: Tensor, budget: int) -> Tensor:
-    """Whole patches, the oldest out: at most N tokens stay."""
+    """Rule `fifo`: drop the oldest whole patches. At most N tokens stay."""
     _, first, _, _ = _patches(table)
     return _keep_patches(table, -first, budget)
 
 
 def keep_recent(table: Tensor, patches: int, budget: int) -> Tensor:
-    """The last `patches` patches of the stream, however few tokens that is (and at most N)."""
+    """Rule `recent`: keep the last `patches` patches of the stream, and at most N tokens."""
     _, first, _, inverse = _patches(table)
     rank = torch.empty_like(first)
     rank[torch.sort(first, descending=True).indices] = torch.arange(len(first))
@@ -255,12 +256,12 @@ def keep_recent(table: Tensor, patches: int, budget: int) -> Tensor:
 
 
 def keep_uniform(table: Tensor, budget: int, seed: int) -> Tensor:
-    """Whole patches, evenly spaced over the whole stream so far, each source for itself.
+    """Rule `uniform`: keep whole patches, evenly spaced over the stream so far, for each source on its own.
 
-    A reservoir with nested levels: patch number o of a source has the level of its trailing zero bits, higher levels
-    stay longer, and inside the level that fits only in part a seeded hash decides. So gaps differ by at most a
-    factor of two (plus one step), and a patch that was dropped is never wanted again. The newest patch of each
-    source stays.
+    This is a reservoir with nested levels. The level of patch number o of a source is the number of trailing zero
+    bits of o. Higher levels stay longer. Within the level that fits only in part, a seeded hash decides. So gaps
+    differ by at most a factor of two (plus one step), and a dropped patch is never needed again. The newest patch of
+    each source stays.
     """
     patches, _, _, inverse = _patches(table)
     source, ordinal = patches.unbind(1)
@@ -278,7 +279,7 @@ def keep_uniform(table: Tensor, budget: int, seed: int) -> Tensor:
 
 
 def _hash(values: Tensor) -> Tensor:
-    """A fixed mixing of int64 values (the finaliser of SplitMix64, with the sign bit cleared between steps)."""
+    """Hash int64 values with the finaliser of SplitMix64. The sign bit is cleared between steps."""
     mask = (1 << 63) - 1
     values = (values + 0x1E3779B97F4A7C15) & mask
     values = ((values ^ (values >> 30)) * 0x3F58476D1CE4E5B9) & mask

@@ -1,4 +1,4 @@
-"""The evidence index: what was seen and heard, when and where, with a thumbnail, in one SQLite database."""
+"""Evidence index: what was seen and heard, when and where, with thumbnails, in one SQLite database."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from salmonn_node.stream.observations import Interval, Pose
 
 
 class EvidenceIndex:
-    """Moments and poses of a stream, bounded by count and by bytes of thumbnails: the oldest go first.
+    """Moments and poses of a stream. Their number and the bytes of thumbnails are bounded; the oldest go first.
 
-    Threads may share one index: each call is atomic. On disk it is in WAL mode, so another process may read it; a
-    power cut may lose what came after the last `sync`, which the journal gives back.
+    Threads may share one index: each call is atomic. The database is in WAL mode, so another process may read it. A
+    power cut may lose what came after the last `sync`; a restore reads that again from the journal.
 
     Args:
         path: database file, or ":memory:" for replay and tests.
-        max_moments: at most this many moments are kept.
-        max_bytes: at most this many bytes of thumbnails are kept.
-        max_poses: at most this many poses are kept.
+        max_moments: maximum number of moments.
+        max_bytes: maximum bytes of thumbnails.
+        max_poses: maximum number of poses.
 
     Attributes:
-        problem: why the disk did not take the last addition, "" when it did.
-        failed: additions that it did not take.
+        problem: why the last write to disk failed, "" if it succeeded.
+        failed: number of failed writes.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class EvidenceIndex:
         self._closed = False
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         try:
-            # secure_delete: what is forgotten is overwritten with zeros, not only unlinked.
+            # secure_delete overwrites forgotten rows with zeros; by default SQLite only unlinks them.
             for pragma in ("auto_vacuum=INCREMENTAL", "journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON"):
                 self._db.execute(f"PRAGMA {pragma}")
             version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -76,7 +76,7 @@ class EvidenceIndex:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Keep what the disk refuses in `problem`: evidence is lost then, observing goes on."""
+        """Record a disk error in `problem`. The evidence is lost, but the stream goes on."""
         try:
             yield
             self.problem = ""
@@ -89,7 +89,7 @@ class EvidenceIndex:
             self._next_pose = next_pose
 
     def add_pose(self, pose: Pose) -> int:
-        """Store a pose; returns its id. Ids count up from 0 in the order of the calls."""
+        """Store a pose and return its id. Ids count up from 0 in the order of the calls."""
         covariance = None if pose.covariance is None else np.asarray(pose.covariance, "<f8").tobytes()
         x, y, z = (float(v) for v in pose.position)
         with self._lock, self._told():
@@ -107,10 +107,10 @@ class EvidenceIndex:
         return number
 
     def add(self, moment: Moment) -> None:
-        """Store a moment; one with the same modality and `token_start` is replaced.
+        """Store a moment. It replaces a moment with the same modality and `token_start`.
 
         Raises:
-            ValueError: unknown modality, or an empty token range.
+            ValueError: the modality is unknown, or the token range is empty.
         """
         if moment.modality not in MODALITIES:
             raise ValueError(f"modality must be one of {MODALITIES}, got {moment.modality!r}")
@@ -138,7 +138,7 @@ class EvidenceIndex:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def pose(self, pose_id: int) -> Pose | None:
-        """The pose with that id, None when it is unknown."""
+        """The pose with this id, or None if the id is unknown."""
         if pose_id < 0:
             return None
         with self._lock:
@@ -146,7 +146,7 @@ class EvidenceIndex:
         return None if row is None else read_pose(row)
 
     def pose_at(self, stamp_ns: int) -> Pose | None:
-        """The pose of exactly that stamp, the one stored last if there are several; None when there is none."""
+        """The pose with exactly this stamp, or None. If there are several, the one stored last."""
         with self._lock:
             row = self._db.execute(
                 "SELECT * FROM poses WHERE stamp_ns = ? ORDER BY id DESC LIMIT 1", (int(stamp_ns),)
@@ -154,7 +154,7 @@ class EvidenceIndex:
         return None if row is None else read_pose(row)
 
     def of_tokens(self, modality: str, indices: Iterable[int]) -> list[Moment | None]:
-        """The moment that each original token index belongs to, None where the index no longer keeps it."""
+        """For each original token index, the moment it belongs to, or None if the database no longer holds it."""
         found: list[Moment | None] = []
         with self._lock:
             for index in indices:
@@ -169,7 +169,7 @@ class EvidenceIndex:
     def between(
         self, after_ns: int = 0, before_ns: int = 0, *, modality: str = "", sources: Sequence[str] = (), limit: int = 0
     ) -> list[Moment]:
-        """Moments that overlap [after_ns, before_ns], by time; 0 leaves an end open, `limit` 0 means all."""
+        """Moments that overlap [after_ns, before_ns], in time order. A bound of 0 is open; `limit` 0 means all."""
         where, values = ["end_ns >= ?"], [int(after_ns)]
         parameters: list[int | str | float] = list(values)
         if before_ns:
@@ -188,7 +188,7 @@ class EvidenceIndex:
         sources: Sequence[str] = (),
         limit: int = 0,
     ) -> list[Moment]:
-        """Moments observed within `radius_m` metres of `position` (x, y, z in `frame_id` of `map_id`), by time."""
+        """Moments within `radius_m` metres of `position` (x, y, z in `frame_id` of `map_id`), in time order."""
         if not radius_m >= 0:
             raise ValueError(f"radius_m must not be negative, got {radius_m}")
         x, y, z = (float(v) for v in position)
@@ -223,12 +223,12 @@ class EvidenceIndex:
         return [read_moment(row) for row in rows]
 
     def sizes(self) -> dict[str, int]:
-        """Counts of moments and poses, and bytes of thumbnails."""
+        """Numbers of moments and poses, and bytes of thumbnails."""
         with self._lock:
             return {"moments": self._moments, "poses": self._poses, "thumbnail_bytes": self._bytes}
 
     def digest(self) -> str:
-        """SHA-256 over every moment and pose in order: equal for two indices that keep the same."""
+        """SHA-256 over all moments and poses, in order. Two indices with the same content have the same digest."""
         total = hashlib.sha256()
         with self._lock:
             for row in self._db.execute(f"SELECT {MOMENT_COLUMNS} FROM moments ORDER BY modality, token_start"):
@@ -240,12 +240,12 @@ class EvidenceIndex:
     # -- keeping and forgetting -------------------------------------------------------------------------------------
 
     def position(self) -> dict[str, int]:
-        """How far the index has come: the next token of each modality and the next pose id; see `rewind`."""
+        """Return the next token of each modality and the next pose id, for `rewind`."""
         with self._lock:
             return {**self._ends, "pose": self._next_pose}
 
     def rewind(self, position: dict[str, int]) -> None:
-        """Drop what came after `position`, as a restore does before the journal is taken in again."""
+        """Drop everything stored after `position`. A restore does so before it replays the journal."""
         with self._lock, self._db:
             self._db.execute("BEGIN")
             for name in MODALITIES:
@@ -258,7 +258,7 @@ class EvidenceIndex:
             self._next_pose = max(self._next_pose, position.get("pose", 0))
 
     def forget(self, interval: Interval) -> int:
-        """Erase moments, thumbnails and poses of an interval from database and WAL; returns the number of moments."""
+        """Erase an interval's moments, thumbnails and poses from database and WAL. Return the number of moments."""
         with self._lock:
             with self._db:
                 self._db.execute("BEGIN")
@@ -275,7 +275,7 @@ class EvidenceIndex:
         return int(gone)
 
     def clear(self) -> None:
-        """Erase everything, from database and WAL; pose ids start from 0 again."""
+        """Erase everything from database and WAL. Pose ids start from 0 again."""
         with self._lock:
             with self._db:
                 self._db.execute("BEGIN")
@@ -285,7 +285,7 @@ class EvidenceIndex:
             self._wipe_wal()
 
     def sync(self) -> None:
-        """Bring everything so far to the disk (WAL checkpoint, fsync), beside the threads that read and write."""
+        """Write everything so far to disk (WAL checkpoint and fsync). Other threads may read and write meanwhile."""
         if self.path != ":memory:":
             beside = sqlite3.connect(self.path, isolation_level=None)
             try:
@@ -295,7 +295,7 @@ class EvidenceIndex:
 
     @staticmethod
     def check(path: Path) -> str:
-        """What is wrong with the database at `path`, "" when it is whole. Reads every page and changes nothing."""
+        """Check the database at `path`. Return what is wrong, or "". Reads every page and changes nothing."""
         try:
             db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
             try:
@@ -311,7 +311,7 @@ class EvidenceIndex:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def shrink(self, max_bytes: int) -> int:
-        """Drop the oldest until `max_bytes` of thumbnails are kept, and give the space back; returns how many."""
+        """Drop the oldest moments until `max_bytes` of thumbnails remain, and free the space. Return how many went."""
         with self._lock:
             before = self._moments
             with self._db:
@@ -330,13 +330,13 @@ class EvidenceIndex:
         self._moments, self._bytes = self._moments - 1, self._bytes - int(size)
 
     def copy_to(self, path: str | Path) -> None:
-        """Write a consistent copy of the database to `path`, replacing what lies there."""
+        """Write a consistent copy of the database to `path`, replacing any file there."""
         with self._lock, sqlite3.connect(path) as target:
             self._db.backup(target)
         target.close()
 
     def copy_from(self, path: str | Path) -> None:
-        """Replace everything by the content of another index."""
+        """Replace the content by that of another index."""
         source = sqlite3.connect(f"file:{Path(path)}?mode=ro", uri=True)
         try:
             with self._lock:
@@ -346,7 +346,7 @@ class EvidenceIndex:
             source.close()
 
     def close(self) -> None:
-        """Sync and close; the index cannot be used afterwards."""
+        """Sync and close. You cannot use the index afterwards."""
         with self._lock:
             if not self._closed:
                 self._closed = True

@@ -1,4 +1,4 @@
-"""The tables of the evidence index, and how moments and poses are read from their rows."""
+"""Tables of the evidence index, and how to read moments and poses from their rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOMENT_COLUMNS = "modality, token_start, token_end, start_ns, end_ns, source, fr
 
 
 def read_pose(row: tuple) -> Pose:
-    """A pose from a row of `poses`."""
+    """Make a pose from a row of `poses`."""
     covariance = None if row[9] is None else np.frombuffer(row[9], "<f8").reshape(6, 6).copy()
     return Pose(
         stamp_ns=row[1],
@@ -40,7 +40,7 @@ def read_pose(row: tuple) -> Pose:
 
 
 def read_moment(row: tuple) -> Moment:
-    """A moment from the columns `MOMENT_COLUMNS`."""
+    """Make a moment from the columns `MOMENT_COLUMNS`."""
     return Moment(
         modality=row[0],
         token_start=row[1],

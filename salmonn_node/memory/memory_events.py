@@ -1,4 +1,4 @@
-"""What the stream memory tells others, and what others keep with it: changes of its tokens, their own state."""
+"""Memory events and state parts: how other rooms follow the tokens and store their own state with the memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class MemoryEvent:
-    """A change of the tokens that a view shows, for whoever keeps something computed from them.
+    """A change of the tokens in a view. Listeners use it to update what they computed from those tokens.
 
     Attributes:
-        kind: `appended` (committed), `dropped`, `merged` (into another row), `changed` (its features became a mean),
-            `forgotten` (removed on request), `cleared` (all of them; index is empty).
+        kind: `appended` (committed), `dropped`, `merged` (into another row), `changed` (features became a mean),
+            `forgotten` (removed on request) or `cleared` (all tokens; index is empty).
         modality: `visual` or `audio`.
         index: (n,) int64 original indices.
     """
@@ -25,20 +25,20 @@ class MemoryEvent:
 
 
 class StatePart(Protocol):
-    """State of another room that lives, is saved and is cleared with the memory."""
+    """State of another room that is saved and cleared together with the memory."""
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON values, bit for bit."""
+        """Return tensors and JSON values that restore the state bit for bit."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class StoredPart:
-    """A part as it was read from disk, until the room that owns it makes its own of it."""
+    """A part as read from disk. Its room replaces it by the live object at first use."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """What was read."""
+        """Return the tensors and values as they were read."""
         return self.tensors, self.meta

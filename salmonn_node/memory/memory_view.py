@@ -1,4 +1,4 @@
-"""What a question sees of the memory: tokens of both modalities at one instant, the uncommitted ones flagged."""
+"""Memory view: a snapshot of the tokens that a question sees, with uncommitted tokens flagged."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MemoryView:
-    """A consistent snapshot that later observations do not change.
+    """A consistent snapshot of the memory. Later observations do not change it.
 
     Attributes:
-        visual: tokens of all cameras in order of the stream, or None when there are none.
-        visual_committed: (V,) bool, False for the provisional tail (seen, but not yet through an update).
+        visual: tokens of all cameras in stream order, or None if there are none.
+        visual_committed: (V,) bool, False for provisional tokens: seen, but not yet through an update.
         audio: tokens of all microphones, or None.
         audio_committed: (A,) bool.
-        sources: names of the sources; a token's `source` is a position in it.
-        fast_weights: TTT state for read-outs (weights only, its waiting rows and lag rows left out), None without TTT.
-        version: grows with each change of the memory; equal versions of one memory are equal views.
+        sources: names of the sources. A token's `source` is an index into it.
+        fast_weights: TTT state for read-outs, without its waiting rows and lag rows. None without a TTT layer.
+        version: grows with each change of the memory. Views of one memory with equal versions are equal.
         newest_ns: stamp of the newest token in the whole memory, -1 before the first.
-        session: what the owner of the memory wrote about the session.
-        counters: of the memory at that instant, see `StreamMemory.counters`.
-        unindexed: (modality, source, stamp) -> moment and pose of what was not in the evidence index at that instant.
+        session: what the owner of the memory stored about the session.
+        counters: counters of the memory at this instant, see `StreamMemory.counters`.
+        unindexed: (modality, source, stamp) -> moment and pose that the evidence index did not hold at this instant.
     """
 
     visual: TokenBatch | None
@@ -51,7 +51,7 @@ class MemoryView:
         return sum(0 if batch is None else len(batch) for batch in (self.visual, self.audio))
 
     def extended(self, visual: TokenBatch | None = None, audio: TokenBatch | None = None) -> MemoryView:
-        """This view with more provisional tokens at its end (an unpaired frame, a window that is not yet full)."""
+        """Return this view with provisional tokens appended, of an unpaired frame or a partial audio window."""
         seen, seen_committed = _joined(self.visual, self.visual_committed, visual)
         heard, heard_committed = _joined(self.audio, self.audio_committed, audio)
         newest = max([self.newest_ns, *(int(b.stamp_ns.max()) for b in (visual, audio) if b is not None and len(b))])
@@ -65,12 +65,12 @@ class MemoryView:
         )
 
     def within(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
-        """This view without the tokens outside a window or of other sources.
+        """Return this view, restricted to a time window and to some sources.
 
         Args:
-            after_ns: leave out tokens that ended before this stamp; 0 is no bound.
-            before_ns: leave out tokens that began after this stamp; 0 is no bound.
-            sources: names of the sources wanted; empty means all, and unknown names match nothing.
+            after_ns: drop tokens that ended before this stamp. 0 means no bound.
+            before_ns: drop tokens that began after this stamp. 0 means no bound.
+            sources: names of the sources to keep. Empty means all; unknown names match nothing.
         """
         if not (after_ns or before_ns or sources):
             return self

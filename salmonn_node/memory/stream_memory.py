@@ -1,4 +1,4 @@
-"""Everything of a stream that persists: fast weights, tokens waiting for them, two token memories, the session."""
+"""Stream memory: the whole persistent state of a stream. Fast weights, waiting tokens, two token memories, session."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ COUNTERS = (
 
 
 class StreamMemory:
-    """The memory of one stream. All methods may be called from any thread; views do not change under later calls.
+    """Memory of one stream. You may call all methods from any thread. Later calls do not change a view.
 
-    Visual tokens pass the TTT layer in whole mini-batches and enter the visual token memory as they come out; audio
-    tokens enter theirs directly. Nothing depends on how the stream was cut into calls, bit for bit.
+    Visual tokens go through the TTT layer in complete mini-batches, then into the visual token memory. Audio tokens
+    go into the audio token memory directly. The result is the same, bit for bit, however you cut the stream into
+    calls.
 
-    With a layer in released mode, tokens wait for a slice of `slice_patches` whole patches, each slice is followed
-    by a step of the token memory down to its budget, and `finish` ends the video, as the public release does.
+    With a layer in released mode, the memory follows the public release. Tokens wait for a slice of `slice_patches`
+    whole patches. After each slice, the token memory steps down to its budget. `finish` ends the video.
 
     Args:
-        ttt: the layer (shared with the model, not part of the state), or None: tokens go to the token memory as they
-            are.
+        ttt: the TTT layer. It belongs to the model, not to the state. None: tokens enter the token memory unchanged.
         visual: settings of the visual token memory.
         audio: settings of the audio token memory.
-        slice_patches: temporal patches of a slice in released mode.
-        session: anything JSON can hold about the session; kept and saved, never read here.
+        slice_patches: temporal patches per slice in released mode.
+        session: JSON values about the session. They are kept and saved, and never read here.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class StreamMemory:
 
     @property
     def released(self) -> bool:
-        """Whether the layer follows the public release (slices, padding) rather than the stream."""
+        """Whether the layer runs in released mode, with padded slices."""
         return self.ttt is not None and self.ttt.config.mode == "released"
 
     @property
@@ -107,23 +107,23 @@ class StreamMemory:
 
     @property
     def state(self) -> TTTState | None:
-        """The live TTT state; hold no reference across calls, and change nothing."""
+        """The live TTT state. Do not change it, and do not keep a reference across calls."""
         return self._state
 
     @property
     def version(self) -> int:
-        """Grows with each change."""
+        """A number that grows with each change."""
         return self._version
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by tokens, waiting rows and fast weights."""
+        """Size in bytes of tokens, waiting rows and fast weights."""
         return sum(self.bytes_by_part().values())
 
     def bytes_by_part(self) -> dict[str, int]:
-        """Bytes of `visual` and `audio` tokens (free slots included), of the TTT state, and of tokens that wait for it.
+        """Size in bytes by part: `visual` and `audio` tokens (with free slots), the TTT state, and waiting tokens.
 
-        All but `waiting` are constant once the budgets were full; `waiting` stays below a mini-batch (or a slice).
+        All parts but `waiting` are constant once the budgets are full. `waiting` stays below a mini-batch or slice.
         """
         with self._lock:
             parts = {"visual": self._visual.nbytes, "audio": self._audio.nbytes, "ttt": 0}
@@ -136,26 +136,26 @@ class StreamMemory:
 
     @property
     def next_visual(self) -> tuple[int, int]:
-        """Original index and patch number for the next visual token."""
+        """Original index and patch number of the next visual token."""
         with self._lock:
             return self._last_index + 1, self._last_patch["visual"] + 1
 
     @property
     def next_audio(self) -> tuple[int, int]:
-        """Original index and window number for the next audio token."""
+        """Original index and window number of the next audio token."""
         with self._lock:
             return self._audio.last_index + 1, self._last_patch["audio"] + 1
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Names of the sources seen so far, in order of their ids."""
+        """Names of the sources seen so far, ordered by id."""
         return tuple(self._sources)
 
     def source_id(self, name: str) -> int:
-        """The id under which tokens of this camera or microphone are stored; a new name gets the next one.
+        """The id of a camera or microphone in the token table. A new name gets the next id.
 
         Raises:
-            ValueError: more than 32 767 names.
+            ValueError: there are more than 32 767 names.
         """
         with self._lock:
             if name not in self._sources:
@@ -165,14 +165,14 @@ class StreamMemory:
             return self._sources.index(name)
 
     def observe_visual(self, batch: TokenBatch, grid: tuple[int, int]) -> None:
-        """Take visual tokens in: any number, cut anywhere, in order of `index`.
+        """Observe visual tokens, in order of `index`. A call may bring any number of tokens.
 
         Args:
             batch: raw tokens of the vision tower with their deepstack rows.
-            grid: (h, w) of merged tokens of each patch in the batch; it replaces `batch.grid`.
+            grid: (h, w) of merged tokens of each patch in the batch. It replaces `batch.grid`.
 
         Raises:
-            ValueError: malformed tokens, named; the state is unchanged, and `counters["refused"]` grows.
+            ValueError: the tokens are malformed. The state does not change, and `counters["refused"]` grows.
         """
         with self._lock:
             try:
@@ -194,10 +194,10 @@ class StreamMemory:
             self._version += 1
 
     def observe_audio(self, batch: TokenBatch) -> None:
-        """Take audio tokens in: any number, in order of `index`.
+        """Observe audio tokens, in order of `index`. A call may bring any number of tokens.
 
         Raises:
-            ValueError: malformed tokens, named; the state is unchanged, and `counters["refused"]` grows.
+            ValueError: the tokens are malformed. The state does not change, and `counters["refused"]` grows.
         """
         with self._lock:
             try:
@@ -229,7 +229,7 @@ class StreamMemory:
         return batch
 
     def _through_ttt(self, batch: TokenBatch) -> None:
-        """Streaming: rows of whole mini-batches come out and are matched, first in first out, with what waits."""
+        """Streaming mode: match the rows of complete mini-batches with the waiting tokens, first in first out."""
         assert self.ttt is not None
         assert self._state is not None
         out = self.ttt.observe(batch.z, _positions(batch), self._state)
@@ -241,13 +241,13 @@ class StreamMemory:
             self._visual.append(self._transformed(done, out))
 
     def _transformed(self, batch: TokenBatch, out: Tensor) -> TokenBatch:
-        """The batch with the layer's output; tokens that stayed as they were are counted."""
+        """Replace the features by the layer's output. Count the tokens that kept their raw features."""
         batch, raw = _with_output(batch, out)
         self.counters["raw"] += raw
         return batch
 
     def _fill_slices(self, batch: TokenBatch, slice_tokens: int) -> None:
-        """Released: commit each slice that is full."""
+        """Released mode: commit each full slice."""
         self._waiting.append(batch)
         while sum(len(b) for b in self._waiting) >= slice_tokens:
             waiting = TokenBatch.concat(self._waiting)
@@ -265,10 +265,10 @@ class StreamMemory:
         self._visual.settle()
 
     def finish(self) -> None:
-        """Released mode: the video is over; commit the last, shorter slice and bring the audio memory to its budget.
+        """Released mode: end the video. Commit the last, shorter slice and bring the audio memory to its budget.
 
-        In streaming mode there is no end: what waits is seen by questions through the current weights, and nothing
-        is done.
+        A stream has no end, so in streaming mode this does nothing. Questions see waiting tokens through the current
+        weights.
         """
         if not self.released:
             return
@@ -280,12 +280,12 @@ class StreamMemory:
             self._version += 1
 
     def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> MemoryView:
-        """A consistent snapshot: kept tokens, and those that wait, through the current weights and flagged.
+        """Return a snapshot of the kept tokens and of the waiting ones, seen through the current weights and flagged.
 
         Args:
-            after_ns: leave out tokens that ended before this stamp; 0 is no bound.
-            before_ns: leave out tokens that began after this stamp; 0 is no bound.
-            sources: names of the sources wanted; empty means all, and unknown names match nothing.
+            after_ns: drop tokens that ended before this stamp. 0 means no bound.
+            before_ns: drop tokens that began after this stamp. 0 means no bound.
+            sources: names of the sources to keep. Empty means all; unknown names match nothing.
         """
         with self._lock:
             visual = self._visual.view() if len(self._visual) else None
@@ -305,7 +305,7 @@ class StreamMemory:
         return view.within(after_ns, before_ns, sources)
 
     def _provisional(self) -> TokenBatch | None:
-        """The waiting visual tokens as a question sees them."""
+        """Waiting visual tokens as a question sees them, or None."""
         if not self._waiting:
             return None
         waiting = TokenBatch.concat(self._waiting)
@@ -314,7 +314,7 @@ class StreamMemory:
         return _with_output(waiting, self.ttt.pending(self._state))[0]
 
     def kept(self, modality: str) -> tuple[Tensor, Tensor]:
-        """(n,) int64 original indices and patch numbers of the tokens held, waiting ones included, without features."""
+        """Original indices and patch numbers, (n,) int64 each, of the tokens held, including waiting ones."""
         with self._lock:
             tables = [(self._visual if modality == "visual" else self._audio).table()]
             if modality == "visual":
@@ -322,13 +322,13 @@ class StreamMemory:
             return torch.cat([t[:, 0] for t in tables]), torch.cat([t[:, 2] for t in tables])
 
     def forget(self, after_ns: int, before_ns: int) -> int:
-        """Remove the tokens observed in [after_ns, before_ns]; returns how many left.
+        """Remove the tokens observed in [after_ns, before_ns]. Return how many were removed.
 
-        Tokens that wait for their mini-batch are removed from it as well. The fast weights keep what they learned
-        from the interval's tokens: only `clear` undoes that.
+        This includes tokens that wait for their mini-batch. The fast weights keep what they learned from the
+        interval. Only `clear` undoes that.
 
         Raises:
-            ValueError: a negative stamp or an interval that ends before it starts.
+            ValueError: a stamp is negative, or the interval ends before it starts.
         """
         if after_ns < 0 or before_ns < after_ns:
             raise ValueError(f"after_ns, before_ns: {after_ns} to {before_ns} is not an interval of stamps")
@@ -352,7 +352,7 @@ class StreamMemory:
             self._state.chunks = [(tokens[:, stay], positions[:, stay])] if len(rest) else []
 
     def clear(self) -> None:
-        """Forget everything, fast weights too; settings, source ids and listeners stay. Counters begin anew."""
+        """Forget everything, including fast weights, and reset the counters. Settings, source ids, listeners stay."""
         with self._lock:
             self._reset()
             self.parts.clear()
@@ -361,7 +361,7 @@ class StreamMemory:
                 self._tell(MemoryEvent("cleared", modality, torch.empty(0, dtype=torch.int64)))
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The whole state as contiguous tensors and JSON values, from which `from_tensors` continues bit for bit."""
+        """Return the whole state as contiguous tensors and JSON values. `from_tensors` continues bit for bit."""
         with self._lock:
             tensors: dict[str, Tensor] = {}
             parts: dict[str, dict[str, Any]] = {}
@@ -394,15 +394,15 @@ class StreamMemory:
                 "counters": dict(self.counters),
                 "ttt": None if self.ttt is None else self.ttt.config.mode,
             }
-            # Copies: the caller writes them to disk while the stream goes on.
+            # Copy, because the caller writes the tensors to disk while the stream goes on.
             return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None) -> StreamMemory:
-        """The inverse of `to_tensors`, around the same layer.
+        """Restore a memory from `to_tensors`, with the same layer.
 
         Raises:
-            ValueError: another schema, a layer of another mode or size, or values that are missing or do not fit.
+            ValueError: the schema differs, the layer has another mode or size, or values are missing or do not fit.
         """
         try:
             return cls._restored(tensors, meta, ttt)
@@ -450,14 +450,14 @@ class StreamMemory:
 
 
 def _positions(batch: TokenBatch) -> Tensor:
-    """(L, 3) int64 positions t, y, x of tokens in the stream of patches."""
+    """(L, 3) int64: positions t, y, x of tokens in the stream of patches."""
     assert batch.grid is not None
     place, width = batch.place.long(), batch.grid[:, 1].long()
     return torch.stack([batch.patch, place // width, place % width], dim=1)
 
 
 def _with_output(batch: TokenBatch, out: Tensor) -> tuple[TokenBatch, int]:
-    """The batch with the TTT layer's output; where that is not finite the raw token stays, and how many those are."""
+    """Replace features by the TTT layer's output. A token whose output is not finite stays raw; return their number."""
     out = out.to(batch.z.dtype)
     broken = ~torch.isfinite(out).all(1)
     if bool(broken.any()):
@@ -466,6 +466,6 @@ def _with_output(batch: TokenBatch, out: Tensor) -> tuple[TokenBatch, int]:
 
 
 def _weights_only(state: TTTState) -> TTTState:
-    """A copy of the fast weights with what only updates need left out."""
+    """Copy the fast weights without the parts that only updates need."""
     copies = {name: getattr(state, name).detach().clone() for name in ("W1", "b1", "W2", "b2", "damping")}
     return replace(state, **copies, lag_rows=state.lag_rows[:, :0].clone(), chunks=[])

@@ -1,4 +1,4 @@
-"""Make the small pictures that evidence carries."""
+"""Thumbnails: the small JPEG images of evidence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ THUMBNAIL_PX = 160
 
 
 def encode_thumbnail(image: npt.NDArray[np.uint8], longest_px: int = THUMBNAIL_PX, quality: int = 80) -> bytes:
-    """JPEG of an (H, W, 3) uint8 RGB image, its longer side shrunk to at most `longest_px` pixels."""
+    """Encode an (H, W, 3) uint8 RGB image as JPEG. The longer side is reduced to at most `longest_px` pixels."""
     height, width = image.shape[:2]
     scale = longest_px / max(height, width)
     if scale < 1.0:

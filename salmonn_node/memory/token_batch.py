@@ -1,4 +1,4 @@
-"""A batch of memory tokens: features and, for each token, what it was, when, from which sensor and where."""
+"""Batch of memory tokens: features, and for each token its stamp, sensor, place and pose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-# Columns of the int64 table in which the memory keeps what is known of a token, in the order of the fields.
+# Columns of the int64 table in which the memory keeps the metadata of a token, in the order of the fields.
 COLUMNS = ("index", "stamp_ns", "patch", "place", "source", "pose_id", "grid_h", "grid_w", "count", "last_ns")
 
 
@@ -17,19 +17,19 @@ class TokenBatch:
     """L tokens of one modality in order of `index`.
 
     Attributes:
-        z: (L, D) float, the token features (the gated output of the TTT layer, or audio embeddings).
-        deepstack: (K, L, D) float, rows that the language model adds after its first K layers; None without.
-        index: (L,) int64, original index of each token in the stream of its modality, strictly increasing.
-        stamp_ns: (L,) int64, stamp of the token, nanoseconds of the stream's clock, >= 0.
+        z: (L, D) float, token features: the gated output of the TTT layer, or audio embeddings.
+        deepstack: (K, L, D) float, rows that the language model adds after its first K layers, or None.
+        index: (L,) int64, original index of the token in the stream of its modality, strictly increasing.
+        stamp_ns: (L,) int64, stamp of the token in nanoseconds of the stream's clock, >= 0.
         patch: (L,) int64, number of the temporal patch (visual) or window (audio) in the stream.
-        place: (L,) int32, raster place y * w + x in the patch.
+        place: (L,) int32, raster position y * w + x in the patch.
         source: (L,) int16, id of the camera or microphone.
-        pose_id: (L,) int64, id of the robot's pose at that time, -1 when unknown.
-        grid: (L, 2) int32, height and width of the token's patch, (1, 1) where there is none.
-        count: (L,) int64, how many original tokens this row stands for.
-        last_ns: (L,) int64, stamp of the last frame or sound that this row stands for.
+        pose_id: (L,) int64, id of the robot's pose at that time, -1 if unknown.
+        grid: (L, 2) int32, height and width of the token's patch, (1, 1) if it has no grid.
+        count: (L,) int64, number of original tokens that this row represents.
+        last_ns: (L,) int64, stamp of the last frame or sound that this row represents.
 
-    Everything but `z` and `deepstack` lies on the CPU. Tensors of another integer type are converted.
+    All tensors but `z` and `deepstack` are on the CPU. Other integer dtypes are converted.
     """
 
     z: Tensor
@@ -62,16 +62,16 @@ class TokenBatch:
 
     @property
     def width(self) -> int:
-        """Features of a token, z and deepstack rows together."""
+        """Number of features per token, D * (1 + K)."""
         return self.z.shape[1] * (1 + (0 if self.deepstack is None else self.deepstack.shape[0]))
 
     def features(self) -> Tensor:
-        """(L, D * (1 + K)): the vector e = [z, ds0, ds1, ...] whose cosine the discard rules take."""
+        """(L, D * (1 + K)): the vectors e = [z, ds0, ds1, ...]. Discard rules compare their cosines."""
         parts = self.parts()
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def parts(self) -> list[Tensor]:
-        """The (L, D) tensors that `features` puts side by side."""
+        """The (L, D) tensors that `features` concatenates."""
         return [self.z] if self.deepstack is None else [self.z, *self.deepstack]
 
     def table(self) -> Tensor:
@@ -86,7 +86,7 @@ class TokenBatch:
 
     @classmethod
     def from_table(cls, features: Tensor, table: Tensor, depth: int) -> TokenBatch:
-        """The inverse of `features` and `table`; `depth` is the number of deepstack rows K."""
+        """Make a batch from `features` and `table`. `depth` is the number of deepstack rows, K."""
         width = features.shape[1] // (1 + depth)
         deepstack = features[:, width:].unflatten(1, (depth, width)).movedim(1, 0) if depth else None
         index, stamp, patch, place, source, pose, height, wide, count, last = table.unbind(1)
@@ -105,13 +105,13 @@ class TokenBatch:
         )
 
     def select(self, rows: Tensor | slice) -> TokenBatch:
-        """The tokens of these rows: a slice, a bool mask or int64 positions."""
+        """Select rows by a slice, a bool mask or int64 positions."""
         deepstack = None if self.deepstack is None else self.deepstack[:, rows]
         rest = [getattr(self, item.name)[rows] for item in fields(self)[2:]]
         return TokenBatch(self.z[rows], deepstack, *rest)
 
     def within(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[int] = ()) -> Tensor:
-        """(L,) bool: tokens whose span touches the window (0: no bound) and whose source is listed (empty: all)."""
+        """(L,) bool: whether the span overlaps the window (0: no bound) and the source is listed (empty: all)."""
         assert self.last_ns is not None
         mask = self.last_ns >= after_ns
         if before_ns:
@@ -128,7 +128,7 @@ class TokenBatch:
 
     @classmethod
     def concat(cls, batches: Sequence[TokenBatch]) -> TokenBatch:
-        """One batch of several, in that order; all with the same widths."""
+        """Concatenate batches of the same widths, in order."""
         stacks = [b.deepstack for b in batches if b.deepstack is not None]
         deepstack = torch.cat(stacks, dim=1) if stacks else None
         rest = [torch.cat([getattr(b, item.name) for b in batches]) for item in fields(cls)[2:]]
@@ -148,9 +148,9 @@ class TokenBatch:
         pose_id: int = -1,
         last_ns: int | None = None,
     ) -> TokenBatch:
-        """All tokens of one temporal patch: (h * w, D) in raster order, one source and pose.
+        """Make a batch of all tokens of one temporal patch: (h * w, D) in raster order, with one source and pose.
 
-        `stamp_ns` is that of the first frame, `last_ns` that of the second; left out they are one.
+        `stamp_ns` is the stamp of the first frame, `last_ns` that of the second. `last_ns` defaults to `stamp_ns`.
         """
         length = z.shape[0]
         if z.dim() != 2 or length != grid[0] * grid[1]:
@@ -174,7 +174,7 @@ class TokenBatch:
         )
 
     def validate(self) -> None:
-        """Raise ValueError naming the argument that is malformed: shapes, NaN or Inf, order, negative stamps."""
+        """Raise ValueError if a field is malformed: wrong shape, NaN or Inf, wrong order, negative stamp."""
         if self.z.dim() != 2 or self.z.shape[1] == 0:
             raise ValueError(f"z: expected (L, D), got shape {tuple(self.z.shape)}")
         length = self.z.shape[0]
@@ -219,5 +219,5 @@ class TokenBatch:
 
 
 def _finite(values: Tensor) -> bool:
-    """Whether there is no NaN and no Inf: a finite sum shows it without a mask as large as the values."""
+    """Whether all values are finite. Tries the sum first, which needs no mask as large as the values."""
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())

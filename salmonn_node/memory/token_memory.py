@@ -1,4 +1,4 @@
-"""The fixed token memory of one modality: a step over the budget, the discard rule brings it back."""
+"""Token memory of one modality, with a fixed budget. A step over the budget, the discard rule cuts it back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class TokenMemoryConfig:
     """Settings of a token memory.
 
     Attributes:
-        budget: N, tokens kept after a step.
-        step: S, tokens over the budget at which a step is made, so at most N + S - 1 tokens are held between calls.
+        budget: tokens kept after a step, N.
+        step: tokens over the budget at which a step runs, S. So at most N + S - 1 tokens are held between calls.
         rule: one of `discard_rules.RULES`.
-        seed: of the rule `uniform`.
-        recent_patches: patches that the rule `recent` keeps.
-        same_above: cosine from which the rules `place` and `ends` take a dropped token as a repetition of the kept
-            one, whose `count` and `last_ns` then cover it.
+        seed: seed of the rule `uniform`.
+        recent_patches: number of patches that the rule `recent` keeps.
+        same_above: for the rules `place` and `ends`, the cosine from which a dropped token counts as a repetition of
+            the kept one. The `count` and `last_ns` of the kept token then cover it.
     """
 
     budget: int = 16_384
@@ -47,17 +47,17 @@ class TokenMemoryConfig:
 
 
 class TokenMemory:
-    """One modality's tokens under a budget.
+    """Tokens of one modality, kept within a budget.
 
-    The rule works whenever `step` tokens are over the budget, whatever calls brought them, so the state is a
-    function of the stream alone. Not thread-safe: `StreamMemory` holds the lock.
+    The rule runs whenever the memory is `step` tokens over its budget, however the tokens arrived. So the state
+    depends on the stream only. Not thread-safe: `StreamMemory` holds the lock.
 
     Attributes:
         steps: steps made so far.
-        dropped: tokens dropped so far (those merged into others included).
+        dropped: tokens dropped so far, including those merged into others.
         seen: tokens appended so far.
-        on_change: called with `appended`, `dropped`, `merged`, `changed` or `forgotten` and original indices (n,)
-            int64. `merged` names rows that went into others, `changed` rows whose features became a mean.
+        on_change: called with `appended`, `dropped`, `merged`, `changed` or `forgotten`, and original indices (n,)
+            int64. `merged` lists rows that were merged into others; `changed`, rows whose features became a mean.
     """
 
     def __init__(self, config: TokenMemoryConfig) -> None:
@@ -78,17 +78,17 @@ class TokenMemory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, free slots included."""
+        """Size in bytes, including free slots."""
         return self._tokens.nbytes
 
     @property
     def last_index(self) -> int:
-        """Original index of the newest token appended, -1 before the first."""
+        """Original index of the newest token, -1 before the first."""
         return self._last_index
 
     @property
     def work(self) -> dict[str, int]:
-        """Similarities computed, bytes of features read for them, and bytes of features written, so far."""
+        """Work so far: similarities computed, bytes of features read for them, and bytes of features written."""
         tokens = self._tokens
         return {
             "similarities": tokens.similarities,
@@ -97,7 +97,7 @@ class TokenMemory:
         }
 
     def check(self, batch: TokenBatch) -> None:
-        """Raise ValueError, naming the argument, if `append` could not take this batch."""
+        """Raise the ValueError that `append` would raise for this batch, if any."""
         batch.validate()
         depth = 0 if batch.deepstack is None else batch.deepstack.shape[0]
         layout = self._tokens.layout
@@ -117,11 +117,11 @@ class TokenMemory:
             raise ValueError(f"budget: {self.config.budget} tokens are fewer than one patch of {largest}")
 
     def append(self, batch: TokenBatch) -> list[Tensor]:
-        """Take tokens in; returns for each step made the original indices that left (dropped or merged into others).
+        """Append tokens. Return, for each step made, the original indices that were dropped or merged into others.
 
         Raises:
-            ValueError: malformed tokens, a width other than before, an index that does not increase, or a patch
-                larger than the budget. The state is then unchanged.
+            ValueError: the tokens are malformed, their width differs from earlier ones, an index does not increase, or
+                a patch exceeds the budget. The state is then unchanged.
         """
         self.check(batch)
         if self._tokens.layout is None:
@@ -137,7 +137,7 @@ class TokenMemory:
             start = end
             if len(self._tokens) == self._tokens.capacity:
                 left.append(self._step())
-        if self.config.rule == "recent":  # no step to wait for: the window is as short at every call
+        if self.config.rule == "recent":  # this rule does not wait for a step: it cuts at every call
             left += self.settle()
         self._last_index = int(batch.index[-1])
         self.seen += len(batch)
@@ -145,18 +145,18 @@ class TokenMemory:
         return left
 
     def settle(self) -> list[Tensor]:
-        """Make a step now if the memory is over its budget at all (the public release does so after each slice)."""
+        """Make a step now if the memory is over its budget. The public release does so after each slice."""
         over = len(self._tokens) > self.config.budget
         left = [self._step()] if over or self.config.rule == "recent" else []
         self._version += 1
         return left
 
     def table(self) -> Tensor:
-        """(n, 10) int64: the kept tokens' columns, see `token_batch.COLUMNS`."""
+        """(n, 10) int64: metadata of the kept tokens, see `token_batch.COLUMNS`."""
         return self._tokens.table()[:, :-1]
 
     def view(self) -> TokenBatch:
-        """The kept tokens in order of the stream: a copy, the same one for all callers until the memory changes."""
+        """Return a copy of the kept tokens in stream order. Callers share one copy until the memory changes."""
         cached = self._view[1]() if self._view is not None and self._view[0] == self._version else None
         if cached is None:
             cached = TokenBatch.from_table(self._tokens.rows(), self._tokens.table()[:, :-1], self._depth)
@@ -164,20 +164,20 @@ class TokenMemory:
         return cached
 
     def forget_similarities(self) -> None:
-        """Have the next step compute every similarity anew, as if nothing were remembered; the same tokens stay."""
+        """Clear the cached similarities, so that the next step computes all of them. The tokens do not change."""
         self._tokens.forget_measures()
 
     def remove(self, after_ns: int, before_ns: int) -> Tensor:
-        """Forget what was observed in [after_ns, before_ns] (nanoseconds); returns the original indices that left.
+        """Remove what was observed in [after_ns, before_ns] (nanoseconds). Return the original indices removed.
 
-        A merged row that holds anything of the interval goes as a whole. A row of the rules `place` and `ends`
-        that only lasted into the interval stays with `last_ns` cut back to before it.
+        A merged row that contains any token of the interval is removed as a whole. With the rules `place` and `ends`,
+        a row that began before the interval stays, and its `last_ns` is set to just before the interval.
         """
         table = self._tokens.table()
         stamp, last = rules.column(table, "stamp_ns"), rules.column(table, "last_ns")
         touched = (stamp <= before_ns) & (last >= after_ns)
         if self.config.rule not in rules.MERGE_RULES:
-            # A row that stands for itself alone holds the second frame of its patch, too: it goes.
+            # A row with a count of one also contains the second frame of its patch, so it is removed.
             stays = touched & (stamp < after_ns) & (rules.column(table, "count") > 1)
             lasting = stays.nonzero()[:, 0]
             rules.column(table, "last_ns")[lasting] = after_ns - 1
@@ -193,7 +193,7 @@ class TokenMemory:
             self.on_change(kind, index)
 
     def _with_ordinals(self, table: Tensor) -> Tensor:
-        """(L, 11): the table with, for each token, the number of its patch among those of its source."""
+        """(L, 11): add a column to the table: the number of the token's patch among the patches of its source."""
         ordinal = torch.zeros(len(table), 1, dtype=torch.int64)
         source, patch = rules.column(table, "source"), rules.column(table, "patch")
         for value in source.unique().tolist():
@@ -205,7 +205,7 @@ class TokenMemory:
         return torch.cat([table, ordinal], dim=1)
 
     def _step(self) -> Tensor:
-        """Bring the memory back to its budget by the rule; returns the original indices that left."""
+        """Cut the memory back to its budget with the rule. Return the original indices that left."""
         rule, budget = self.config.rule, self.config.budget
         if rule in rules.MERGE_RULES:
             gone = self._merge()
@@ -231,7 +231,7 @@ class TokenMemory:
         return gone
 
     def _keep_covering(self, table: Tensor) -> Tensor:
-        """Choose by `place` or `ends`, and let the kept tokens' spans and counts cover the repetitions that go."""
+        """Choose by `place` or `ends`. Extend spans and counts of kept tokens over the repetitions dropped."""
         similarity = self._tokens.cosines(rules.previous_at_place(table))
         if self.config.rule == "place":
             keep = rules.keep_place(similarity, table, self.config.budget)
@@ -249,7 +249,7 @@ class TokenMemory:
         return keep
 
     def _merge(self) -> Tensor:
-        """Average segments of similar neighbours into one row each; returns the original indices that left."""
+        """Average each segment of similar neighbours into one row. Return the original indices that left."""
         released = self.config.rule == "merge_released"
         table = self._tokens.table()
         similarity = self._tokens.cosines(rules.next_token(table))
@@ -263,10 +263,10 @@ class TokenMemory:
             weight = (torch.ones(b - a) if released else count[a:b].float()).to(rows.device)
             self._tokens.write_row(a, (rows * (weight / weight.sum())[:, None]).sum(0))
         segment = torch.bucketize(torch.arange(len(table)), bounds[1:], right=True)
-        inside = segment < len(first)  # the release's bounds leave out the newest rows
+        inside = segment < len(first)  # the bounds of the release leave out the newest rows
         rules.column(merged, "count").zero_().index_add_(0, segment[inside], count[inside])
         rules.column(merged, "last_ns").scatter_reduce_(0, segment[inside], last[inside], "amax")
-        if released:  # a row takes the index of the next segment's first token; what it saw and when stays true
+        if released:  # the release gives a row the index of the next segment's first token; its stamps stay
             rules.column(merged, "index")[:] = rules.column(table, "index")[end]
         self._tokens.forget_cosines(torch.cat([first[changed], (first[changed] - 1).clamp_min(0)]))
         self._tokens.keep(first)
@@ -276,7 +276,7 @@ class TokenMemory:
         return before[~torch.isin(before, after)]
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The whole state as plain tensors and JSON values; `from_tensors` continues the stream bit for bit."""
+        """Return the whole state as tensors and JSON values. `from_tensors` continues the stream bit for bit."""
         tensors = {"features": self._tokens.rows(), "table": self._tokens.table(), "known": self._tokens.known()}
         meta = {
             "config": asdict(self.config),
@@ -292,10 +292,10 @@ class TokenMemory:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> TokenMemory:
-        """The inverse of `to_tensors`.
+        """Restore a memory from `to_tensors`.
 
         Raises:
-            ValueError: a tensor is missing or its shape does not fit.
+            ValueError: a tensor is missing, or its shape does not fit.
         """
         memory = cls(TokenMemoryConfig(**meta["config"]))
         for name in ("features", "table", "known"):

@@ -1,4 +1,4 @@
-"""Tokens in slots: rows are written once where there is room, and an order of slots says which comes when."""
+"""Token table: feature rows in fixed slots. A row is written once, and an order of slots gives the stream order."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from salmonn_node.memory.token_batch import COLUMNS
 
 UNKNOWN = -1
-# Floats of a block of rows that is compared at once: what stays in a core's cache, or enough to keep a GPU busy.
+# Floats per block of rows compared at once. A block fits a CPU core's cache, or is large enough to keep a GPU busy.
 _BLOCK_FLOATS = {"cpu": 1 << 17, "cuda": 1 << 27}
 
 
 class TokenTable:
-    """Up to `capacity` feature rows with an int64 table and a cached cosine beside each.
+    """Up to `capacity` feature rows, each with a row of int64 metadata and a cached cosine.
 
-    Rows keep their slot from the append to the drop: a step over the budget moves no kept row. The storage grows by
-    doubling until the capacity and never shrinks.
+    A row stays in its slot from append to drop, so a discard step moves no kept row. The storage doubles until it
+    reaches the capacity, and never shrinks.
 
     Attributes:
-        order: (n,) int64, slots of the tokens in order of the stream.
+        order: (n,) int64, slots of the tokens in stream order.
         bytes_read: bytes of feature rows read to compute cosines.
         bytes_written: bytes of feature rows written by appends and merges.
-        similarities: how many cosines were computed.
+        similarities: number of cosines computed.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -46,23 +46,23 @@ class TokenTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of storage held, free slots included."""
+        """Size of the storage in bytes, including free slots."""
         rows = 0 if self._rows is None else self._rows.numel() * self._rows.element_size()
         return rows + sum(t.numel() * t.element_size() for t in (self._table, self._norm, self._cosine, self._partner))
 
     @property
     def layout(self) -> tuple[int, torch.dtype, torch.device] | None:
-        """Width, dtype and device of the rows; None before the first append."""
+        """Width, dtype and device of the rows, or None before the first append."""
         return None if self._rows is None else (self._rows.shape[1], self._rows.dtype, self._rows.device)
 
     def append(self, parts: Sequence[Tensor], table: Tensor) -> None:
-        """Write L rows, given as parts (L, D_i) that lie side by side in a row, and their (L, 11) table; L must fit."""
+        """Append L rows: parts (L, D_i), which are concatenated, and their table (L, 11). L must fit the capacity."""
         width = sum(part.shape[1] for part in parts)
         self._reserve(len(table), parts[0], width)
         slots = torch.tensor([self._free.pop() for _ in range(len(table))], dtype=torch.int64)
         assert self._rows is not None
         column = 0
-        for part in parts:  # straight into the slots: the rows are never put together elsewhere
+        for part in parts:  # write straight into the slots, without a concatenated copy
             self._rows[:, column : column + part.shape[1]].index_copy_(0, slots.to(part.device), part.detach())
             column += part.shape[1]
         self._table[slots] = table
@@ -92,7 +92,7 @@ class TokenTable:
         self._free = list(range(size - 1, have - 1, -1)) + self._free
 
     def keep(self, positions: Tensor) -> Tensor:
-        """Free the slots of all tokens but those at these ascending positions; returns the dropped original indices."""
+        """Keep the tokens at these ascending positions and free the other slots. Return the original indices dropped."""
         mask = torch.ones(len(self.order), dtype=torch.bool)
         mask[positions] = False
         slots = self.order[mask]
@@ -101,21 +101,21 @@ class TokenTable:
         return self._table[slots, 0]
 
     def table(self) -> Tensor:
-        """(n, 11) int64, a copy in the order of the stream: `COLUMNS`, then the patch's ordinal in its source."""
+        """(n, 11) int64: a copy in stream order. Columns: `COLUMNS`, then the number of the patch in its source."""
         return self._table[self.order]
 
     def write_table(self, positions: Tensor, table: Tensor) -> None:
-        """Replace the table's rows of these tokens."""
+        """Replace the table rows of these tokens."""
         self._table[self.order[positions]] = table
 
     def rows(self, positions: Tensor | slice = slice(None)) -> Tensor:
-        """(n, F), a copy of the feature rows of these tokens."""
+        """(n, F): a copy of the feature rows of these tokens."""
         if self._rows is None:
             return torch.empty(0, 0)
         return self._rows[self.order[positions]]
 
     def write_row(self, position: int, row: Tensor) -> None:
-        """Replace the features of one token; cosines with it are no longer known."""
+        """Replace the features of one token. Its cached cosines become invalid."""
         assert self._rows is not None
         slot = self.order[position]
         self._rows[slot] = row.to(self._rows.dtype)
@@ -123,19 +123,19 @@ class TokenTable:
         self.bytes_written += row.numel() * self._rows.element_size()
 
     def forget_cosines(self, positions: Tensor) -> None:
-        """Have the cosines of these tokens computed anew when they are next asked for."""
+        """Invalidate the cached cosines of these tokens. The next request computes them again."""
         self._partner[self.order[positions]] = UNKNOWN
 
     def forget_measures(self) -> None:
-        """Have all norms and cosines computed anew when they are next asked for."""
+        """Invalidate all cached norms and cosines. The next request computes them again."""
         self._partner[self.order] = UNKNOWN
         self._norm[self.order] = UNKNOWN
 
     def cosines(self, partner: Tensor) -> Tensor:
-        """(n,) float32 cosine of each token with the one at position `partner[n]`; 0 where that is -1.
+        """(n,) float32: cosine of each token with the token at position `partner[n]`. 0 where the partner is -1.
 
-        A cosine is computed only if the token's partner is another than at the last call, in float32 whatever the
-        dtype of the rows: u = e / max(|e|, 1e-12) over the whole vector e.
+        A cosine is only computed if the partner changed since the last call. It is computed in float32, whatever the
+        dtype of the rows, with u = e / max(|e|, 1e-12) over the whole vector e.
         """
         index = self._table[self.order, 0]
         wanted = torch.where(partner >= 0, index[partner], UNKNOWN)
@@ -148,7 +148,7 @@ class TokenTable:
         return torch.where(wanted != UNKNOWN, self._cosine[self.order], 0.0)
 
     def cosine_matrix(self, positions: Tensor) -> Tensor:
-        """(m, m) float32 cosines of the tokens at these positions with each other, on the CPU; nothing is cached."""
+        """(m, m) float32: cosines between the tokens at these positions, on the CPU. Nothing is cached."""
         assert self._rows is not None
         slots = self.order[positions]
         self._measure(slots[self._norm[slots] == UNKNOWN])
@@ -162,7 +162,7 @@ class TokenTable:
         return max(1, _BLOCK_FLOATS.get(self._rows.device.type, 1 << 17) // self._rows.shape[1])
 
     def _dot(self, left: Tensor, right: Tensor) -> Tensor:
-        """(P,) float32 cosines of rows in these slots, a cache-sized block at a time."""
+        """(P,) float32: cosines of pairs of slots, computed in cache-sized blocks."""
         assert self._rows is not None
         width, block = self._rows.shape[1], self._block()
         products = []
@@ -175,7 +175,7 @@ class TokenTable:
         return torch.cat(products).cpu() / (self._norm[left] * self._norm[right])
 
     def _measure(self, slots: Tensor) -> None:
-        """Take max(|e|, 1e-12) of the rows in these slots, in float32."""
+        """Compute and cache max(|e|, 1e-12) of the rows in these slots, in float32."""
         assert self._rows is not None
         width, block = self._rows.shape[1], self._block()
         for start in range(0, len(slots), block):
@@ -184,12 +184,12 @@ class TokenTable:
         self.bytes_read += len(slots) * width * self._rows.element_size()
 
     def known(self) -> Tensor:
-        """(3, n) float64: norm and cosine of each token, and the index of the partner it is with; -1 is unknown."""
+        """(3, n) float64: norm and cosine of each token, and the original index of its partner. -1 means unknown."""
         unknown = self._partner[self.order] == UNKNOWN
         cosine = torch.where(unknown, 0.0, self._cosine[self.order])
         return torch.stack([self._norm[self.order].double(), cosine.double(), self._partner[self.order].double()])
 
     def restore_known(self, known: Tensor) -> None:
-        """The inverse of `known` after the same rows were appended."""
+        """Restore the values of `known`, after the same rows were appended."""
         self._norm[self.order], self._cosine[self.order] = known[0].float(), known[1].float()
         self._partner[self.order] = known[2].long()
