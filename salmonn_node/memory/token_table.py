@@ -92,7 +92,7 @@ class TokenTable:
         self._free = list(range(size - 1, have - 1, -1)) + self._free
 
     def keep(self, positions: Tensor) -> Tensor:
-        """Keep the tokens at these ascending positions and free the other slots. Return the original indices dropped."""
+        """Keep the tokens at these ascending positions and free the other slots. Return the dropped indices."""
         mask = torch.ones(len(self.order), dtype=torch.bool)
         mask[positions] = False
         slots = self.order[mask]
