@@ -1,1 +1,1 @@
-"""The way in: observations are admitted, sampled, queued and taken into the memory by one worker."""
+"""Ingest: observations are admitted, sampled and queued, and one worker adds them to the memory."""

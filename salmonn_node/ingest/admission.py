@@ -1,4 +1,4 @@
-"""Admission control: each observation is placed in a session, sampled and counted; every refusal has a reason."""
+"""Admission control: decides which observations are queued, and counts each refusal by its reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from salmonn_node.stream.observations import SECOND_NS, AudioChunk, AudioSpan, E
 from salmonn_node.stream.session import SessionClock, StampFate
 
 Observation = Frame | EncodedFrame | AudioChunk | Pose
-# What became of an observation: QUEUED, TAKEN, or the reason of the refusal, under which it is counted.
+# The result for one observation: QUEUED, TAKEN, or the reason why it was refused. Refusals are counted by reason.
 Admission = str
 QUEUED, TAKEN = "queued", "taken"
 QUEUE_FULL, DEVICE_FAILED = "queue_full", "device_failed"
 POSE_SOURCE = "pose"
-QUIET_SOURCE_S = 2.0  # views do not wait for a source that lags this far behind the newest stamp and is silent
+QUIET_SOURCE_S = 2.0  # a view does not wait for a silent source that lags this far behind the newest stamp
 QUIET_STREAM_S = 1.0  # messages may wait this long (wall time) in the middleware behind those of other sources
-ARRIVAL_STEP_S = 0.5  # longest pause between two messages that counts: a process that was held up missed nothing
+ARRIVAL_STEP_S = 0.5  # a longer pause between two messages counts as this: perhaps the process itself was held up
 
 
 def source_of(observation: Observation) -> str:
@@ -34,20 +34,21 @@ def kind_of(observation: Observation) -> str:
 
 
 class AdmissionControl:
-    """Decides by stamp, source and queue length whether an observation is queued. Its owner holds a lock.
+    """Decides by stamp, source and queue length whether to queue an observation. The caller must hold the queue's lock.
 
     Args:
         frame_rate_hz: frames taken per second and camera.
-        is_full: whether the queue has no room for another observation of a kind.
-        on_session: called with the number of a new session before anything of that session is queued.
+        is_full: says whether the queue has no room for another observation of a kind.
+        on_session: called with the number of a new session before any observation of that session is queued.
+        now_s: the current time (time.monotonic).
 
     Attributes:
         clock: the session clock.
         sources: counters by source, in order of appearance.
-        closed: reason why every observation is refused; "" while they are admitted.
-        received: observations offered so far.
-        clock_steps: steps of the ROS clock back that were too small for a new session.
-        last_arrival_s: time of the last of them, on the caller's clock.
+        closed: the reason why every observation is refused; "" while observations are admitted.
+        received: number of observations offered so far.
+        clock_steps: number of backward steps of the ROS clock that were too small for a new session.
+        last_arrival_s: time (time.monotonic) at which the last observation was offered.
     """
 
     def __init__(
@@ -67,10 +68,14 @@ class AdmissionControl:
         self._sampler = FrameSampler(frame_rate_hz)
         self._is_full = is_full
         self._on_session = on_session
-        self._heard_s = 0.0  # clock of arrivals: wall time without the pauses in which nothing could be heard
+        self._heard_s = 0.0  # clock of arrivals: wall time without long pauses, see ARRIVAL_STEP_S
 
     def admit(self, observation: Observation, now_s: float) -> Admission:
-        """Decide about one observation that arrived at `now_s` (time.monotonic); QUEUED or the counted reason."""
+        """Decide about one observation that arrived at `now_s` (time.monotonic).
+
+        Returns:
+            QUEUED, or the reason of the refusal, which is counted.
+        """
         self._heard_s += min(now_s - self.last_arrival_s, ARRIVAL_STEP_S)
         self.last_arrival_s = now_s
         self.received += 1
@@ -92,7 +97,7 @@ class AdmissionControl:
         status.drops[reason] += 1
 
     def restart(self) -> None:
-        """Start a new session; the next stamp opens it."""
+        """Start a new session. The next stamp becomes its first."""
         self.clock.restart()
         self._start_session()
 
@@ -129,15 +134,15 @@ class AdmissionControl:
     # -- how far the stream has come ------------------------------------------------------------------------------
 
     def passed(self, stamp_ns: int, *, lag_s: float = QUIET_STREAM_S) -> bool:
-        """Whether each source that is still heard of has shown a stamp at or after `stamp_ns`.
+        """Whether every active source has sent a stamp at or after `stamp_ns`.
 
-        The end of a piece of sound shows nothing: the next piece may bear the same stamp, or by jitter an earlier one.
-        A source may lag for two reasons. It has fallen silent, or its messages wait in the middleware behind others,
-        as they do when a bag is played fast.
+        The end of a piece of sound does not count, because the next piece may have the same stamp or, with jitter, an
+        earlier one. A source may lag because it fell silent, or because its messages wait in the middleware behind
+        those of other sources. The second happens when a bag is played fast.
 
         Args:
-            stamp_ns: the stamp asked about.
-            lag_s: how long messages may wait in the middleware; 0 without one.
+            stamp_ns: the stamp to compare with.
+            lag_s: how long messages may wait in the middleware; 0 when there is no middleware.
         """
         newest = self.newest_heard_ns
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
@@ -148,9 +153,9 @@ class AdmissionControl:
 
     @property
     def complete_ns(self) -> int:
-        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first.
+        """Stamp up to which every active camera and microphone has been observed; 0 before the first observation.
 
-        When none is heard of, as after a restart, nothing is missing up to the newest stamp.
+        When no source is active, for example after a restart, nothing is missing up to the newest stamp.
         """
         newest = self.clock.newest_ns
         late = newest - round(QUIET_SOURCE_S * SECOND_NS)
@@ -159,26 +164,30 @@ class AdmissionControl:
 
     @property
     def newest_heard_ns(self) -> int:
-        """Newest stamp over all sources, ends of sound included; 0 before the first."""
+        """Newest stamp over all sources, including the ends of sound; 0 before the first."""
         return max((s.last_ns for s in self.sources.values()), default=0)
 
     # -- state ----------------------------------------------------------------------------------------------------
 
     def to_state(self) -> dict[str, Any]:
-        """JSON values of the clock and the sampler, from which `restore` continues."""
+        """State of the clock and the sampler as JSON values, for `restore`."""
         return {"clock": self.clock.to_state(), "sampler": self._sampler.to_state()}
 
     def restore(self, state: dict[str, Any], session: int) -> None:
-        """Take over what `to_state` gave, for an observer that had reached `session`. Raises KeyError."""
+        """Restore the state from `to_state`, for an observer that had reached `session`.
+
+        Raises:
+            KeyError: a value is missing.
+        """
         if state["clock"]["number"] == session:
             self.clock.restore(state["clock"])
-        else:  # the next session was still waiting in the queue, and was lost with it
+        else:  # the start of the next session was still in the queue and was lost with it
             self.clock.restart()
             self.clock.number = session
         self._sampler.restore(state["sampler"])
 
     def retake(self, observation: Frame | AudioSpan) -> None:
-        """Note what was admitted in an earlier process."""
+        """Note an observation that an earlier process admitted."""
         if isinstance(observation, Frame):
             self.clock.offer(observation.source, observation.stamp_ns)
             self._sampler.offer(observation.source, observation.stamp_ns)
@@ -186,7 +195,7 @@ class AdmissionControl:
             self.clock.offer(observation.source, observation.start_ns)
 
     def enter_session(self, number: int) -> None:
-        """Go on in a session that began in an earlier process."""
+        """Continue a session that an earlier process began."""
         self.clock.restart()
         self.clock.number = number
         self._sampler.reset()

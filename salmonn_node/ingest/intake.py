@@ -1,4 +1,4 @@
-"""The intake: takes one admitted observation into memory and evidence (decode, place, record, encode, keep)."""
+"""The intake: adds one admitted observation to memory and evidence (decode, get the pose, record, encode, index)."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
 ENCODE_HISTORY = 256
-PENDING = "ingest"  # the memory's part with what waits for a whole patch or window
-MEMORY = "memory."  # prefix of the stream memory's tensors among those of a stored state
+PENDING = "ingest"  # the part of the memory that holds input for an unfinished patch or window
+MEMORY = "memory."  # prefix of the stream memory's tensors in a stored state
 Recorder = Callable[[Frame | AudioSpan | Pose], None]
 
 
 class Intake:
-    """Takes observations in, and counts what came of them. One thread at a time.
+    """Adds observations to the memory and counts the results. Only one thread may use it at a time.
 
-    `record` is called with every observation just before the memory takes it in, after sampling, decoding and
-    resampling. A fresh memory that takes in the same recorded observations becomes the same memory.
+    `record` is called with every observation just before the memory gets it, after sampling, decoding and resampling.
+    If you give the same recorded observations to a new memory, it becomes the same memory.
 
     Args:
         model: the network that encodes.
         memory: the stream's memory.
-        evidence: index of moments and poses, emptied at a new session.
-        record: the journal's hook, or None.
+        evidence: index of moments and poses; a new session empties it.
+        record: called with each observation for the journal, or None.
 
     Attributes:
-        memory: replaced at a new session.
-        frames, audio_s, poses: how much was taken in during the session.
+        memory: the running session's memory; a new session replaces it.
+        frames, audio_s, poses: how much was observed in this session; audio in seconds.
         drops: refusals by reason.
         encode_s: durations of the last encodings, seconds.
-        picture_sizes: (width, height) of each camera's last picture as it came.
+        picture_sizes: (width, height) of each camera's last picture, before scaling.
         moments: writes the evidence.
     """
 
@@ -63,9 +63,12 @@ class Intake:
         self._timelines: dict[str, AudioTimeline] = {}
 
     def take(self, observation: Observation | AudioSpan) -> Admission:
-        """Take one observation in; returns "taken" or the reason of the drop, which is counted.
+        """Add one observation to the memory.
 
-        An AudioSpan is sound that was recorded before: it has passed its timeline already.
+        An AudioSpan comes from the journal, so it has passed its timeline already.
+
+        Returns:
+            "taken", or the reason why it was dropped, which is counted.
         """
         try:
             if isinstance(observation, Pose):
@@ -85,12 +88,12 @@ class Intake:
         return admission
 
     def finish_sound(self) -> None:
-        """End all audio spans: the last tenth of a second comes out of the resampler (end of a bag)."""
+        """End all audio spans, which empties the resampler of its last tenth of a second. For the end of a bag."""
         for timeline in self._timelines.values():
             self._hear(timeline.finish())
 
     def start_session(self, memory: StreamMemory) -> None:
-        """Go on with another memory; nothing of the old session reaches it."""
+        """Start a session with another memory. Nothing of the old session reaches it."""
         self.memory = memory
         self.moments.clear()
         self._timelines.clear()
@@ -115,7 +118,7 @@ class Intake:
         if frame.image.ndim != 3 or frame.image.shape[2] != 3 or frame.image.size == 0 or frame.image.dtype != np.uint8:
             return "image_undecodable"
         self.picture_sizes[frame.source] = (frame.image.shape[1], frame.image.shape[0])
-        # From here on the picture has the network's resolution: nothing reads it finer, and the journal stays small.
+        # From here on the picture has the network's resolution. Nothing needs more, and the journal stays small.
         frame = replace(frame, image=self.model.fit(frame.image))
         self._record(frame)
         picture = encode_thumbnail(frame.image)
@@ -124,7 +127,7 @@ class Intake:
         first = picture if before is None else before.thumbnail
         pose_id = self.moments.pose_id(frame.stamp_ns)
         for moment in self._timed(self.model.observe_frame, frame, pose_id):
-            # A temporal patch spans two frames. Its picture, like its stamp and its pose, is that of the first.
+            # A temporal patch spans two frames. It has the picture, the stamp and the pose of the first one.
             self.moments.add(moment, first if moment.interval.start_ns < frame.stamp_ns else picture)
         self.frames += 1
         return TAKEN
@@ -158,9 +161,9 @@ class Intake:
     # -- state ----------------------------------------------------------------------------------------------------
 
     def to_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Copies of the tensors, and JSON values, from which `restore` continues bit for bit.
+        """State for `restore`, bit for bit: copies of the tensors, and JSON values.
 
-        Sound that waits in the resampler is left out.
+        Sound that is still in the resampler is not included.
         """
         tensors, memory = self.memory.to_tensors()
         values: dict[str, Any] = {
@@ -172,7 +175,7 @@ class Intake:
         return {MEMORY + name: tensor for name, tensor in tensors.items()}, values
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take over what `to_state` gave; the evidence index is restored by its owner.
+        """Restore the state from `to_state`. The owner of the evidence index restores the index.
 
         Raises:
             ValueError, KeyError, TypeError: the state does not fit the model, or a value is missing.
@@ -188,19 +191,19 @@ class Intake:
         self.frames, self.audio_s, self.poses = values["counts"]
 
     def forget(self, interval: Interval, earlier: dict[str, Tensor] | None) -> int:
-        """Remove an interval, with all that was computed while it was in sight; returns how many tokens left.
+        """Remove an interval from the memory; returns how many tokens were removed.
 
-        The fast weights cannot forget a part. They, and the rows that their long-span term looks back to, become those
-        of another time. The evidence index is not touched.
+        The fast weights cannot forget only a part. They and the rows that their long-span term uses go back to an
+        earlier state. The evidence index is not changed.
 
         Args:
-            interval: what to forget, ends included.
+            interval: the interval to forget, ends included.
             earlier: tensors of a stored state from before the interval; None sets the weights to their initial value.
         """
         memory = self.memory
         gone = memory.forget(interval.start_ns, interval.end_ns)
         pending = memory.parts.get(PENDING)
-        memory.parts = {} if pending is None else {PENDING: pending}  # cached keys and values go
+        memory.parts = {} if pending is None else {PENDING: pending}  # drops cached keys and values
         if pending is not None:
             self.model.writer.pending(memory).forget(interval)
         tensors, meta = memory.to_tensors()
@@ -216,5 +219,5 @@ class Intake:
 
 
 def memory_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The stream memory's own tensors among those of a stored state, under their own names."""
+    """Select the stream memory's tensors from a stored state and remove the prefix from their names."""
     return {name[len(MEMORY) :]: tensor for name, tensor in tensors.items() if name.startswith(MEMORY)}

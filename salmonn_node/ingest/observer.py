@@ -1,4 +1,4 @@
-"""The observer: takes observations into the memory, one after the other, and makes views of it between two of them."""
+"""The observer: adds observations to the memory one by one, and makes views of the memory between two of them."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ if TYPE_CHECKING:
     from salmonn_node.model.scene_view import SceneView
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
-# A minute of sound in 20 ms chunks, a minute of sampled frames of four cameras, a minute of poses at 50 Hz.
+# Room for one minute: sampled frames of four cameras, sound in 20 ms chunks, poses at 50 Hz.
 CAPACITY = {"frame": 240, "sound": 3_000, "pose": 3_000}
 
 log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Takes observations into a memory on its own thread, or with `inline=True` in the caller's.
+    """Adds observations to a memory in its own thread or, with `inline=True`, in the caller's thread.
 
-    `submit` may be called from any thread and returns at once. Observations are taken in the order of the calls. A
+    You may call `submit` from any thread; it returns at once. Observations are processed in the order of the calls. A
     view is always consistent: it shows the memory between two observations.
 
     Args:
         model: the network.
-        memory: a memory to go on with; None makes a new one.
-        evidence: the index to write to; None keeps one in memory.
+        memory: the memory to continue; None makes a new one.
+        evidence: the index to write to; None makes one in RAM.
         frame_rate_hz: frames taken per second and camera.
-        record: called with each observation just before the memory takes it in (the journal).
+        record: called with each observation just before the memory gets it (for the journal).
         on_session: called on the worker when a new session begins, with its number and the old memory.
-        memory_name: stem of `memory_id`.
-        inline: no thread; `submit` returns when the observation has been taken in.
+        memory_name: first part of `memory_id`.
+        inline: use no thread; `submit` returns when the observation has been processed.
         capacity: bounds of the queue by kind of observation.
 
     Attributes:
-        failure: the device's error after which nothing is taken in any more; None while there is none.
+        failure: the device error that stopped the observer; None while it runs.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Observer:
         self._inline = inline
         self._session = 0
         self._last_admission: Admission = TAKEN
-        self._memory = threading.Lock()  # held while one observation is taken in, and while a view is made
+        self._memory = threading.Lock()  # held while one observation is processed, and while a view is made
         self._waiting = WaitingViews()
         bounds = {**CAPACITY, **(capacity or {})}
         self._queue = WorkQueue(self._run, lambda: self._waiting.held_ns, bounds, threaded=not inline)
@@ -98,7 +98,11 @@ class Observer:
     # -- in -------------------------------------------------------------------------------------------------------
 
     def submit(self, observation: Observation) -> Admission:
-        """Accept or refuse an observation; returns "queued" (inline: "taken") or the reason, which is counted."""
+        """Accept or refuse an observation.
+
+        Returns:
+            "queued" ("taken" when inline), or the reason of the refusal, which is counted.
+        """
         with self._change:
             before = self._queue.submitted
             admission = self._admission.admit(observation, time.monotonic())
@@ -106,7 +110,7 @@ class Observer:
                 self._admission.sources[source_of(observation)].late += observation.stamp_ns <= self._waiting.passed_ns
                 self._queue.put(observation)
             self._views.release_passed()
-            if self._queue.submitted != before:  # a frame that is not sampled wakes nobody
+            if self._queue.submitted != before:  # a frame that is not sampled wakes no thread
                 self._change.notify_all()
         if self._inline and admission == QUEUED:
             self._queue.run_all()
@@ -119,12 +123,12 @@ class Observer:
             self._admission.refuse(source, reason)
 
     def count_clock_step(self) -> None:
-        """Count a step of the clock back that is too small for a new session."""
+        """Count a backward step of the clock that is too small for a new session."""
         with self._change:
             self._admission.clock_steps += 1
 
     def restart(self) -> None:
-        """Begin a new session, as when the ROS clock jumped back: what follows goes into an empty memory."""
+        """Begin a new session with an empty memory, for example after the ROS clock jumped back."""
         with self._change:
             self._admission.restart()
             self._change.notify_all()
@@ -132,12 +136,12 @@ class Observer:
             self._queue.run_all()
 
     def drain(self, deadline: float | None = None) -> bool:
-        """Wait until all submitted so far has been taken in; False when `deadline` (time.monotonic) came first."""
+        """Wait until everything submitted so far is processed; False when `deadline` (time.monotonic) came first."""
         with self._change:
             return self._queue.wait_until_done(deadline)
 
     def finish(self) -> None:
-        """Take in what waits in the queue and in the audio timelines: the end of a bag."""
+        """Process everything that waits in the queue and in the audio timelines. For the end of a bag."""
         with self._change:
             self._views.release_all()
             self._change.notify_all()
@@ -148,7 +152,7 @@ class Observer:
             self.intake.finish_sound()
 
     def close(self) -> None:
-        """Stop the worker; what is still queued is not taken in."""
+        """Stop the worker. Observations that are still queued are dropped."""
         self._queue.close()
 
     # -- the worker -----------------------------------------------------------------------------------------------
@@ -165,19 +169,19 @@ class Observer:
                     self._last_admission = self.intake.take(item)
         except Exception as error:
             if is_device_error(error):
-                # A device that failed stays failed: going on elsewhere would change the arithmetic in mid-stream.
+                # Stop here. Continuing on another device would change the arithmetic in mid-stream.
                 self._fail(error)
                 if self._inline:
                     raise
             else:
                 # One bad observation must not end the stream; it is counted as encode_failed.
                 self._last_admission = "encode_failed"
-                log.exception("an observation could not be taken in")
+                log.exception("an observation could not be added to the memory")
 
     def _fail(self, error: Exception) -> None:
-        """Take nothing more in; whoever waits stops waiting, and the owner finds `failure`."""
+        """Stop observing and set `failure`. Waiting threads stop waiting."""
         self._last_admission = DEVICE_FAILED
-        log.critical("the device failed, nothing more is taken in: %s", error)
+        log.critical("the device failed, no more observations are processed: %s", error)
         with self._change:
             self.failure = error
             self._admission.closed = DEVICE_FAILED
@@ -197,7 +201,10 @@ class Observer:
     # -- views ----------------------------------------------------------------------------------------------------
 
     def view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> SceneView:
-        """What a question over this window sees now, with the provisional tail; later observations do not change it."""
+        """The view that a question over this window reads now, including the provisional tail.
+
+        Later observations do not change the view. Arguments are those of `wait_for_view`.
+        """
         with self._memory:
             view = self.model.view(self.intake.memory, after_ns, before_ns, sources)
             return replace(view, unindexed=self.intake.moments.unindexed(view))
@@ -211,30 +218,38 @@ class Observer:
         deadline: float,
         cancel: threading.Event | None = None,
     ) -> SceneView | None:
-        """Wait until the stream has passed `before_ns`, and give the view of that moment, live and offline the same.
+        """Wait until the stream has passed `before_ns`, and return the view of that moment.
 
-        Without an end, or with one in the past, it is the view of all that has come so far. Observations stamped later
-        than the end wait until the view has been made, in whatever order the sources' messages arrive. The request
-        does not wait for a source that lags more than QUIET_SOURCE_S behind the newest and is not heard any more. It
-        waits for no source when nothing has arrived for QUIET_STREAM_S and the newest stamp is past the end. What
-        comes later all the same is counted as late.
+        The view is the same live and offline: observations stamped later than `before_ns` wait until the view is made,
+        in whatever order the messages arrive. If `before_ns` is 0 or in the past, the view shows everything so far.
+
+        The request does not wait for a source that is silent and lags more than QUIET_SOURCE_S behind the newest stamp.
+        It waits for no source when nothing has arrived for QUIET_STREAM_S and the newest stamp is past the end.
+        Observations that come after the view should have shown them are counted as late.
+
+        Args:
+            after_ns: start of the window, 0 for the start of the memory.
+            before_ns: end of the window, 0 for now.
+            sources: names of cameras and microphones; empty means all.
+            deadline: time.monotonic() at which to give up.
+            cancel: set it to stop the wait.
 
         Returns:
-            The view, or None at `deadline` (time.monotonic) or when cancelled.
+            The view, or None at the deadline or when cancelled.
 
         Raises:
-            RuntimeError: the view could not be made; says why.
+            RuntimeError: the view could not be made; the message says why.
         """
         if self._inline:
-            # Nothing can arrive while the caller waits.
+            # The caller's thread does all the work, so nothing can arrive while it waits.
             return self.view(after_ns, before_ns, sources)
         return self._views.wait(self.request_view(after_ns, before_ns, sources), deadline, cancel)
 
     def request_view(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()) -> ViewRequest:
-        """Ask for the view that `wait_for_view` gives without waiting; the request has it once `made` is True."""
+        """Request the view of `wait_for_view` without waiting. The request has the view once `made` is True."""
         return self._views.request(after_ns, before_ns, sources)
 
-    # -- what it says of itself -------------------------------------------------------------------------------------
+    # -- status ---------------------------------------------------------------------------------------------------
 
     @property
     def memory(self) -> StreamMemory:
@@ -248,31 +263,31 @@ class Observer:
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Cameras and microphones in the memory, those of an earlier process too, and those heard of since."""
+        """Names of all cameras and microphones: those in the memory, also from an earlier process, and new ones."""
         names = dict.fromkeys((*self.intake.memory.sources, *list(self._admission.sources)))
         return tuple(name for name in names if name != POSE_SOURCE)
 
     @property
     def start_ns(self) -> int:
-        """First stamp of the session, 0 before it."""
+        """First stamp of the session, 0 before the first observation."""
         return self._admission.clock.start_ns
 
     @property
     def newest_ns(self) -> int:
-        """Newest stamp of the session over all sources, 0 before the first."""
+        """Newest stamp of the session over all sources, 0 before the first observation."""
         return self._admission.clock.newest_ns
 
     @property
     def complete_ns(self) -> int:
-        """Stamp up to which each camera and microphone that is still heard of has been observed; 0 before the first."""
+        """Stamp up to which every active camera and microphone has been observed; 0 before the first observation."""
         return self._admission.complete_ns
 
     def picture_size(self, source: str) -> tuple[int, int] | None:
-        """(width, height) of the pictures that a camera sends, None before the first of this process."""
+        """(width, height) of the pictures that a camera sends; None until this process has received one."""
         return self.intake.picture_sizes.get(source)
 
     def status(self) -> ObserverStatus:
-        """Counters of this instant."""
+        """The current counters."""
         with self._change:
             sources = {name: status.copy() for name, status in self._admission.sources.items()}
             queue, waiting_views = self._queue.waiting(), len(self._waiting)
@@ -284,17 +299,17 @@ class Observer:
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
-        """Hold the memory still between two observations; `to_state` needs it, unless the worker calls."""
+        """Pause observing between two observations (context manager). Wrap `to_state` in it, except on the worker."""
         with self._memory:
             yield
 
     def to_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Copies of all tensors and JSON values from which `restore` continues bit for bit; hold it `still`."""
+        """State for `restore`, bit for bit: copies of all tensors, and JSON values. Call it within `still`."""
         tensors, values = self.intake.to_state()
         return tensors, {**values, **self._admission.to_state(), "session": self._session}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Take over what `to_state` gave, before the first observation.
+        """Restore the state from `to_state`. Call it before the first observation.
 
         Raises:
             ValueError, KeyError, TypeError: the state does not fit the model, or a value is missing.
@@ -304,7 +319,7 @@ class Observer:
         self._admission.restore(values, self._session)
 
     def retake(self, observation: Frame | AudioSpan | Pose) -> None:
-        """Take in once more what `record` was called with in an earlier process, in the same order."""
+        """Add an observation that `record` was called with in an earlier process. Keep the order of those calls."""
         if not isinstance(observation, Pose):
             self._admission.retake(observation)
         self.intake.take(observation)
@@ -313,7 +328,7 @@ class Observer:
             self.intake.picture_sizes.pop(observation.source, None)
 
     def retake_session(self, number: int) -> None:
-        """Begin a session that `on_session` was called with in an earlier process."""
+        """Begin a session for which `on_session` was called in an earlier process."""
         self._session = number
         self._admission.enter_session(number)
         self.intake.start_session(self.model.new_memory())

@@ -1,4 +1,4 @@
-"""Moments on their way into the evidence index: each gets the robot's pose, again when better poses have come."""
+"""Writes moments to the evidence index with the robot's pose, and updates the pose when better poses arrive."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.token_batch import TokenBatch
 
-UNSETTLED = 256  # moments whose pose may still become better known
-# Older poses are not looked up again: an audio window is at most 30 s, and kept moments have their pose already.
+UNSETTLED = 256  # how many moments wait for a better pose
+# Older poses are not needed: an audio window is at most 30 s, and the moments in the index already have their pose.
 TRACK_S = 45.0
 
 
 class PlacedMoments:
-    """Writes moments and the poses they were observed from to the evidence index.
+    """Writes moments, and the robot poses they were observed from, to the evidence index.
 
     Args:
         evidence: the index to write to.
@@ -31,22 +31,22 @@ class PlacedMoments:
     def __init__(self, evidence: EvidenceIndex) -> None:
         self._evidence = evidence
         self._track = PoseTrack()
-        self._last_pose: tuple[Pose, int] | None = None  # the pose stored last, with its id
+        self._last_pose: tuple[Pose, int] | None = None  # the last stored pose and its id
         self._newest: dict[str, Moment] = {}
         self._unsettled: deque[Moment] = deque(maxlen=UNSETTLED)
 
     def add_pose(self, pose: Pose) -> Admission:
-        """Take a pose in; returns "taken" or why not. Call `settle` when it was taken and recorded."""
+        """Add a pose; returns "taken" or the reason of the refusal. Call `settle` once a taken pose is recorded."""
         return self._track.add(pose)
 
     def settle(self, stamp_ns: int) -> None:
-        """Place again the moments up to `stamp_ns`, which now have poses on both sides."""
+        """Look up the poses of moments up to `stamp_ns` again, because they now have poses on both sides."""
         while self._unsettled and self._unsettled[0].interval.start_ns <= stamp_ns:
             moment = self._unsettled.popleft()
             self._evidence.add(replace(moment, pose_id=self.pose_id(moment.interval.start_ns)))
 
     def pose_id(self, stamp_ns: int) -> int:
-        """Id of the robot's pose at `stamp_ns` in the evidence index, which stores it at first use; -1 when unknown."""
+        """Id in the evidence index of the robot's pose at `stamp_ns`; -1 when unknown. Stores the pose at first use."""
         pose = self._track.at(stamp_ns)
         if pose is None:
             return -1
@@ -55,7 +55,7 @@ class PlacedMoments:
         return self._last_pose[1]
 
     def add(self, moment: Moment, picture: bytes = b"") -> None:
-        """Add a moment to the index; its pose is looked up again when the poses around it have come."""
+        """Add a moment to the index. Its pose is looked up again once the poses around it have arrived."""
         stamp_ns = moment.interval.start_ns
         moment = replace(moment, pose_id=self.pose_id(stamp_ns), thumbnail=moment.thumbnail or picture)
         self._evidence.add(moment)
@@ -63,19 +63,19 @@ class PlacedMoments:
             self._unsettled.append(moment)
 
     def note_newest(self, moment: Moment) -> Moment | None:
-        """Remember the newest observation of a source, which may still wait for its patch; returns the one before."""
+        """Remember the newest observation of a source, whose patch may be unfinished; returns the previous one."""
         before = self._newest.get(moment.source)
         self._newest[moment.source] = moment
         return before
 
     def unindexed(self, view: MemoryView) -> dict[tuple[str, str, int], tuple[Moment, Pose | None]]:
-        """Moments of a view that the evidence index does not have yet, because their patch or window is not full.
+        """Moments of a view that are not in the evidence index yet, because their patch or window is unfinished.
 
-        They are kept with the view: the index learns of them when the stream goes on, and an answer must not depend on
-        when it is made. Their poses are not stored, so that a question leaves no trace in the index.
+        The view keeps them. The index gets them only when the stream goes on, but an answer must not depend on when it
+        is made. Their poses are not stored, so a question does not change the index.
 
         Returns:
-            (modality, source, stamp) -> moment, whose token range means nothing, and the robot's pose.
+            (modality, source, stamp) -> (moment, robot pose). Ignore the moment's token range.
         """
         found: dict[tuple[str, str, int], tuple[Moment, Pose | None]] = {}
         tails = (("vision", view.visual, view.visual_committed), ("audio", view.audio, view.audio_committed))
@@ -93,7 +93,7 @@ class PlacedMoments:
         return found
 
     def clear(self) -> None:
-        """Forget everything, in the index too: a new session begins."""
+        """Forget everything, also in the index, because a new session begins."""
         self._evidence.clear()
         self._track.clear()
         self._last_pose = None
@@ -101,7 +101,7 @@ class PlacedMoments:
         self._unsettled.clear()
 
     def forget(self, interval: Interval) -> None:
-        """Forget poses and moments of an interval; the index is not touched."""
+        """Forget the poses and moments of an interval. The index is not changed."""
         self._track.forget(interval)
         self._last_pose = None
         self._newest = {source: m for source, m in self._newest.items() if not m.interval.overlaps(interval)}
@@ -109,7 +109,7 @@ class PlacedMoments:
         self._unsettled = deque(settling, UNSETTLED)
 
     def to_state(self) -> dict[str, Any]:
-        """JSON values from which `restore` continues; the index itself is left out."""
+        """State as JSON values, for `restore`. The index itself is not included."""
         last = self._last_pose
         return {
             "track": self._track.to_state(TRACK_S),
@@ -119,7 +119,7 @@ class PlacedMoments:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `to_state` gave; raises KeyError, TypeError or ValueError when a value is malformed."""
+        """Restore the state from `to_state`. Raises KeyError, TypeError or ValueError when a value is malformed."""
         newest = [Moment.from_state(values) for values in state["newest"]]
         last = state["last_pose"]
         self._newest = {moment.source: moment for moment in newest}

@@ -1,4 +1,4 @@
-"""The observer's status: counters by source, drops by reason, queues, times, and what the memory holds."""
+"""The observer's status: counters by source, drops by reason, queues, encoding times and token counts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class SourceStatus:
-    """What came from one camera, microphone or pose topic.
+    """Counters of one camera, microphone or pose topic.
 
     Attributes:
         received: messages offered, good or not.
         queued: messages that were neither sampled out nor refused.
         newest_ns: newest stamp accepted by the session clock.
-        last_ns: the same, but for sound the stamp after its last sample.
+        last_ns: the same; for sound, the stamp after its last sample.
         longest_gap_s: longest step between two accepted stamps of this session.
-        late: messages taken in after a view that should have shown them had been made.
+        late: messages queued too late for a view that should have shown them.
         drops: refusals by reason.
-        clock: what is wrong with its clock, in words; "" when nothing is.
+        clock: what is wrong with the source's clock, in words; "" when it is fine.
         heard_s: the observer's clock of arrivals at the last message.
     """
 
@@ -37,22 +37,22 @@ class SourceStatus:
     clock: str = ""
 
     def copy(self) -> SourceStatus:
-        """The counters of this instant."""
+        """A copy of the current counters."""
         return replace(self, drops=Counter(self.drops))
 
 
 @dataclass(frozen=True)
 class ObserverStatus:
-    """Counters of one instant; see Intake and SourceStatus for their meaning.
+    """A snapshot of the counters; see Intake and SourceStatus for their meaning.
 
     Attributes:
         queue: waiting observations by kind (frame, sound, pose).
-        encode_ms: median and worst of the last encodings, milliseconds; zeros before the first.
+        encode_ms: median and maximum of the last encoding times, milliseconds; zeros before the first.
         drops: refusals by reason, over all sources.
-        tokens: kept tokens of both modalities, (visual, audio).
+        tokens: number of kept tokens, (visual, audio).
         budgets: upper bounds of `tokens`.
         waiting_views: view requests that wait for their moment of the stream.
-        clock_steps: steps of the ROS clock back that were too small for a new session.
+        clock_steps: backward steps of the ROS clock that were too small for a new session.
     """
 
     memory_id: str
@@ -73,7 +73,7 @@ class ObserverStatus:
 
     @property
     def clock_faults(self) -> list[str]:
-        """What is wrong with the clocks of sources, a sentence each."""
+        """What is wrong with the clocks of sources, one sentence per source."""
         return [f"{name}: {source.clock}" for name, source in sorted(self.sources.items()) if source.clock]
 
 
@@ -86,7 +86,7 @@ def observer_status(
     waiting_views: int,
     intake: Intake,
 ) -> ObserverStatus:
-    """Put the status together: what ObserverStatus names, the first and newest stamp, and what was taken in."""
+    """Build the status from the observer's counters; `span_ns` is the first and the newest stamp."""
     drops = Counter(intake.drops)
     for source in sources.values():
         drops.update(source.drops)

@@ -1,4 +1,4 @@
-"""View requests: who waits for a view of the memory, and for which moment of the stream."""
+"""View requests: requests for a view of the memory at one moment of the stream, and the list of those that wait."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class ViewRequest:
     """A request for a view of the memory at one moment of the stream.
 
     Attributes:
-        after_ns, before_ns, sources: the window that the view shows; see `Observer.view`.
-        until_ns: the moment. Observations with a later stamp wait until the view is made; 0 holds none back.
+        after_ns, before_ns, sources: the window that the view shows; see `Observer.wait_for_view`.
+        until_ns: the moment. Observations with a later stamp wait until the view is made; with 0, none wait.
         view: the view, once it is made.
-        failure: why it could not be made; "" when it could.
-        done: set when `view` or `failure` is.
+        failure: why the view could not be made; "" otherwise.
+        done: set once `view` or `failure` is filled.
     """
 
     after_ns: int
@@ -33,23 +33,23 @@ class ViewRequest:
 
     @property
     def made(self) -> bool:
-        """Whether `result` has something to give."""
+        """Whether the view was made or failed, so that `result` is final."""
         return self.done.is_set()
 
     @property
     def window(self) -> tuple[int, int, tuple[str, ...]]:
-        """What the view depends on, besides the moment."""
+        """What the view depends on besides the moment: (after_ns, before_ns, sources)."""
         return self.after_ns, self.before_ns, self.sources
 
     def result(self) -> SceneView | None:
-        """The view, None while it has not been made. Raises RuntimeError when it could not be made."""
+        """The view; None until it is made. Raises RuntimeError when it could not be made."""
         if self.failure:
             raise RuntimeError(self.failure)
         return self.view
 
 
 class WaitingViews:
-    """The requests that wait for the stream to pass their moment, and those released but not made yet.
+    """The requests whose moment has not passed yet, and the released ones whose view is not made yet.
 
     Attributes:
         passed_ns: latest moment of this session for which a view was released.
@@ -65,15 +65,15 @@ class WaitingViews:
 
     @property
     def held_ns(self) -> int:
-        """Observations stamped later than this wait for a view; 0 when none waits."""
+        """Observations stamped later than this wait for a view; 0 when none has to wait."""
         return min((request.until_ns for request in self._requests), default=0)
 
     def add(self, request: ViewRequest) -> None:
-        """Let a request wait for its moment."""
+        """Add a request that waits for its moment."""
         self._requests.append(request)
 
     def release(self, reached: Callable[[int], bool]) -> Iterator[ViewRequest]:
-        """Give those whose moment is reached, each once; they are to be made next, in this order."""
+        """Yield the requests whose moment is reached, each once. The caller makes their views next, in this order."""
         for request in self._requests:
             if request not in self._released and reached(request.until_ns):
                 self.passed_ns = max(self.passed_ns, request.until_ns)
@@ -81,7 +81,7 @@ class WaitingViews:
                 yield request
 
     def remove(self, request: ViewRequest) -> bool:
-        """Forget a request that was made or is no longer wanted; False when it does not wait."""
+        """Remove a request that was made or is no longer wanted; False if it is not in the list."""
         self._released.discard(request)
         if request not in self._requests:
             return False

@@ -1,4 +1,4 @@
-"""Makes each requested view when the stream has passed its moment, so that live and offline see the same."""
+"""Makes each requested view when the stream has passed its moment, so that live and offline views are the same."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from salmonn_node.ingest.work_queue import WorkItem, WorkQueue
 if TYPE_CHECKING:
     from salmonn_node.model.scene_view import SceneView
 
-CHECK_PERIOD_S = 0.2  # a waiting request checks this often whether it was cancelled, or the stream is quiet
+CHECK_PERIOD_S = 0.2  # how often a waiting thread checks for a cancel and for a quiet stream
 
 log = logging.getLogger(__name__)
 
 
 class ViewMaker:
-    """Holds requests until their moment, puts them in the observer's queue there, and makes the views.
+    """Holds each request until its moment, then puts it in the observer's queue and makes the view.
 
     Args:
-        waiting: the requests that wait; the queue holds later observations back for them.
+        waiting: the waiting requests; the queue holds back later observations for them.
         queue: the observer's queue; its lock guards everything here.
-        admission: knows how far each source has come.
-        make_view: gives the view of a window (after_ns, before_ns, sources) as the memory is now.
-        inline: messages do not wait in a middleware, because the caller's thread does all the work.
+        admission: says how far each source has come.
+        make_view: returns the view of a window (after_ns, before_ns, sources) of the current memory.
+        inline: whether the caller's thread does all the work, so that no message waits in a middleware.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ViewMaker:
         self._lag_s = 0.0 if inline else QUIET_STREAM_S
 
     def request(self, after_ns: int, before_ns: int, sources: Sequence[str]) -> ViewRequest:
-        """Ask for a view without waiting; the request gives it once its `made` is True."""
+        """Request a view without waiting. The request has the view once `made` is True."""
         with self._queue.change:
             ahead = before_ns >= self._admission.clock.newest_ns if before_ns else False
             request = ViewRequest(after_ns, before_ns, tuple(sources), before_ns if ahead else 0)
@@ -57,10 +57,10 @@ class ViewMaker:
         return request
 
     def wait(self, request: ViewRequest, deadline: float, cancel: threading.Event | None) -> SceneView | None:
-        """The view of a request, None at `deadline` (time.monotonic), when cancelled, or when the queue stopped.
+        """Wait for the view of a request; None at `deadline` (time.monotonic), when cancelled, or when the queue stops.
 
         Raises:
-            RuntimeError: the view could not be made; says why.
+            RuntimeError: the view could not be made; the message says why.
         """
         received = -1
         while not request.done.wait(max(0.0, min(CHECK_PERIOD_S, deadline - time.monotonic()))):
@@ -69,7 +69,7 @@ class ViewMaker:
                     if self._waiting.remove(request):
                         self._queue.change.notify_all()
                     break
-                # The same count twice: a thread that was held up does not take that for silence.
+                # The count must be the same twice: if only this thread was held up, the stream was not silent.
                 quiet = time.monotonic() - self._admission.last_arrival_s > QUIET_STREAM_S
                 if quiet and received == self._admission.received:
                     self._release(lambda stamp_ns: self._admission.newest_heard_ns >= stamp_ns)
@@ -78,11 +78,11 @@ class ViewMaker:
         return request.result()
 
     def release_passed(self) -> None:
-        """Let the views be made whose moment the stream has passed, here in the order of observations."""
+        """Queue the requests whose moment the stream has passed, at this place in the order of observations."""
         self._release(lambda stamp_ns: self._admission.passed(stamp_ns, lag_s=self._lag_s))
 
     def release_all(self) -> None:
-        """Let all views be made: what they wait for will never come."""
+        """Queue all waiting requests, because the observations they wait for will never come."""
         self._release(lambda _: True)
 
     def _release(self, reached: Callable[[int], bool]) -> None:
@@ -90,12 +90,12 @@ class ViewMaker:
             self._queue.put(request)
 
     def make(self, request: ViewRequest) -> None:
-        """Make a view, on the worker. Requests for the same window right behind it share the view."""
+        """Make a view, on the worker. Requests for the same window that follow directly share the view."""
         view, failure = None, ""
         try:
             view = self._make_view(request.after_ns, request.before_ns, request.sources)
         except Exception as error:
-            # The stream goes on; whoever waits for the view is told.
+            # The stream goes on. The waiting caller gets the error.
             log.exception("a view could not be made")
             failure = f"{type(error).__name__}: {error}"
         same: WorkItem | None = request

@@ -1,4 +1,4 @@
-"""The observer's work queue: one thread takes observations, session starts and view requests in order."""
+"""The observer's work queue: one thread processes observations, session starts and view requests in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from salmonn_node.stream.observations import Pose
 
 @dataclass(frozen=True)
 class SessionStart:
-    """From here on observations belong to session `number`."""
+    """Marks that the observations after it belong to session `number`."""
 
     number: int
 
@@ -26,18 +26,18 @@ WorkItem = Observation | SessionStart | ViewRequest
 
 
 class WorkQueue:
-    """A bounded queue and the one thread that empties it; without the thread `run_all` does, in the caller's.
+    """A bounded queue and the thread that empties it. Without the thread, call `run_all` to empty it.
 
     Args:
-        run: does the work of one item; it must not raise.
-        held_ns: observations stamped later than this wait; 0 holds none back.
+        run: processes one item; it must not raise.
+        held_ns: returns a stamp. Observations stamped later wait; with 0, none wait.
         capacity: bounds by kind of observation.
         threaded: whether to start the thread.
 
     Attributes:
-        change: guards everything that decides about the queue; hold it for every method but `run_all`, `close`.
-        stopping: nothing more is taken from the queue.
-        submitted: items put so far.
+        change: guards the queue. Hold it for every method except `run_all` and `close`.
+        stopping: whether the queue has stopped; it then processes no more items.
+        submitted: number of items put so far.
     """
 
     def __init__(
@@ -61,25 +61,25 @@ class WorkQueue:
             self._thread.start()
 
     def put(self, item: WorkItem) -> None:
-        """Append an item; the caller notifies `change`."""
+        """Append an item. The caller must notify `change`."""
         self._items.append(item)
         self.submitted += 1
         if not isinstance(item, SessionStart | ViewRequest):
             self._waiting[kind_of(item)] += 1
 
     def is_full(self, kind: str) -> bool:
-        """Whether as many observations of this kind wait as may."""
+        """Whether the queue has no room for another observation of this kind."""
         return self._waiting[kind] >= self._capacity[kind]
 
     def waiting(self) -> dict[str, int]:
-        """Waiting observations by kind."""
+        """Number of waiting observations by kind."""
         return {kind: self._waiting[kind] for kind in self._capacity}
 
     def pop(self, wanted: Callable[[WorkItem], bool] = lambda item: True) -> WorkItem | None:
-        """Take out the item that comes next, None when there is none or it is not wanted.
+        """Remove and return the next item; None when there is none or `wanted` refuses it.
 
-        Observations stamped later than `held_ns` are passed over, except poses: a pose changes no token, and says more
-        about where earlier observations were made.
+        Observations stamped later than `held_ns` are skipped, except poses. A pose changes no token, and it improves
+        the poses of earlier observations.
         """
         position = self._next()
         if position is None or not wanted(self._items[position]):
@@ -91,17 +91,17 @@ class WorkQueue:
         return item
 
     def count_done(self) -> None:
-        """Count an item whose work is done, for those who wait; `run_all` and the thread do so for what they took."""
+        """Count an item as done and wake waiting threads. Call it for items from `pop`; `run_all` counts its own."""
         self._done += 1
         self.change.notify_all()
 
     def run_all(self) -> None:
-        """Do the work of all that is not held back, in the caller's thread."""
+        """Process all items that are not held back, in the caller's thread."""
         while self._take_next():
             pass
 
     def wait_until_done(self, deadline: float | None = None) -> bool:
-        """Wait for all that was put so far; False when `deadline` (time.monotonic) came first, or the queue stopped."""
+        """Wait until all items put so far are done; False at `deadline` (time.monotonic) or when the queue stops."""
         target = self.submitted
         while self._done < target:
             left = None if deadline is None else deadline - time.monotonic()
@@ -111,12 +111,12 @@ class WorkQueue:
         return True
 
     def stop(self) -> None:
-        """Take nothing more; those who wait stop waiting."""
+        """Stop processing items. Waiting threads stop waiting."""
         self.stopping = True
         self.change.notify_all()
 
     def close(self) -> None:
-        """Stop, and wait for the thread's last item."""
+        """Stop, and wait until the thread has finished its current item."""
         with self.change:
             self.stop()
         if self._thread is not None:
@@ -151,11 +151,11 @@ class WorkQueue:
 
 
 def _let_waker_finish() -> None:
-    """Keep this thread from taking the core of the thread that wakes it, which is usually a callback about to return.
+    """Let the thread that wakes this one keep its core. It is usually a callback that is about to return.
 
-    Linux has a policy for this (SCHED_BATCH). A process that was given another policy keeps it. Threads that this one
-    starts, such as OpenMP's, inherit it. The thread's share of the core stays the same, so nobody waits longer for a
-    lock that it holds.
+    Linux has a scheduling policy for this (SCHED_BATCH). A process that already has another policy keeps it. Threads
+    that this thread starts, such as OpenMP's, inherit the policy. This thread's share of the core stays the same, so
+    no other thread waits longer for a lock that it holds.
     """
     if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
         with contextlib.suppress(OSError):  # a container may forbid it

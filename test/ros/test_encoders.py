@@ -71,7 +71,7 @@ def test_a_broken_gpu_takes_the_node_through_its_error_state(robot: Robot, tmp_p
         robot.wait(lambda: memory.state(PATIENCE_S) == "unconfigured", PATIENCE_S, "the node is unconfigured")
         assert process.alive(), "the node lives and can be configured again"
         text = process.log.read_text()
-        assert "the device failed, nothing more is taken in" in text
+        assert "the device failed, no more observations are processed" in text
         assert "CUDA error: an illegal memory access was encountered" in text
     finally:
         process.end()
