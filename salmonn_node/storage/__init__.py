@@ -1,1 +1,1 @@
-"""What outlives the process: journal, snapshots, the store and what is restored from them."""
+"""Persistence: the journal, the snapshots, the store on disk, and restoring a memory from them."""

@@ -1,4 +1,4 @@
-"""Where memories lie: one directory of named memories, entered by name only, each held by at most one node."""
+"""The directory of stored memories: each memory has a name, and a lock lets at most one process use it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest
 
 _NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 LOCK = "lock"
-PROBE_S = 0.2  # a process that asks whether a memory is in use holds its lock for less than this
+PROBE_S = 0.2  # `in_use` in another process holds the lock for less than this
 _SEGMENT = re.compile(r"^(\d{8})\.log$")
 
 
 class LockedError(SnapshotError):
-    """Another process holds the memory."""
+    """Another process uses the memory."""
 
 
 def default_root() -> Path:
-    """$XDG_DATA_HOME/salmonn_node/memories, or the same under ~/.local/share. Raises ValueError without a home."""
+    """The default directory: $XDG_DATA_HOME/salmonn_node/memories, or the same under ~/.local/share.
+
+    Raises:
+        ValueError: XDG_DATA_HOME is not set, and the user has no home directory.
+    """
     if data := os.environ.get("XDG_DATA_HOME"):
         return Path(data) / "salmonn_node" / "memories"
     try:
@@ -40,7 +44,7 @@ def default_root() -> Path:
 
 
 def check_name(name: str) -> str:
-    """Return `name` when it is 1 to 64 letters, digits, '-' or '_'; raise ValueError otherwise: never a path."""
+    """Check that `name` is 1 to 64 letters, digits, '-' or '_', so never a path. Returns it, or raises ValueError."""
     if not isinstance(name, str) or not _NAME.match(name) or name != name.strip():
         raise ValueError(f"memory name must be 1 to 64 letters, digits, '-' or '_', got {name!r}")
     return name
@@ -60,26 +64,26 @@ class MemoryPlace:
 
     @property
     def directory(self) -> Path:
-        """Of everything that belongs to this memory."""
+        """Directory of everything that belongs to this memory."""
         return self.root / self.name
 
     @property
     def snapshots(self) -> Path:
-        """Of the snapshots."""
+        """Directory of the snapshots."""
         return self.directory / "snapshots"
 
     @property
     def journal(self) -> Path:
-        """Of the journal's segments."""
+        """Directory of the journal's segments."""
         return self.directory / "journal"
 
     @property
     def evidence(self) -> Path:
-        """The evidence database."""
+        """Path of the evidence database."""
         return self.directory / "evidence.db"
 
     def exists(self) -> bool:
-        """Whether such a memory is stored."""
+        """Whether a memory of this name is stored."""
         return self.snapshots.is_dir()
 
     def create(self, files: FileLayer) -> None:
@@ -95,14 +99,14 @@ class MemoryPlace:
         return self.journal / f"{number:08d}.log"
 
     def segments(self) -> list[tuple[int, Path]]:
-        """Numbered journal segments, the oldest first."""
+        """Journal segments with their numbers, the oldest first."""
         if not self.journal.is_dir():
             return []
         found = ((_SEGMENT.match(path.name), path) for path in self.journal.iterdir())
         return sorted((int(match[1]), path) for match, path in found if match)
 
     def size_bytes(self) -> int:
-        """Bytes of all files, evidence included; a node may remove some meanwhile."""
+        """Size of all files in bytes, including evidence. A running node may remove files during the count."""
         total = 0
         for folder, _, names in os.walk(self.directory):
             for name in names:
@@ -112,19 +116,19 @@ class MemoryPlace:
 
 
 class Lock:
-    """An exclusive hold on one memory; it ends with the process, whatever ends that."""
+    """An exclusive lock on one memory. It ends with the process, however the process ends."""
 
     def __init__(self, place: MemoryPlace) -> None:
-        """Take the memory.
+        """Lock the memory.
 
         Raises:
-            LockedError: another process holds it.
+            LockedError: another process uses it.
             OSError: the lock file cannot be made.
         """
         self._file = os.open(place.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if os.geteuid() == 0:
-                # Root may look after the memory of the robot's user, who must be able to open the lock afterwards.
+                # When root works on the memory of the robot's user, that user must be able to open the lock later.
                 owner = place.directory.stat()
                 os.fchown(self._file, owner.st_uid, owner.st_gid)
             self._take(place)
@@ -139,25 +143,25 @@ class Lock:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as error:
-                if time.monotonic() < deadline:  # perhaps somebody only asks whether it is in use
+                if time.monotonic() < deadline:  # perhaps another process only runs `in_use`
                     time.sleep(PROBE_S / 10)
                     continue
                 holder = os.pread(self._file, 200, 0).decode(errors="replace").strip() or "another process"
                 raise LockedError(f"memory {place.name!r} is in use by {holder}") from error
-        # Who holds it is told for people only: a full disk does not keep a memory from being used.
+        # This text is only for people. A full disk must not prevent the use of a memory.
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps({"pid": os.getpid(), "host": platform.node()}).encode(), 0)
 
     def release(self) -> None:
-        """Let go; twice is no error."""
+        """Release the lock. You may call it twice."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
 
 
 def in_use(place: MemoryPlace) -> bool:
-    """Whether a process holds a memory. Writes nothing; False where the lock cannot be read."""
+    """Whether a process uses a memory. Writes nothing; False when the lock file cannot be read."""
     try:
         file = os.open(place.directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -173,11 +177,13 @@ def in_use(place: MemoryPlace) -> bool:
 
 @dataclass(frozen=True)
 class StoredMemory:
-    """What can be told about a stored memory without loading it.
+    """Description of a stored memory, made without loading it.
 
     Attributes:
-        manifests: of its readable snapshots, the newest first.
-        problems: snapshots that cannot be read, and why.
+        name: its name.
+        size_bytes: size of all its files.
+        manifests: manifests of the readable snapshots, the newest first.
+        problems: one line for each snapshot that cannot be read, with the reason.
     """
 
     name: str
@@ -187,7 +193,7 @@ class StoredMemory:
 
 
 def describe(place: MemoryPlace) -> StoredMemory:
-    """Look at one stored memory; changes nothing. Raises FileNotFoundError when there is none of that name."""
+    """Describe one stored memory without changing it. Raises FileNotFoundError when it does not exist."""
     if not place.exists():
         raise FileNotFoundError(f"no memory named {place.name!r} in {place.root}")
     manifests, problems = [], []
@@ -195,7 +201,7 @@ def describe(place: MemoryPlace) -> StoredMemory:
         try:
             manifests.append(read_manifest(path))
         except SnapshotError as error:
-            if path.is_dir():  # else a running node has just removed it
+            if path.is_dir():  # otherwise a running node has just removed it
                 problems.append(str(error))
     return StoredMemory(place.name, place.size_bytes(), manifests, problems)
 
@@ -209,10 +215,10 @@ def list_memories(root: Path) -> list[str]:
 
 
 def set_aside(place: MemoryPlace) -> MemoryPlace:
-    """Rename a memory, whatever is left of it, so that its name is free; returns where it is now.
+    """Rename a memory, even a damaged one, so that its name is free. Returns the new place.
 
     Raises:
-        FileNotFoundError: there is no such directory.
+        FileNotFoundError: the memory does not exist.
         LockedError: a node uses it.
     """
     if not place.directory.is_dir():

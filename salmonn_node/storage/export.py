@@ -1,4 +1,4 @@
-"""Pack a memory into a tar file, and find what of it may be deleted."""
+"""Export a memory as a tar file, and find the files of a memory that a restore does not need."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from salmonn_node.storage.snapshot import Manifest, SnapshotError, read_manifest
 
 
 def export_memory(place: MemoryPlace, file: Path, on_bytes: Callable[[int], object] = lambda count: None) -> None:
-    """Write a memory as a tar file, which unpacks into another directory of memories. Only its owner may read it.
+    """Write a memory as a tar file. Unpack it into another directory of memories. Only its owner may read it.
 
     Args:
         place: the memory.
-        file: the tar file, which must not exist yet.
-        on_bytes: called with the size of each file that was packed.
+        file: the tar file; it must not exist yet.
+        on_bytes: called with the size in bytes of each packed file.
 
     Raises:
         FileExistsError: `file` exists.
@@ -44,7 +44,7 @@ def export_memory(place: MemoryPlace, file: Path, on_bytes: Callable[[int], obje
 
 
 def _lock_to_read(place: MemoryPlace) -> Lock | None:
-    """Keep nodes away while the memory is read; a disk that cannot be written keeps them away itself."""
+    """Lock the memory while it is read; None on a disk that cannot be written, where no node can use it either."""
     try:
         return Lock(place)
     except OSError as error:
@@ -54,18 +54,18 @@ def _lock_to_read(place: MemoryPlace) -> Lock | None:
 
 
 def _private(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Let only the owner of the unpacked files read them: they hold pictures of a home."""
+    """Make the unpacked files readable by their owner only, because they hold pictures of a home."""
     entry.mode = 0o700 if entry.isdir() else 0o600
     return entry
 
 
 def superfluous(place: MemoryPlace, keep: int, damaged: bool) -> list[Path]:
-    """The files and folders of a memory that a restore does not need.
+    """List the files and folders of a memory that a restore does not need.
 
     Args:
         place: the memory.
-        keep: number of whole snapshots that stay, the newest ones, with the journal that follows the oldest of them.
-        damaged: count damaged snapshots and evidence as not needed, too.
+        keep: how many whole snapshots to keep, the newest ones, with the journal that follows the oldest of them.
+        damaged: whether to list damaged snapshots and evidence, too.
     """
     whole: list[Manifest] = []
     gone = sorted(place.snapshots.glob(".building-*"))

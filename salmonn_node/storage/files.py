@@ -1,4 +1,4 @@
-"""The few file operations that persistence rests on, behind one interface, so that tests can make each of them fail."""
+"""The file operations of persistence behind one interface, so that tests can make each of them fail."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 
 class FileLayer:
-    """Plain POSIX operations. Nothing is durable before `sync` (contents) and `sync_directory` (names)."""
+    """Plain POSIX file operations. Contents are durable after `sync`, names after `sync_directory`."""
 
     def make_directory(self, path: Path) -> None:
-        """Create a directory that only its owner may enter (0700); one that exists stays as it is."""
+        """Create a directory that only its owner may enter (0700). An existing directory is left unchanged."""
         path.mkdir(mode=0o700, exist_ok=True)
 
     def open_append(self, path: Path) -> BinaryIO:
-        """Create a file for appending, unbuffered: what `append` was given survives the death of the process."""
+        """Create a file for appending, unbuffered, so that appended data survives the death of the process."""
         return open(path, "xb", buffering=0)
 
     def append(self, file: BinaryIO, data: bytes) -> None:
@@ -32,11 +32,11 @@ class FileLayer:
         file.seek(size)
 
     def write(self, path: Path, fill: Callable[[Path], object]) -> None:
-        """Let `fill(path)` write a whole file."""
+        """Write a whole file by calling `fill(path)`."""
         fill(path)
 
     def sync(self, path: Path) -> None:
-        """Bring a file's contents to the disk."""
+        """Flush a file's contents to the disk (fsync)."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -44,15 +44,15 @@ class FileLayer:
             os.close(descriptor)
 
     def sync_directory(self, path: Path) -> None:
-        """Bring a directory's names to the disk: creations, renames, removals."""
+        """Flush a directory's entries to the disk: creations, renames, removals."""
         self.sync(path)
 
     def rename(self, old: Path, new: Path) -> None:
-        """Rename within one file system; atomic."""
+        """Rename atomically within one file system."""
         os.rename(old, new)
 
     def remove(self, path: Path) -> None:
-        """Remove a file or a whole directory; one that is not there is no error."""
+        """Remove a file or a whole directory. A missing path is no error."""
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -1,4 +1,4 @@
-"""The journal: what was observed since the last snapshot, as checksummed records that a crash can only cut short."""
+"""The journal: observations since the last snapshot as checksummed records. A crash can only cut off the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _POSE_KEYS = ("stamp_ns", "frame_id", "position", "orientation", "covariance", "
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened to the stream and is no observation, as the start of a session.
+    """An event of the stream that is not an observation, such as the start of a session.
 
     Attributes:
         name: what happened.
@@ -48,7 +48,7 @@ def _from_short(samples: np.ndarray) -> np.ndarray:
 
 
 def encode_record(record: Record, compress: bool = True) -> bytes:
-    """Body of one record: JSON for what is small, then pixels (PNG or raw) or samples (16 bit where that is exact)."""
+    """Encode the body of one record: JSON, then pixels (PNG or raw) or samples (16 bit when that is exact)."""
     blob = b""
     meta: dict[str, Any]
     if isinstance(record, Frame):
@@ -57,7 +57,7 @@ def encode_record(record: Record, compress: bool = True) -> bytes:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         codec = "raw"
         if compress:
-            # The channels' order does not matter: PNG is decoded by the same function that encodes it.
+            # RGB or BGR does not matter here: encode and decode use the same order.
             done, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
             if done and png.nbytes < image.nbytes:
                 codec, blob = "png", bytes(png.tobytes())
@@ -82,10 +82,10 @@ def encode_record(record: Record, compress: bool = True) -> bytes:
 
 
 def decode_record(body: bytes) -> Record:
-    """The record that `encode_record` was given, bit for bit.
+    """Decode the body of a record; gives the record of `encode_record` bit for bit.
 
     Raises:
-        ValueError: the body is not one of ours.
+        ValueError: the body is malformed.
     """
     try:
         (size,) = _META.unpack_from(body)
@@ -120,16 +120,21 @@ def decode_record(body: bytes) -> Record:
 class JournalWriter:
     """Appends records to one new segment.
 
-    A record is in the page cache when `append` returns, so the death of the process loses none; a power cut loses what
-    came after the last `sync`, which a thread calls every `sync_period_s`. After a failed write the segment is cut back
-    to its last whole record and takes no more (`failed` says why): a journal with a hole could not be replayed.
+    When `append` returns, the record is in the page cache, so the death of the process loses no record. A thread calls
+    `sync` every `sync_period_s`; a power cut loses the records after the last `sync`. After a failed write the segment
+    is cut back to its last whole record and takes no more records, because a journal with a gap cannot be replayed.
 
     Args:
         files: file operations.
         path: the new segment.
-        header: JSON values that say what the segment continues.
-        sync_period_s: at most so long until a record is on the disk; 0 leaves syncing to the caller.
-        compress: store pictures as PNG.
+        header: JSON values that say which segment this one continues.
+        sync_period_s: the longest time until a record is on disk; 0 leaves syncing to the caller.
+        compress: whether to store pictures as PNG.
+
+    Attributes:
+        records, bytes: how much was written.
+        failed: why the segment takes no more records; "" while it does.
+        max_append_s: duration of the slowest `append`.
     """
 
     def __init__(
@@ -167,7 +172,7 @@ class JournalWriter:
             self._thread.start()
 
     def append(self, record: Record) -> bool:
-        """Write one record; False (and `failed`) when the disk did not take it. Never raises OSError."""
+        """Write one record. Returns False when the write failed (see `failed`); never raises OSError."""
         started = time.perf_counter()
         body = encode_record(record, self.compress)
         if len(body) > MAX_RECORD_BYTES:
@@ -195,7 +200,7 @@ class JournalWriter:
             self._files.truncate(self._file, self.bytes)
 
     def sync(self) -> None:
-        """Bring what was appended to the disk; a failure is kept in `failed`."""
+        """Flush the appended records to the disk. A failure is kept in `failed`."""
         with self._lock:
             if not self._dirty or self._file.closed:
                 return
@@ -223,18 +228,18 @@ class JournalWriter:
 
 
 class EmptySegmentError(ValueError):
-    """A segment that ends within its header: its writer died while it began, and it holds nothing."""
+    """The segment ends within its header: its writer died at the start, and the segment holds no record."""
 
 
 class JournalReader:
-    """Reads one segment up to its first damage.
+    """Reads one segment up to its first damaged record.
 
-    Iterating gives the records; afterwards `records` and `bytes` count what was read, and `damage` says what ended
-    it ("" for a clean end). Nothing is changed on the disk.
+    Iterate over it to get the records. Afterwards `records` and `bytes` count what was read, and `damage` says what
+    ended the reading ("" for a clean end). The reader writes nothing.
 
     Raises:
         EmptySegmentError: the file ends within the header.
-        ValueError: the header itself is damaged or of another format.
+        ValueError: the header is damaged or has another format.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keeps an observer's memory on disk: a journal ahead of each observation, snapshots beside ingest, forgetting."""
+"""Keeps an observer's memory on disk: journals each observation, takes snapshots, restores, saves and forgets."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 END_OF_TIME_NS = 2**63 - 1
-PREVIOUS = "-previous"  # suffix under which earlier versions kept the one session before
-SESSION = "session"  # name of the journal's mark where a session begins
+PREVIOUS = "-previous"  # suffix under which earlier versions kept the previous session
+SESSION = "session"  # name of the journal mark at the start of a session
 
 
 def identity_of(model: VideoSalmonnS) -> Identity:
-    """Checkpoint id, and a digest of every configuration value: a memory means something to these alone."""
+    """Identity of a network: checkpoint id and a digest of all configuration values. Only it can use its memories."""
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     return Identity(model.checkpoint.id, hashlib.sha256(config.encode()).hexdigest()[:16])
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `Persistence.forget` did.
+    """Result of `Persistence.forget`.
 
     Attributes:
-        tokens, evidence: how many left.
-        weights_reverted: the fast weights were set back; what they learned later is lost.
-        weights_from_ns: newest observation that they now contain; 0 for their initial value.
-        copies: other stored memories that saw the interval and still hold it.
+        tokens, evidence: how many were removed.
+        weights_reverted: whether the fast weights went back to an earlier value; what they learned later is lost.
+        weights_from_ns: stamp of the newest observation that they now contain; 0 for their initial value.
+        copies: names of other stored memories that still contain the interval.
     """
 
     tokens: int
@@ -56,16 +56,17 @@ class Forgotten:
 
 
 class Persistence:
-    """Binds an observer to a store. Make the observer with `evidence=store.evidence`, then `restore`, then observe.
+    """Connects an observer to a store. Make the observer with `evidence=store.evidence`, call `restore`, then observe.
 
     Args:
-        observer: its `record` and `on_session` hooks are taken over.
-        store: an open store of the same model's identity.
-        snapshot_period_s: seconds between snapshots; 0 takes them only when asked, or when the journal grows long.
-        sessions_kept: how many earlier sessions stay on disk, each as a memory `NAME-session-NUMBER`; the oldest go.
+        observer: the observer; this class sets its `record` and `on_session` hooks.
+        store: an open store with the identity of the same model.
+        snapshot_period_s: seconds between snapshots; 0 takes them only on request or when the journal grows long.
+        sessions_kept: how many earlier sessions stay on disk, each as a memory `NAME-session-NUMBER`. The oldest are
+            deleted first.
 
     Attributes:
-        pauses_s: how long the last snapshots kept the observer from observing.
+        pauses_s: how long each of the last snapshots paused the observer, seconds.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Persistence:
 
     @property
     def newest_ns(self) -> int:
-        """Newest stamp that the memory has seen, over all sessions; 0 before the first."""
+        """Newest stamp over all sessions; 0 before the first observation."""
         return self._span[1]
 
     # -- restoring ------------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ class Persistence:
     def restore(
         self, *, number: int | None = None, progress: Callable[[str], object] = lambda text: None
     ) -> RestoreReport:
-        """Give the observer back what its predecessor had observed; see MemoryStore.restore for what it raises."""
+        """Restore the observer's memory from disk. Arguments and errors are those of `MemoryStore.restore`."""
 
         def load(tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
             try:
@@ -108,10 +109,10 @@ class Persistence:
                 elif record.name == SESSION:
                     self.observer.retake_session(int(record.data["number"]))
             except Exception:
-                # It failed when it was observed, too: there it was counted, and observing went on.
-                log.exception("an observation of the journal could not be taken in")
+                # It also failed when it was observed. It was counted then, and observing went on.
+                log.exception("an observation of the journal could not be added to the memory")
 
-        # What the journal gives back is in the journal already.
+        # Do not journal observations that come from the journal.
         self.observer.intake.record = None
         try:
             return self.store.restore(load, again, number=number, progress=progress)
@@ -121,7 +122,7 @@ class Persistence:
     # -- beside ingest --------------------------------------------------------------------------------------------
 
     def _record(self, observation: Frame | AudioSpan | Pose) -> None:
-        """On the worker, just before the memory takes `observation` in."""
+        """Journal an observation. Runs on the worker, just before the memory gets the observation."""
         if not isinstance(observation, Pose) and self.store.due(self.snapshot_period_s):
             self._snapshot_beside()
         self.store.append(observation)
@@ -134,7 +135,7 @@ class Persistence:
             self._span = (min(self._span[0] or stamp_ns, stamp_ns), max(self._span[1], end_ns))
 
     def _state(self) -> State:
-        """Everything to be stored; the observer is held still, or this is its worker."""
+        """Everything to store. Call it within `observer.still()` or on the worker."""
         tensors, values = self.observer.to_state()
         return State(tensors, {**values, "span": list(self._span)}, *self._span)
 
@@ -143,12 +144,12 @@ class Persistence:
         try:
             self.store.snapshot(self._state(), beside=True)
         except Exception as error:  # observing goes on; diagnostics show the problem
-            log.exception("a snapshot could not be begun")
+            log.exception("a snapshot could not be started")
             self.store.give_up_snapshot(f"snapshot: {type(error).__name__}: {error}")
         self.pauses_s.append(time.perf_counter() - started)
 
     def _on_session(self, number: int, old: StreamMemory) -> None:
-        """A new session begins in an empty memory; the old one stays on disk under another name, unless it is empty."""
+        """Store the old session under another name, unless it is empty, and mark the new one in the journal."""
         intake = self.observer.intake
         if self._keep_session and self.sessions_kept and (intake.frames or intake.audio_s or intake.poses):
             name = f"{self._session_stem}{number - 1}"
@@ -156,17 +157,17 @@ class Persistence:
                 self.store.save_as(name, self._state(), overwrite=True)
                 for old_name in self.kept_sessions()[: -self.sessions_kept]:
                     self.store.remove(old_name)
-            except Exception as error:  # the disk, or another node: the new session begins all the same
-                self.store.problem = f"the session before could not be kept as {name!r}: {error}"
+            except Exception as error:  # the disk or another node; the new session begins anyway
+                self.store.problem = f"the previous session could not be saved as {name!r}: {error}"
         self.store.append(Mark(SESSION, {"number": number}))
 
     @property
     def _session_stem(self) -> str:
-        """Beginning of the names of kept sessions; a name has at most 64 letters."""
+        """First part of the names of kept sessions, cut because a name has at most 64 characters."""
         return f"{self.store.place.name[:40]}-session-"
 
     def kept_sessions(self) -> list[str]:
-        """Names of the earlier sessions on disk, the oldest first; each is a memory that can be listed and loaded."""
+        """Names of the earlier sessions on disk, the oldest first. You can list and load each like any memory."""
         stem = self._session_stem
         numbers = [name[len(stem) :] for name in list_memories(self.store.place.root) if name.startswith(stem)]
         return [f"{stem}{number}" for number in sorted(int(text) for text in numbers if text.isdecimal())]
@@ -174,7 +175,7 @@ class Persistence:
     # -- on request -----------------------------------------------------------------------------------------------
 
     def save(self) -> bool:
-        """A snapshot now; True when it is safely on the disk (else `store.problem` says why). Ingest goes on."""
+        """Take a snapshot now while observing goes on. True when it is on disk; otherwise see `store.problem`."""
         failed = self.store.snapshots_failed
         self.store.wait()
         with self.observer.still():
@@ -183,17 +184,19 @@ class Persistence:
         return self.store.snapshots_failed == failed
 
     def save_as(self, name: str, *, overwrite: bool = False) -> Manifest:
-        """Write the memory under another name; see MemoryStore.save_as for what it raises."""
+        """Write the memory under another name. Errors are those of `MemoryStore.save_as`."""
         with self.observer.still():
             state = self._state()
         return self.store.save_as(name, state, overwrite=overwrite)
 
     def forget(self, interval: Interval) -> Forgotten:
-        """Remove an interval from memory and disk: tokens, what waits, evidence, thumbnails, journal, snapshots.
+        """Remove an interval from memory and disk: tokens, waiting input, evidence, thumbnails, journal, snapshots.
 
-        The fast weights cannot forget a part: they go back to the newest snapshot from before the interval, or to
-        their initial value. Raises OSError when the disk did not take the cleaned snapshot: then the memory has
-        forgotten, and the disk has not.
+        The fast weights cannot forget only a part. They go back to the newest snapshot from before the interval, or to
+        their initial value.
+
+        Raises:
+            OSError: the new snapshot could not be written. The memory has forgotten the interval; the disk has not.
         """
         self.store.wait()
         with self.observer.still():
@@ -213,7 +216,7 @@ class Persistence:
         return Forgotten(tokens, evidence, seen, weights_from_ns, copies)
 
     def _copies(self, interval: Interval) -> list[str]:
-        """Names of other memories that saw the interval; the automatic copies of earlier sessions are removed."""
+        """Names of other memories that contain the interval. Automatic copies of earlier sessions are deleted."""
         root, mine = self.store.place.root, self.store.place.name
         automatic = {mine[: 64 - len(PREVIOUS)] + PREVIOUS, *self.kept_sessions()}
         names = []
@@ -230,7 +233,7 @@ class Persistence:
         return names
 
     def clear(self) -> None:
-        """Forget everything, on disk too, and begin a new session. Raises OSError when the disk did not follow."""
+        """Forget everything, also on disk, and begin a new session. Raises OSError when the disk write failed."""
         self.store.wait()
         self._keep_session = False
         try:
@@ -247,7 +250,7 @@ class Persistence:
             raise OSError(self.store.problem)
 
     def close(self) -> None:
-        """Let go of the memory; call `save` before, and stop the observer."""
+        """Close the store. Call `save` and stop the observer first."""
         self.observer.intake.record = None
         self.observer.on_session = None
         self.store.close()

@@ -1,4 +1,4 @@
-"""Restoring: which snapshot a memory goes on from, which journal records follow it, and what was lost."""
+"""Restore a memory from disk: choose the snapshot, read the journal that follows it, and report what was lost."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ ROOT = (0, 0)  # what the first segment of a memory continues
 
 @dataclass
 class RestoreReport:
-    """What a restore did.
+    """Result of a restore.
 
     Attributes:
-        snapshot: number of the snapshot it began with, None for none.
-        records: journal records taken in again.
+        snapshot: number of the snapshot that was loaded, None for none.
+        records: number of journal records that were replayed.
         notes: what a user should know, in plain words: damage, fallbacks, another machine.
-        damage: those of the notes that tell of a loss.
-        duration_s: how long it took.
+        damage: the notes that report a loss.
+        duration_s: duration of the restore, seconds.
     """
 
     snapshot: int | None = None
@@ -50,19 +50,19 @@ class RestoreReport:
 
 
 class Restorer:
-    """Finds the state of a memory on disk. It changes nothing there.
+    """Finds the state of a memory on disk. It writes nothing.
 
     Args:
         place: the memory.
-        identity: checkpoint and configuration that the memory must have been made with.
-        moments: how many moments the evidence database holds.
-        lacked_snapshots: the memory was there, but its folder of snapshots was not.
-        notes: losses noted before.
+        identity: checkpoint and configuration with which the memory must have been made.
+        moments: number of moments in the evidence database.
+        lacked_snapshots: whether the memory's directory existed without its folder of snapshots.
+        notes: losses that were noted before.
 
     Attributes:
         report: what was found.
-        damaged: numbers of the snapshots that cannot be used.
-        position: (segment, records) where the journal ends, after `follow`.
+        damaged: numbers of the damaged snapshots.
+        position: (segment, records) at which the journal ends; set by `follow`.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Restorer:
         self._moments, self._lacked_snapshots = moments, lacked_snapshots
 
     def choose(self, number: int | None) -> tuple[Manifest | None, dict[str, Tensor]]:
-        """The newest whole snapshot, or snapshot `number`, with its tensors; None for a new memory.
+        """Choose the newest whole snapshot, or snapshot `number`, and read its tensors; None for a new memory.
 
         Raises:
-            IncompatibleError: it is of another checkpoint, configuration or a newer schema.
-            DamagedError: nothing that is whole is left.
+            IncompatibleError: the snapshot belongs to another checkpoint, another configuration or a newer schema.
+            DamagedError: no whole snapshot is left.
         """
         found = [(n, p) for n, p in snapshot_directories(self.place.snapshots) if number is None or n == number]
         if number is not None and not found:
@@ -101,10 +101,10 @@ class Restorer:
         return None, {}
 
     def _refuse_remains(self, damaged: bool) -> None:
-        """Raise DamagedError where a memory without a whole snapshot is not a new one: absence is not newness."""
+        """Raise DamagedError when a memory without a whole snapshot is not a new one but has lost its snapshots."""
         segments = self.place.segments()
         if any(_continues(path) == ROOT for _, path in segments):
-            return  # the journal leads here from the beginning
+            return  # the journal is complete from the beginning
         journals = sum(not _is_empty(path) for _, path in segments)
         if damaged:
             found = f"has no whole snapshot left: {'; '.join(self.report.notes)}"
@@ -119,7 +119,7 @@ class Restorer:
         )
 
     def follow(self, segment: int) -> Iterator[Record]:
-        """Records from `segment` on; each later segment says which one it continues, and after how many records."""
+        """Yield the records from `segment` on. Each segment names the one it continues, and after how many records."""
         segments = dict(self.place.segments())
         position, number = ROOT, segment
         while True:
@@ -147,7 +147,7 @@ class Restorer:
         self.identity.check(reader.header["identity"], f"journal {path.name} of memory {self.place.name!r}")
         yield from reader
         if reader.damage:
-            # A record that is cut short is what was being written when the process or the power died.
+            # A record that is cut short was being written when the process or the power died. That is no loss.
             tell = self.report.notes.append if reader.damage.endswith("is cut short") else self.report.lose
             tell(f"journal {reader.damage}; the {reader.records} records before it were used")
         return reader.records
@@ -165,7 +165,7 @@ def fits(path: Path, identity: Identity) -> bool:
 
 
 def _continues(path: Path) -> tuple[int, int] | None:
-    """The segment that a segment says it continues, and after how many records; None where it says nothing."""
+    """The (segment, records) that a segment continues, from its header; None when the header does not say."""
     try:
         segment, records = JournalReader(path).header["continues"]
     except (ValueError, KeyError, TypeError, OSError):
@@ -174,7 +174,7 @@ def _continues(path: Path) -> tuple[int, int] | None:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a segment holds no record at all."""
+    """Whether a segment holds no record."""
     try:
         return JournalReader(path).bytes >= path.stat().st_size
     except EmptySegmentError:

@@ -1,4 +1,4 @@
-"""What is remembered, drawn: kept tokens per minute of the stream, as text for a terminal and as a PNG."""
+"""Draw what a memory has kept: tokens per minute of the stream, as text for a terminal and as a PNG."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Remembered:
     Attributes:
         start_ns: stamp at which the first bin begins.
         bin_s: length of a bin, 60 s or a multiple of it.
-        tokens: modality -> (bins,) int64.
-        waiting: visual tokens that wait for their mini-batch.
+        tokens: modality -> (bins,) int64, kept tokens in each bin.
+        waiting: number of visual tokens that wait for their mini-batch.
     """
 
     start_ns: int
@@ -37,7 +37,7 @@ class Remembered:
 
 
 def remembered(tensors: dict[str, Tensor], values: dict[str, Any], max_bins: int = 120) -> Remembered | None:
-    """Count a snapshot's kept tokens (its tensors and values) by minute; None when nothing is kept."""
+    """Count the kept tokens of a snapshot, given its tensors and values, by minute; None when nothing is kept."""
     stamps = {}
     for modality in MODALITIES:
         prefix = f"memory.{modality}."
@@ -59,7 +59,7 @@ def remembered(tensors: dict[str, Tensor], values: dict[str, Any], max_bins: int
 
 
 def as_text(found: Remembered) -> list[str]:
-    """One line of bars per modality; each bar stands for a bin, its height for the tokens kept of it."""
+    """One line of bars per modality. Each bar is a bin; its height is the number of kept tokens."""
     lines = []
     for name, counts in found.tokens.items():
         top = max(1, int(counts.max()))
@@ -69,7 +69,7 @@ def as_text(found: Remembered) -> list[str]:
 
 
 def write_png(found: Remembered, path: Path) -> None:
-    """Draw bars of kept tokens over the minutes of the stream. Raises OSError when `path` cannot be written."""
+    """Draw the kept tokens as bars over the minutes of the stream. Raises OSError when `path` cannot be written."""
     width, height, left, gap = 1200, 220, 70, 40
     canvas = np.full((len(found.tokens) * (height + gap) + gap, width, 3), 255, np.uint8)
     for row, (name, counts) in enumerate(found.tokens.items()):

@@ -1,4 +1,4 @@
-"""One snapshot on disk: tensors as safetensors, the rest as JSON, a manifest with checksums, all there or not there."""
+"""One snapshot on disk: tensors as safetensors, the rest as JSON, and a manifest with checksums. Written atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"^\d{8}$")
 
 
 class SnapshotError(Exception):
-    """A snapshot that cannot be used; the message names it and says why. Nothing was deleted."""
+    """A snapshot cannot be used. The message names it and says why. Nothing was deleted."""
 
 
 class DamagedError(SnapshotError):
@@ -32,23 +32,23 @@ class DamagedError(SnapshotError):
 
 
 class IncompatibleError(SnapshotError):
-    """The snapshot is whole, but of another checkpoint, configuration or a newer schema."""
+    """The snapshot is whole, but belongs to another checkpoint, another configuration or a newer schema."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a memory's numbers mean something to: they are useless to another network.
+    """Identity of the network that made a memory. No other network can use the memory.
 
     Attributes:
         checkpoint: id of the checkpoint.
-        config: the configuration's values that shape the state, as text or digest.
+        config: the configuration values that shape the state, as text or digest.
     """
 
     checkpoint: str
     config: str
 
     def to_dict(self) -> dict[str, str]:
-        """JSON values."""
+        """The identity as JSON values."""
         return {"checkpoint": self.checkpoint, "config": self.config}
 
     def check(self, stored: dict[str, Any], what: str) -> None:
@@ -60,17 +60,17 @@ class Identity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot says about itself.
+    """The manifest of a snapshot.
 
     Attributes:
-        number: counts up within one memory.
+        number: number of the snapshot; it increases within one memory.
         identity: checkpoint and configuration.
-        segment: number of the journal segment that leads on from here.
-        start_ns, newest_ns: span of what was observed; 0, 0 when nothing was.
+        segment: number of the journal segment that follows this snapshot.
+        start_ns, newest_ns: first and newest stamp observed; 0, 0 when nothing was.
         state: JSON part of the state.
         files: name -> (bytes, SHA-256).
-        forgotten: intervals that were forgotten: older snapshots that saw them are to go.
-        machine: where it was written.
+        forgotten: intervals that were forgotten; older snapshots that contain them must be deleted.
+        machine: the machine that wrote it.
         schema: version of the format.
     """
 
@@ -87,12 +87,12 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Size of its files, the manifest not counted."""
+        """Size of the snapshot's files without the manifest."""
         return sum(size for size, _ in self.files.values())
 
 
 def this_machine() -> dict[str, str]:
-    """Names what re-encoding depends on in its last bits."""
+    """Describe this machine: everything that can change the last bits when observations are encoded again."""
     import torch
 
     return {"host": platform.node(), "machine": platform.machine(), "torch": torch.__version__,
@@ -100,7 +100,7 @@ def this_machine() -> dict[str, str]:
 
 
 def snapshot_directories(root: Path) -> list[tuple[int, Path]]:
-    """Numbered snapshots under `root`, the newest first; unfinished ones are not among them."""
+    """Snapshots under `root` with their numbers, the newest first. Unfinished ones are not included."""
     if not root.is_dir():
         return []
     return sorted(((int(p.name), p) for p in root.iterdir() if _NUMBER.match(p.name) and p.is_dir()), reverse=True)
@@ -116,13 +116,18 @@ def write_snapshot(
 ) -> Manifest:
     """Write snapshot `manifest.number` under `root`; returns the manifest with sizes and checksums.
 
-    After any interruption there is either the whole snapshot or, at most, a directory whose name starts with a dot.
+    The write is atomic: an interruption leaves at most a directory whose name starts with a dot.
 
-    `tensors` lie on the CPU and are written bit for bit; `copy_evidence` writes the evidence database to the path that
-    it is given; `progress` is told what is being done.
+    Args:
+        files: file operations.
+        root: the memory's directory of snapshots.
+        manifest: the manifest without `files` and `machine`.
+        tensors: name -> tensor on the CPU; written bit for bit.
+        copy_evidence: writes the evidence database to a path; None leaves it out.
+        progress: called with a text that says what is being written.
 
     Raises:
-        OSError: the disk did not take it; the unfinished directory is removed.
+        OSError: the snapshot could not be written; the unfinished directory is removed.
     """
     from safetensors.torch import save_file
 
@@ -151,18 +156,18 @@ def write_snapshot(
         files.rename(building, final)
         files.sync_directory(root)
     except Exception:
-        # Best effort only: whatever stays behind starts with a dot and is never read.
+        # Best effort: if something is left over, its name starts with a dot, and it is never read.
         shutil.rmtree(building, ignore_errors=True)
         raise
     return complete
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read and check a snapshot's manifest, not its other files.
+    """Read and check the manifest of a snapshot. Its other files are not checked.
 
     Raises:
-        DamagedError: missing, cut short or altered.
-        IncompatibleError: a newer schema.
+        DamagedError: the manifest is missing, cut short or altered.
+        IncompatibleError: the manifest has a newer schema.
     """
     name = f"snapshot {directory.name}"
     try:
@@ -192,9 +197,9 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def verify_files(directory: Path, manifest: Manifest, progress: Callable[[int], object] = lambda count: None) -> None:
-    """Compare every file of a snapshot with its manifest; raises DamagedError naming the first that differs.
+    """Compare every file of a snapshot with its manifest. Raises DamagedError naming the first file that differs.
 
-    `progress` is told the number of bytes after each piece.
+    `progress` is called with the number of bytes of each piece that was read.
     """
     for name, (size, expected) in manifest.files.items():
         path = directory / name
@@ -209,7 +214,7 @@ def verify_files(directory: Path, manifest: Manifest, progress: Callable[[int], 
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:
-    """The tensors of a snapshot that `verify_files` found whole."""
+    """Read the tensors of a snapshot. Call `verify_files` first."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -230,7 +235,7 @@ def file_digest(path: Path, progress: Callable[[int], object] = lambda count: No
 
 
 def _manifest_text(manifest: Manifest) -> str:
-    # Through JSON first: what is signed is what a reader will see (keys are text, tuples are lists).
+    # Convert through JSON first, so that the digest covers what a reader will see (keys are text, tuples are lists).
     body = json.loads(json.dumps({key: value for key, value in manifest.__dict__.items() if key != "schema"}))
     return json.dumps({"schema": manifest.schema, "sha256": _digest(manifest.schema, body), "body": body}, indent=1)
 

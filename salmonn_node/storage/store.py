@@ -1,4 +1,4 @@
-"""A memory that outlives the process: the newest whole snapshot, the journal since then, the evidence beside them."""
+"""The store of one memory on disk: snapshots, the journal since the newest one, and the evidence database."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from salmonn_node.storage.snapshot import (
 )
 from salmonn_node.stream.observations import Interval
 
-RETRY_S = 5.0  # after a failed write
+RETRY_S = 5.0  # after a failed write, wait this long before the next snapshot
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that observations have made of the memory, copied: later observations do not change it.
+    """A copy of the memory's state. Later observations do not change it.
 
     Attributes:
         tensors: name -> tensor, as safetensors stores them.
-        values: the rest, as JSON.
-        start_ns, newest_ns: span of what was observed, over all sessions; 0, 0 when nothing was.
+        values: the rest as JSON values.
+        start_ns, newest_ns: first and newest stamp over all sessions; 0, 0 when nothing was observed.
     """
 
     tensors: dict[str, Tensor]
@@ -51,25 +51,33 @@ class State:
 
 
 class MemoryStore:
-    """Holds one named memory's files. One thread observes (`append`, `snapshot`); the rest may be called from any.
+    """The files of one named memory.
 
-    Order of calls: the constructor takes the lock, `restore` gives back what was, `append` journals each observation
-    before it is taken in, `snapshot` ends a stretch of journal, `close` lets go.
+    Call `append` and `snapshot` from one thread; you may call the other methods from any thread. Order of calls: the
+    constructor takes the lock, `restore` loads the stored state, `append` journals each observation before the memory
+    gets it, `snapshot` writes the state and starts a new journal segment, `close` releases the memory.
 
     Args:
-        root: the one configured directory of memories.
+        root: the configured directory of memories.
         name: the memory's name, never a path.
-        identity: checkpoint and configuration; a memory of others is refused.
-        keep: so many snapshots stay, each with the journal that leads on from it.
-        max_bytes: bound on disk use: the oldest evidence goes first, then the oldest snapshots, never the last one.
-        sync_period_s: at most so much is lost in a power cut; 0 syncs only at snapshots (tests).
-        compress: journal pictures as PNG.
-        evidence_bounds: `max_moments`, `max_bytes` of the evidence index.
+        identity: checkpoint and configuration; a memory with another identity is refused.
+        keep: number of snapshots to keep, each with the journal that follows it.
+        max_bytes: bound on disk use. The oldest evidence is deleted first, then the oldest snapshots, never the last.
+        sync_period_s: the most that a power cut loses, seconds; 0 syncs only at snapshots (for tests).
+        compress: whether to journal pictures as PNG.
+        evidence_bounds: `max_moments` and `max_bytes` of the evidence index.
         files: file operations.
+
+    Attributes:
+        place: the paths of the memory.
+        evidence: the evidence index.
+        problem: why the disk does not take what is observed; "" when it does.
+        snapshots_written, snapshots_failed, bytes_written: counters of this process.
+        last_snapshot_s: how long writing the last snapshot took, seconds.
 
     Raises:
         ValueError: a bad name or bound.
-        LockedError: another process holds the memory.
+        LockedError: another process uses the memory.
         OSError: the directory cannot be made or written.
     """
 
@@ -107,7 +115,7 @@ class MemoryStore:
         self._writer: threading.Thread | None = None
         self._last_snapshot = time.monotonic()
         self._notes: list[str] = []
-        # Made before anything is written; where it is gone from a memory, somebody removed it.
+        # `create` makes this folder before anything else is written. If it is missing, somebody removed it.
         self._lacked_snapshots = self.place.directory.is_dir() and not self.place.snapshots.is_dir()
         self.place.create(self._files)
         self._lock = Lock(self.place)
@@ -140,16 +148,21 @@ class MemoryStore:
         number: int | None = None,
         progress: Callable[[str], object] = lambda text: None,
     ) -> RestoreReport:
-        """Give back what was: `load` gets a snapshot's tensors and values, `replay` each later record in order.
+        """Restore the stored state: load a snapshot, then replay the journal that follows it.
 
-        Neither is called for an empty memory. Damaged snapshots are passed over in favour of older ones, whose journal
-        leads on to the same state; the report says so. Afterwards `append` goes on where the journal ended. `number`
-        asks for one snapshot instead of the newest.
+        If a snapshot is damaged, an older one is used, whose journal leads to the same state; the report says so.
+        Afterwards `append` continues where the journal ended.
+
+        Args:
+            load: called with a snapshot's tensors and values; not called for an empty memory.
+            replay: called with each later record, in order.
+            number: the snapshot to load; None for the newest.
+            progress: called with a text that says what is being restored.
 
         Raises:
-            IncompatibleError: the newest snapshot is of another checkpoint, configuration or newer schema; the message
-                offers older ones that fit. Nothing was changed.
-            DamagedError: nothing that is whole is left. Nothing was changed.
+            IncompatibleError: the newest snapshot belongs to another checkpoint, another configuration or a newer
+                schema. The message names older snapshots that fit. Nothing was changed.
+            DamagedError: no whole snapshot is left. Nothing was changed.
         """
         started = time.monotonic()
         restorer = Restorer(
@@ -169,7 +182,7 @@ class MemoryStore:
                 self.evidence.copy_from(directory / EVIDENCE)
             progress(f"snapshot {manifest.number}")
             if manifest.forgotten:
-                self._erase(manifest)  # a forget may have been interrupted before it had deleted everything
+                self._erase(manifest)  # perhaps a forget was interrupted before it had deleted everything
             load(tensors, manifest.state["values"])
             self.evidence.rewind(manifest.state["evidence"])
             if manifest.machine != this_machine():
@@ -187,7 +200,7 @@ class MemoryStore:
     # -- journaling and snapshots -------------------------------------------------------------------------------------
 
     def _begin_segment(self, continues: tuple[int, int] | None) -> tuple[int, JournalWriter | None]:
-        """A new segment, None when the disk does not take it; `continues` None where there is a gap before it."""
+        """Begin a new segment; the writer is None when the write failed. `continues` is None after a gap."""
         if not self._next_segment:
             taken = [n for n, _ in self.place.segments()] + [m.segment for m in self._manifests()]
             self._next_segment = max([*taken, self._position[0]], default=0) + 1
@@ -208,13 +221,13 @@ class MemoryStore:
         return number, writer
 
     def _manifests(self) -> list[Manifest]:
-        """Of the readable snapshots, the newest first."""
+        """Manifests of the readable snapshots, the newest first."""
         return describe(self.place).manifests
 
     def append(self, record: Record) -> bool:
-        """Journal an observation before it is taken in; False when the disk did not take it (`problem` says why).
+        """Journal an observation before the memory gets it. Returns False when the write failed; see `problem`.
 
-        Never raises for the disk's sake: observing goes on, and the next snapshot makes up for what was not journaled.
+        A failing disk raises nothing. Observing goes on, and the next snapshot contains what was not journaled.
         """
         if self._journal is None and not self._gap:
             _, self._journal = self._begin_segment(self._position)
@@ -230,7 +243,7 @@ class MemoryStore:
         return True
 
     def due(self, period_s: float) -> bool:
-        """Whether a snapshot should be taken now: by time, or a long or failed journal; not while one is written."""
+        """Whether to take a snapshot now: the period is over or the journal is long or failed, and none is running."""
         if self._writer is not None and self._writer.is_alive():
             return False
         age_s = time.monotonic() - self._last_snapshot
@@ -240,18 +253,25 @@ class MemoryStore:
         return 0 < period_s <= age_s
 
     def snapshot(self, state: State, *, beside: bool = False, forgotten: Interval | None = None) -> bool:
-        """Write `state`, which holds all that was observed so far; the journal restarts.
+        """Write a snapshot of `state`, which must hold everything observed so far, and start a new journal segment.
 
-        Call it between two observations. With `beside` it returns at once and a thread writes; else it returns whether
-        the snapshot is safely on the disk. After `forgotten`, older snapshots that saw the interval, and the journal
-        before this one, are deleted.
+        Call it between two observations.
+
+        Args:
+            state: the state to write.
+            beside: return at once and write in a thread.
+            forgotten: an interval that was forgotten. Older snapshots that contain it and the earlier journal are
+                deleted.
+
+        Returns:
+            Whether the snapshot is on disk; True at once with `beside`.
         """
         self.wait()
         self._last_snapshot = time.monotonic()
         old, self._journal = self._journal, None
         position = self._position if old is None else (int(old.path.stem), old.records)
         gap, self._gap = self._gap, False
-        # After a gap nothing older leads on to the new segment; only this snapshot does.
+        # After a gap, the new segment follows only this snapshot, not the older journal.
         segment, self._journal = self._begin_segment(None if gap else position)
         number = max([n for n, _ in snapshot_directories(self.place.snapshots)], default=0) + 1
         manifest = Manifest(
@@ -270,7 +290,7 @@ class MemoryStore:
         return True
 
     def give_up_snapshot(self, problem: str) -> None:
-        """Count a snapshot that could not be begun; the next is due a period later."""
+        """Count a snapshot that could not be started. The next one is due one period later."""
         self._last_snapshot = time.monotonic()
         self.snapshots_failed += 1
         self.problem = problem
@@ -297,13 +317,13 @@ class MemoryStore:
         return True
 
     def save_as(self, name: str, state: State, *, overwrite: bool = False) -> Manifest:
-        """Write `state` and the evidence as another memory; the running one stays as it is.
+        """Write `state` and the evidence as another memory. The running memory does not change.
 
         Raises:
-            ValueError: a bad name, or the running memory's own.
+            ValueError: the name is invalid or is that of the running memory.
             FileExistsError: the name is taken and `overwrite` is false.
-            LockedError: another process holds that memory.
-            OSError: the disk did not take it; what lay there before stays.
+            LockedError: another process uses that memory.
+            OSError: the write failed; an existing memory of that name is kept.
         """
         target = MemoryPlace(self.place.root, name)
         if name == self.place.name:
@@ -333,7 +353,7 @@ class MemoryStore:
         return written
 
     def remove(self, name: str) -> None:
-        """Delete another stored memory. Raises LockedError when a process holds it, ValueError for the running one."""
+        """Delete another stored memory. Raises LockedError when a process uses it, ValueError for the running one."""
         target = MemoryPlace(self.place.root, name)
         if name == self.place.name:
             raise ValueError(f"memory {name!r} is the running one")
@@ -345,7 +365,7 @@ class MemoryStore:
             lock.release()
 
     def weights_before(self, stamp_ns: int) -> tuple[dict[str, Tensor], Manifest] | None:
-        """Tensors of the newest whole snapshot that saw nothing from `stamp_ns` on; None when there is none."""
+        """Tensors and manifest of the newest whole snapshot from before `stamp_ns`; None when there is none."""
         for manifest in self._manifests():
             directory = self.place.snapshots / f"{manifest.number:08d}"
             if 0 < manifest.newest_ns < stamp_ns and fits(directory, self.identity):
@@ -355,7 +375,7 @@ class MemoryStore:
     # -- keeping within bounds ---------------------------------------------------------------------------------------
 
     def _tidy(self) -> None:
-        """Drop what is beyond `keep` and `max_bytes`; damaged snapshots are left for a person to look at."""
+        """Delete what exceeds `keep` and `max_bytes`. Damaged snapshots stay, so that a person can look at them."""
         whole = [m for m in self._manifests() if m.number not in self._damaged]
         self._keep(whole[: self.keep])
         excess = self.place.size_bytes() - self.max_bytes
@@ -378,7 +398,7 @@ class MemoryStore:
                 self._files.remove(path)
 
     def _erase(self, manifest: Manifest) -> None:
-        """Delete all that may hold what was forgotten: also what is damaged, for nobody can say what it holds."""
+        """Delete everything that may contain the forgotten interval, including damaged files, which may contain it."""
         start_ns = manifest.forgotten[-1][0]
         for number, path in snapshot_directories(self.place.snapshots):
             if number >= manifest.number:
@@ -399,20 +419,20 @@ class MemoryStore:
         self._files.sync_directory(self.place.journal)
 
     def wait(self) -> None:
-        """Until no snapshot is being written."""
+        """Wait until no snapshot is being written."""
         if self._writer is not None:
             self._writer.join()
             self._writer = None
 
     def close(self) -> None:
-        """Finish writing and let go of the memory; twice is no error."""
+        """Finish writing and release the memory. You may call it twice."""
         try:
             self.wait()
             if self._journal is not None:
                 self._journal.close()
                 self._journal = None
             self.evidence.close()
-        except (OSError, sqlite3.Error) as error:  # a full disk; what was written before stays
+        except (OSError, sqlite3.Error) as error:  # a full disk; what was written earlier is kept
             self.problem = f"closing: {error}"
         finally:
             self._lock.release()
