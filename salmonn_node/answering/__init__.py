@@ -1,1 +1,1 @@
-"""The way out: question, reader, generation, typed answer with evidence, confidence, abstention."""
+"""Answering: questions become typed answers with evidence, a confidence, or NOT_OBSERVED."""

@@ -1,4 +1,4 @@
-"""How long an answer takes on this machine: timed before the first question, corrected by every answer."""
+"""Predicts how long an answer takes on this machine: timed before the first question, corrected by every answer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 if TYPE_CHECKING:
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
-NEWEST_WEIGHT = 0.3  # of the newest answer in a running mean
-FIRST_DEVIATION = 0.25  # of the timed curve, relative, before any answer has confirmed it
-FILL_S = 0.5  # the longer of the two prompts that are timed is what can be observed in so much time
+NEWEST_WEIGHT = 0.3  # weight of the newest answer in a running mean
+FIRST_DEVIATION = 0.25  # relative deviation of the timed curve before any answer has confirmed it
+FILL_S = 0.5  # the longer of the two timed prompts holds what can be observed in this time
 TIMED_QUESTION = "what is there?"
 TIMED_SHAPE = (360, 640, 3)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Seconds that an answer takes: mean, and mean deviation from it."""
+    """Expected duration of an answer in seconds: the mean, and the mean deviation from it."""
 
     mean_s: float = 0.0
     deviation_s: float = 0.0
@@ -34,7 +34,7 @@ class Expected:
 
 @dataclass
 class _Ratio:
-    """Running mean of measured over timed seconds, with its mean deviation; what was timed counts as one answer."""
+    """Running mean of measured over timed seconds, with its mean deviation. The timing counts as one answer."""
 
     mean: float = 1.0
     deviation: float = FIRST_DEVIATION
@@ -48,17 +48,17 @@ class _Ratio:
 
 
 class AnswerTimeModel:
-    """Expects the time of an answer from the length of its prompt and its type; any thread may use it.
+    """Predicts the duration of an answer from its type and the length of its prompt. Any thread may use it.
 
-    Seconds over prompt length are a curve through what was timed, straight between and beyond. What answers take is
-    compared with the curve, for each type: the expectation is the curve times the running mean of that ratio. A type
-    that has not been asked for yet is expected to behave as the last answer's did.
+    The timed answers give a curve of seconds over prompt length, with straight lines between and beyond the points.
+    Each real answer is compared with the curve. The prediction is the curve times the running mean of that ratio for
+    the answer's type. A type without an answer yet uses the ratio of the last answer.
 
     Args:
-        timed: (rows of the prompt, seconds) of at least one answer, as `timed_answers` gives them.
+        timed: (rows of the prompt, seconds) of at least one answer, from `timed_answers`.
 
     Raises:
-        ValueError: nothing was timed, or a length or time that is not positive.
+        ValueError: `timed` is empty, or a length or time is not positive.
     """
 
     def __init__(self, timed: Sequence[tuple[int, float]]) -> None:
@@ -72,14 +72,14 @@ class AnswerTimeModel:
         self._lock = threading.Lock()
 
     def expected(self, kind: AnswerType, rows: int) -> Expected:
-        """What an answer of this type takes whose prompt has about so many rows."""
+        """Expected duration of an answer of type `kind` whose prompt has about `rows` rows."""
         with self._lock:
             ratio = self._ratios.get(kind, self._last)
             curve_s = self._curve(rows)
             return Expected(curve_s * ratio.mean, curve_s * ratio.deviation)
 
     def learn(self, kind: AnswerType, rows: int, seconds: float, *, whole: bool = True) -> None:
-        """Note what an answer took; one that was cut short (`whole` False) tells only that it takes no less."""
+        """Learn from the duration of an answer. If it was cut short (`whole` False), the duration is a lower bound."""
         with self._lock:
             ratio = self._ratios.get(kind)
             found = seconds / self._curve(rows)
@@ -91,7 +91,7 @@ class AnswerTimeModel:
             self._last = ratio
 
     def _curve(self, rows: int) -> float:
-        """Seconds of the timed question at this length; never less than a prompt of the shortest length took."""
+        """Seconds of the timed question at this length, never less than those of the shortest timed prompt."""
         at, seconds = self._rows, self._seconds
         if len(at) == 1 or rows <= at[0]:
             return seconds[0]
@@ -101,17 +101,16 @@ class AnswerTimeModel:
 
 
 def timed_answers(model: VideoSalmonnS, max_new_tokens: int) -> list[tuple[int, float]]:
-    """Ask a memory of noise, once with one temporal patch and once with all that FILL_S lets in.
+    """Time two answers from a memory of noise: one with one temporal patch, one with all that FILL_S lets in.
 
-    The question that comes first on a machine pays for what is made at first use, so it is asked and not counted.
+    A first question warms the network up and is not counted.
 
     Args:
         model: the network as it will be asked, with its compiled encoders.
         max_new_tokens: limit of an answer's text.
 
     Returns:
-        (rows, seconds) of view and answer; rows are tokens of the memory and bytes of the question over four, as
-        `prompt_rows` counts them.
+        (rows, seconds) of each timed view and answer; rows as `prompt_rows` counts them.
     """
     memory = model.new_memory()
     noise = np.random.default_rng(0)
@@ -142,5 +141,5 @@ def timed_answers(model: VideoSalmonnS, max_new_tokens: int) -> list[tuple[int, 
 
 
 def prompt_rows(tokens: int, text: str) -> int:
-    """About how many rows the prompt has: tokens of the memory, and four bytes of text to a token."""
+    """Approximate number of rows of a prompt: the tokens of the memory, and one row per four bytes of text."""
     return tokens + len(text.encode()) // 4

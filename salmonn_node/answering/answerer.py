@@ -1,4 +1,4 @@
-"""The way out: a question becomes a typed answer with evidence, by its deadline; what goes wrong is an answer too."""
+"""The answerer: turns a question into a typed answer with evidence by its deadline. An error is an answer too."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from salmonn_node.stream.observations import SECOND_NS, Pose
 
 UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
-# So many candidates, with so much of the weight, are looked at for a rival of the strongest.
+# To find a rival of the strongest evidence, look at this many candidates, or at this share of the weight.
 CANDIDATES, RIVAL_MASS = 3, 0.9
-# Without a calibration, an answer is NOT_OBSERVED when the network finds it likelier that the video does not show it.
+# Without a calibration, an answer is NOT_OBSERVED when the network gives "the video shows it" a lower probability.
 SHOWN_BELOW = 0.5
 STAGES = ("waiting", "reading", "generating")
 
@@ -38,7 +38,7 @@ Transform = Callable[[Pose, str], Pose | None]
 
 
 class _StoppedError(Exception):
-    """The question ends without an answer, for the reason `code`."""
+    """The question ends without an answer; `code` says why."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
         super().__init__(reason)
@@ -46,21 +46,21 @@ class _StoppedError(Exception):
 
 
 class Answerer:
-    """Answers questions about an observer's memory, in the caller's thread; one thread at a time may ask.
+    """Answers questions about an observer's memory in the caller's thread. Only one thread at a time may ask.
 
-    The work looks at the deadline and at `cancel` between two tokens. A caller who must reply to the millisecond, or
-    who serves many callers at once, asks through `answering/question_queue.py`.
+    The answerer checks the deadline and `cancel` between two tokens. If you must reply to the millisecond, or serve
+    many callers at once, ask through `answering/question_queue.py`.
 
     Args:
         observer: gives views of the memory.
-        max_new_tokens: at most so many tokens of text.
-        max_evidence: pieces of evidence when the question names no number.
-        transform: gives a pose in another frame, None when it cannot; `grounding`'s when left out.
-        grounding: frames, cameras and mounts; without it no object has a position of its own.
-        calibration: confidences and thresholds; the checkpoint's own file when left out, if it has one.
+        max_new_tokens: most tokens of text.
+        max_evidence: most pieces of evidence, unless the question sets a number.
+        transform: returns a pose in another frame, or None when it cannot; by default that of `grounding`.
+        grounding: frames, cameras and mounts; without it, answers give no object positions.
+        calibration: confidences and thresholds; by default the checkpoint's calibration file, if it has one.
 
     Raises:
-        ValueError: the checkpoint's calibration file is malformed or of other weights.
+        ValueError: the checkpoint's calibration file is malformed or belongs to other weights.
     """
 
     def __init__(
@@ -96,15 +96,15 @@ class Answerer:
         on_stage: Callable[[str], None] | None = None,
         view: SceneView | None = None,
     ) -> Answer:
-        """Answer by `deadline` (time.monotonic). Never raises: an error is an Answer with its code.
+        """Answer a question by `deadline` (time.monotonic). Never raises: an error is an Answer with an error code.
 
         Args:
-            question: what is asked.
-            deadline: when it has passed, the work stops at the next token and the answer is TIMEOUT.
-            cancel: set by the caller to stop the work.
+            question: the question.
+            deadline: once it has passed, generation stops at the next token and the answer is TIMEOUT.
+            cancel: set it to stop the work.
             on_text: called with each new piece of the text.
-            on_stage: called with each of STAGES as it begins.
-            view: what to read, as `wait_for_view` gave it; waited for when left out.
+            on_stage: called with the name of each stage in STAGES as it begins.
+            view: the view to read, from `wait_for_view`; by default, the answerer waits for it.
         """
         received = time.monotonic()
         cancel = cancel or threading.Event()
@@ -121,19 +121,19 @@ class Answerer:
     def wait_for_view(
         self, question: Question, *, deadline: float, cancel: threading.Event | None = None
     ) -> SceneView | None:
-        """The view that the question reads, once all that it asks about was taken in; None at `deadline` or cancel."""
+        """Wait until all that the question asks about is observed; returns the view, None at `deadline` or cancel."""
         return self.observer.wait_for_view(
             question.after_ns, question.before_ns, question.sources, deadline=deadline, cancel=cancel
         )
 
     def ahead(self, question: Question) -> bool:
-        """Whether it asks about what has not been observed yet; `wait_for_view` waits for that."""
+        """Whether the question asks about something not observed yet, so that `wait_for_view` would wait."""
         return question.before_ns >= self.observer.newest_ns if question.before_ns else False
 
     def size(self, question: Question) -> tuple[AnswerType, int]:
-        """Type of its answer and about how many rows its prompt has, for the expectation of its time.
+        """Type of the answer and approximate number of prompt rows, to predict the answer's duration.
 
-        Quick: it takes no lock and reads no tokens.
+        It is quick: it takes no lock and reads no tokens.
         """
         memory, start_ns, newest_ns = self.observer.memory, self.observer.start_ns, self.observer.newest_ns
         kept = sum(
@@ -190,10 +190,10 @@ class Answerer:
         chat = observer.model.config.chat
         if options := options_of(kind, question, (chat.yes, chat.no)):
             wanted["options"] = options
-        # An evidence head points at the time; without one the network has to write it.
+        # An evidence head points at the time. Without one, the network must write it.
         if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
-        # "No" and zero are answers of their own; of the other types, whether there is anything to answer from is asked.
+        # For "no" and zero, no further check is needed. For other types, also ask whether the video shows the thing.
         whether = chat.asks_whether_shown(plain(question.text))
         if whether and kind not in (AnswerType.BINARY, AnswerType.COUNT):
             wanted["shown"] = whether
@@ -235,7 +235,7 @@ class Answerer:
             other = rival(kind, evidence, self.calibration) or 1
             evidence = (evidence[0], evidence[other], *evidence[1:other], *evidence[other + 1 :])
         if outcome == Outcome.NOT_OBSERVED:
-            # Nothing that a planner could act upon by mistake: no typed field, no words that sound like an answer.
+            # Give a planner nothing to act on by mistake: no typed field, and no text that sounds like an answer.
             answer = replace(self._blank(), outcome=outcome, answer_type=kind, text=NOT_OBSERVED)
         else:
             answer = replace(self._blank(), outcome=outcome, text=generation.text.strip(), evidence=evidence[:limit])

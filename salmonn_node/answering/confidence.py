@@ -1,7 +1,8 @@
-"""What a checkpoint's calibration file says, and how it is made: temperatures, thresholds, calibration error, risk.
+"""Calibration of answers: the checkpoint's calibration file, temperature fit, calibration error, risk and coverage.
 
-The raw probability of a typed answer is made a confidence by one temperature T a type: sigmoid(logit(p) / T)
-(Guo et al. 2017, on the binary question "is this answer right"). Without a file there is no confidence: NaN.
+Each answer type has one temperature T. It turns the raw probability p of a typed answer into a confidence:
+sigmoid(logit(p) / T) (Guo et al. 2017, on the binary question "is this answer right"). Without a calibration file,
+the confidence is NaN.
 """
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ STEPS = 100
 
 
 class Calibration(BaseModel):
-    """`calibration.json` in a checkpoint's folder. What is null is not applied.
+    """The file `calibration.json` in a checkpoint's folder. A null value is not applied.
 
     Attributes:
-        checkpoint: id of the weights it was made with; it is refused with others.
-        made_on: on which held-out streams, for people.
-        questions: how many judged answers it was fitted on.
-        temperature: by answer type; a type without one has no confidence.
-        weakest_evidence: an answer whose strongest evidence has less than this strength (0..1) is NOT_OBSERVED.
-        null_above: so is one for which the evidence head's weight of "nothing" is above this.
-        unknown: what the network writes when it knows no answer; such an answer is NOT_OBSERVED. Empty: nothing is.
-        shown_below: so is one of a network without an evidence head that says, with a probability below this, that the
-            video shows what is asked about; null: below 0.5.
-        ambiguous_ratio: a second candidate at least this share as strong as the first makes TIME or POSITION AMBIGUOUS
-            when it is far apart.
-        known_words: where the checkpoint's vocabulary knows less than this share of the question's words, confidence
-            is multiplied by the share that it knows; see answering/known_words.py.
-        far_s, far_m: how far apart, in seconds between two intervals (TIME) and metres between two poses (POSITION).
-        chat: values of `model/chat_format.py` that these weights are to be asked with; read when they are loaded.
+        checkpoint: id of the weights it was made for; it is refused with other weights.
+        made_on: the held-out streams it was made on, for people.
+        questions: number of judged answers it was fitted on.
+        temperature: temperature by answer type; a type without one has no confidence.
+        weakest_evidence: if the strongest evidence has less than this strength (0..1), the answer is NOT_OBSERVED.
+        null_above: if the evidence head gives "nothing" more weight than this, the answer is NOT_OBSERVED.
+        unknown: if the network writes this text, the answer is NOT_OBSERVED; empty: no such text.
+        shown_below: for a network without an evidence head: if it gives "the video shows it" a lower probability than
+            this, the answer is NOT_OBSERVED; null: 0.5.
+        ambiguous_ratio: a TIME or POSITION is AMBIGUOUS if a second candidate has at least this share of the first
+            one's strength and lies far from it.
+        known_words: if the checkpoint's vocabulary knows less than this share of the question's words, the confidence
+            is multiplied by the known share; see answering/known_words.py.
+        far_s, far_m: what "far" means: seconds between two intervals (TIME), metres between two poses (POSITION).
+        chat: values of `model/chat_format.py` for questions to these weights; read when the weights are loaded.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -65,15 +66,15 @@ class Calibration(BaseModel):
 
     @classmethod
     def raw(cls, checkpoint: str) -> Calibration:
-        """Temperature 1 for every type: confidences are then the raw probabilities that a fit needs."""
+        """A calibration with temperature 1 for every type, so that confidences are the raw probabilities for a fit."""
         return cls(checkpoint=checkpoint, temperature=dict.fromkeys(get_args(TypeName), 1.0))
 
     def confidence(self, kind: AnswerType, probability: float, known_share: float = 1.0) -> float:
-        """Calibrated probability that an answer of this type is right; NaN where nothing is known.
+        """Calibrated probability that an answer of this type is right; NaN without a temperature for the type.
 
         Args:
             kind: type of the answer.
-            probability: raw.
+            probability: raw probability of the answer.
             known_share: share of the question's words that the checkpoint's vocabulary knows.
         """
         temperature = self.temperature.get(kind.name)  # type: ignore[call-overload]
@@ -88,7 +89,7 @@ def read_calibration(path: Path, checkpoint: str) -> Calibration:
     """Read a calibration file for the weights called `checkpoint`.
 
     Raises:
-        ValueError: it is malformed or of other weights; the message names the file and the field.
+        ValueError: the file is malformed or belongs to other weights; the message names the file and the field.
     """
     try:
         calibration = Calibration.model_validate_json(path.read_bytes())
@@ -102,20 +103,20 @@ def read_calibration(path: Path, checkpoint: str) -> Calibration:
 
 
 def scaled(probability: Floats, temperature: float) -> Floats:
-    """(n,) probabilities in 0..1 with their logits divided by `temperature` > 0."""
+    """Apply a temperature: (n,) probabilities in 0..1 with their logits divided by `temperature` > 0."""
     p = np.clip(np.asarray(probability, np.float64), CLIP, 1 - CLIP)
     return 1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature))
 
 
 def fit_temperature(probability: Sequence[float], correct: Sequence[bool]) -> float:
-    """The temperature in 0.05..20 with the least negative log-likelihood of judged answers.
+    """Fit the temperature in 0.05..20 that minimises the negative log-likelihood of judged answers.
 
     Args:
         probability: (n,) raw probability of each answer.
-        correct: (n,) whether it was right.
+        correct: (n,) whether each answer was right.
 
     Raises:
-        ValueError: no answers, unequal lengths, or a probability outside 0..1.
+        ValueError: there are no answers, the lengths differ, or a probability is outside 0..1.
     """
     p, right = _checked(probability, correct)
 
@@ -123,7 +124,7 @@ def fit_temperature(probability: Sequence[float], correct: Sequence[bool]) -> fl
         q = np.clip(scaled(p, math.exp(log_temperature)), CLIP, 1 - CLIP)
         return -float(np.mean(np.where(right, np.log(q), np.log1p(-q))))
 
-    # The loss is convex in 1/T, so it has one valley in log T too: ternary search.
+    # The loss is convex in 1/T, so it has one minimum in log T too, and a ternary search finds it.
     low, high = math.log(0.05), math.log(20.0)
     for _ in range(STEPS):
         a, b = low + (high - low) / 3, high - (high - low) / 3
@@ -148,9 +149,9 @@ def calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins
 
 
 def risk_coverage(confidence: Sequence[float], correct: Sequence[bool]) -> list[tuple[float, float]]:
-    """(coverage, risk) when only the surest answers are given, surest first: share answered, share of those wrong.
+    """The risk-coverage curve: (share answered, share of those wrong) when only the most confident answers are given.
 
-    Answers of equal confidence come together, in one point.
+    The most confident answers come first. Answers of equal confidence form one point.
 
     Raises:
         ValueError: as `fit_temperature`.

@@ -1,4 +1,4 @@
-"""Earliest deadline first: which questions would be late, and when each TIMEOUT must be out."""
+"""Earliest deadline first: which questions would be late, and when each TIMEOUT must be sent."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from salmonn_node.answering.answer_time import Expected
 from salmonn_node.answering.ticket import Ticket
 
-# A reply goes out this long before its deadline at the latest, so that it arrives in time. Where many are due at once,
-# each goes out earlier by the time that the replies behind it take.
+# A reply is sent at the latest this long before its deadline, so that it arrives in time. If many are due at once,
+# each is sent REPLY_S before the next.
 DEADLINE_MARGIN_S = 0.02
 REPLY_S = 0.001
 
 
 def by_deadline(ticket: Ticket) -> tuple[float, float]:
-    """Sort key: the earliest deadline first, among equals the first that came."""
+    """Sort key: the earliest deadline first; among equal deadlines, the first to arrive."""
     return ticket.deadline, ticket.received
 
 
@@ -27,18 +27,18 @@ def late_tickets(
     running_since_s: float = 0.0,
     caution: float = 1.0,
 ) -> dict[Ticket, float]:
-    """Tickets that would not be answered in time, with the seconds from now that each would need.
+    """Find the tickets that would be answered late, with the seconds from now that each would need.
 
-    They are answered in the order of their deadlines, behind the one that is being answered. A late one is left out,
-    and those behind it move up. Deviations add up as those of independent times do.
+    The running ticket is answered first, then the others in the order of their deadlines. A late ticket is left out,
+    and the tickets after it move up. Deviations add in quadrature, as those of independent times do.
 
     Args:
-        tickets: those that wait.
-        expected: the time that an answer takes.
+        tickets: the waiting tickets.
+        expected: returns the expected duration of an answer.
         now_s: time.monotonic().
-        running: the one that is being answered, if any.
-        running_since_s: when that began.
-        caution: how many deviations are left besides the mean.
+        running: the ticket that is being answered, if any.
+        running_since_s: time.monotonic() at which it started.
+        caution: how many deviations to add to the mean.
     """
     needed_s = square = 0.0
     if running is not None:
@@ -57,7 +57,7 @@ def late_tickets(
 
 
 def reply_times(tickets: Iterable[Ticket]) -> list[tuple[Ticket, float]]:
-    """When TIMEOUT must be replied at the latest (time.monotonic), one after the other, the earliest first."""
+    """The latest time (time.monotonic) at which to send TIMEOUT to each ticket, the earliest first."""
     due: list[tuple[Ticket, float]] = []
     at = math.inf
     for ticket in sorted(tickets, key=by_deadline, reverse=True):

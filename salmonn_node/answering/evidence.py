@@ -1,4 +1,4 @@
-"""From the weight of each memory token to intervals that a person can check: with stamps, poses and pictures."""
+"""Evidence: turns the weights of memory tokens into intervals with stamps, poses and pictures, for people to check."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.token_batch import TokenBatch
 
-MASS = 0.5  # share of the whole weight that the chosen moments carry, unless `limit` is reached before
-JOIN_NS = 2_500_000_000  # neighbours no further apart are one stretch: a temporal patch spans two seconds
+MASS = 0.5  # the chosen moments carry this share of the total weight, unless `limit` is reached first
+JOIN_NS = 2_500_000_000  # neighbours no further apart than this are one stretch: a temporal patch spans two seconds
 AUDIO_TOKEN_NS = SECOND_NS // 2
 VISION, AUDIO = "vision", "audio"
 PictureSize = Callable[[str], tuple[int, int] | None]
@@ -28,7 +28,7 @@ PictureSize = Callable[[str], tuple[int, int] | None]
 
 @dataclass
 class _Stretch:
-    """Tokens of one source that follow each other; `peak_*` are those of its heaviest moment.
+    """Consecutive tokens of one source. `peak_*` describe the heaviest moment of the stretch.
 
     `pointed` says whether one of its moments was chosen for its weight.
     """
@@ -59,24 +59,25 @@ def evidence_of(
     mass: float = MASS,
     matching: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Evidence, ...]:
-    """The heaviest stretches of the view, strongest first, at most `limit`.
+    """Return the heaviest stretches of the view as evidence, strongest first.
 
-    Tokens of one temporal patch, or half a second of sound, are one moment. Moments are chosen by weight until they
-    carry `mass` of the whole; chosen neighbours of a source are joined. `score` is the share of the whole weight.
+    The tokens of one temporal patch, or half a second of sound, form one moment. The heaviest moments are chosen until
+    they carry `mass` of the total weight. Chosen neighbours of one source are joined to a stretch. `score` is a
+    stretch's share of the total weight.
 
     Args:
-        weights: (V + A,) not negative, for the visual and then the audio tokens of the view.
-        view: what was read.
-        index: gives pose, sensor frame and picture of a stretch's heaviest moment, unless the view itself does.
-        limit: at most so many stretches.
-        pictures: whether evidence carries them.
-        picture_size: (width, height) of a camera's pictures as it sends them; evidence has a region where it is known.
-        after_ns: start of the window asked about (0: no bound). Intervals are cut to the window, as a temporal patch
-            of two frames may reach over its ends; what lies outside is left out.
-        before_ns: its end (0: no bound).
-        mass: share of the whole weight, in 0..1.
-        matching: (V + A,) tokens that show what is asked for whether or not they are pointed at: a stretch goes on over
-            its neighbours among them. For lengths, of which a pointer needs one moment only.
+        weights: (V + A,) non-negative weights of the view's tokens, visual first, then audio.
+        view: the view that was read.
+        index: gives pose, sensor frame and picture of a stretch's heaviest moment, unless the view has them.
+        limit: most stretches.
+        pictures: whether to include pictures.
+        picture_size: returns the (width, height) of a camera's pictures, or None; evidence has a region if it is known.
+        after_ns: start of the question's window (0: no bound). A temporal patch of two frames may reach over the ends
+            of the window, so intervals are cut to it. A stretch outside the window is left out.
+        before_ns: end of the window (0: no bound).
+        mass: share of the total weight, in 0..1.
+        matching: (V + A,) tokens that match the question even if they have little weight. A stretch extends over
+            matching neighbours. Used for durations, because a pointer needs only one moment of the event.
     """
     total = float(weights.sum())
     if limit <= 0 or not np.isfinite(total) or total <= 0:
@@ -107,7 +108,7 @@ def evidence_of(
 
 
 def frame_period_ns(view: MemoryView) -> int:
-    """Time between the two frames of a temporal patch; 0 where there is none."""
+    """Shortest time between the two frames of a temporal patch, nanoseconds; 0 when no patch has two frames."""
     if view.visual is None or view.visual.last_ns is None:
         return 0
     apart = (view.visual.last_ns - view.visual.stamp_ns).numpy()
@@ -128,7 +129,7 @@ def _inside(evidence: Evidence, after_ns: int, before_ns: int) -> Evidence | Non
 def _region(
     stretch: _Stretch, view: MemoryView, weights: npt.NDArray[np.float64], picture_size: PictureSize
 ) -> Region | None:
-    """Where in the heaviest moment's picture the weight lies."""
+    """The region with the weight in the picture of the heaviest moment."""
     size = picture_size(stretch.source) if stretch.modality == VISION else None
     if size is None or view.visual is None or view.visual.grid is None:
         return None

@@ -1,8 +1,7 @@
-"""What a typed value may look like, token by token: the decoder is only offered tokens that keep it readable.
+"""Constrained decoding of typed values: the decoder may only choose tokens that keep the value readable.
 
-An answer is held to a pattern over its text. A token is allowed when the text so far with it can still be completed,
-the end when it is complete. The patterns bound the length, so that every walk ends, and every text that they let
-through can be read without guessing.
+Each type has a pattern for its text. A token is allowed if the text with it can still be completed. The end is allowed
+if the text is complete. The patterns bound the length, so decoding always ends, and every accepted text can be parsed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import regex
 from salmonn_node.stream.answers import AnswerType
 
 COUNT = r"(0|[1-9][0-9]{0,3})"
-# Tenths of a second, as in the prompt's time marks; whole or tenths of the longer units.
+# Tenths of a second, as in the prompt's time marks. Longer units also allow tenths.
 SECONDS = r"(0|[1-9][0-9]{0,5})(\.[0-9])? seconds"
 DURATION = r"(0|[1-9][0-9]{0,5})(\.[0-9])? (seconds?|minutes?|hours?)"
 PATTERNS = {AnswerType.COUNT: COUNT, AnswerType.TIME: SECONDS, AnswerType.DURATION: DURATION}
@@ -25,7 +24,7 @@ UNIT_S = {"second": 1.0, "minute": 60.0, "hour": 3600.0}
 
 
 class Vocabulary(Protocol):
-    """What a grammar needs of a tokenizer."""
+    """The part of a tokenizer that a grammar needs."""
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, without special tokens."""
@@ -34,15 +33,15 @@ class Vocabulary(Protocol):
 
 @dataclass
 class TokenGrammar:
-    """A pattern over a vocabulary.
+    """The allowed tokens for one answer type.
 
     Args:
         kind: COUNT, TIME or DURATION.
-        pieces: text of each usable token by its id, as `pieces_of` gives them.
+        pieces: text of each usable token by its id, from `pieces_of`.
         end: id of the token that ends the answer.
 
     Raises:
-        ValueError: a type without a pattern, or a character of it that no token of its own spells.
+        ValueError: the type has no pattern, or a character of the patterns has no token of its own.
     """
 
     kind: AnswerType
@@ -59,28 +58,28 @@ class TokenGrammar:
         self._pattern = regex.compile(PATTERNS[self.kind])
 
     def allowed(self, text: str) -> list[int]:
-        """Ids that may follow `text`, ascending; never empty while `text` itself came about by this rule."""
+        """Ids of tokens that may follow `text`, ascending. Never empty if `text` was made of allowed tokens."""
         ids = [i for i, piece in self.pieces.items() if self._pattern.fullmatch(text + piece, partial=True)]
         if self._pattern.fullmatch(text):
             ids.append(self.end)
         return sorted(ids)
 
     def complete(self, text: str) -> bool:
-        """Whether `text` is a whole value."""
+        """Whether `text` is a complete value."""
         return self._pattern.fullmatch(text) is not None
 
 
 def pieces_of(tokenizer: Vocabulary, size: int) -> dict[int, str]:
-    """Ids below `size` whose text is made of the patterns' characters alone."""
+    """Tokens with ids below `size` whose text has only characters of the patterns: id -> text."""
     texts = ((i, tokenizer.decode([i])) for i in range(size))
     return {i: text for i, text in texts if text and ALPHABET.issuperset(text)}
 
 
 def read_count(text: str) -> int:
-    """The number that a COUNT spells.
+    """Parse the text of a COUNT.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a count.
     """
     if not regex.fullmatch(COUNT, text):
         raise ValueError(f"text: {text!r} is not a count")
@@ -88,10 +87,10 @@ def read_count(text: str) -> int:
 
 
 def read_seconds(text: str) -> float:
-    """Seconds that a TIME or DURATION spells.
+    """Parse the text of a TIME or DURATION to seconds.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither.
     """
     if not regex.fullmatch(DURATION, text):
         raise ValueError(f"text: {text!r} is not a number with a unit of time")

@@ -1,4 +1,4 @@
-"""Where an object stands: the ray through its foot in the picture, down to the ground, with the uncertainty of both."""
+"""Position of an object: intersects the ray through its foot in the picture with the ground, with a covariance."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from salmonn_node.stream.transforms import chained, from_rpy, rotation
 Floats = npt.NDArray[np.float64]
 
 MAX_RANGE_M = 10.0
-BODY_M = 0.1  # the foot that is seen is that of an object's near side; its middle lies about so far behind
-UNDISTORT_PX = 1.0  # a pixel that comes back from undistorting and distorting further off than this has no ray
-ANY_TURN_RAD2 = math.pi**2 / 3  # variance of an angle of which nothing is known
+BODY_M = 0.1  # the visible foot is on the near side of the object; its middle is about this far behind
+UNDISTORT_PX = 1.0  # a pixel has no ray if undistorting and distorting it again moves it further than this
+ANY_TURN_RAD2 = math.pi**2 / 3  # variance of an unknown angle
 UNIFORM = 1 / math.sqrt(12)  # standard deviation of a uniform distribution of width 1
 DISTORTIONS = ("plumb_bob", "rational_polynomial", "equidistant")
 
 
 class NoGroundPointError(ValueError):
-    """There is no point on the ground to be had; the message is a short reason under which it is counted."""
+    """No ground point could be computed. The message is a short reason, used as the name of a counter."""
 
 
 def ground_point(
@@ -36,19 +36,20 @@ def ground_point(
     ground_z_m: float = 0.0,
     max_range_m: float = MAX_RANGE_M,
 ) -> Pose:
-    """The object's pose in the robot pose's frame: on the ground under the foot of `region`, its turn unknown.
+    """Compute an object's pose on the ground, in the frame of the robot's pose. Its orientation is unknown.
 
-    The foot is the middle of the region's lowest cells: an object's true end lies anywhere in them. It is uncertain by
-    the width of the region and the height of such a cell (uniform); the robot's pose covariance adds to that, to first
-    order and with central differences, and so does BODY_M. A robot pose without covariance counts as exact.
+    The foot of the object is the middle of the region's lowest row of cells, because the true end may be anywhere in
+    them. Its uncertainty is uniform over the width of the region and the height of a cell. The covariance of the
+    robot's pose is added to first order, with central differences, and so is BODY_M. A robot pose without covariance
+    counts as exact.
 
     Args:
-        region: where the object is in the picture.
-        camera: intrinsics of the camera; its picture may have another size than the region's.
+        region: the object's region in the picture.
+        camera: intrinsics of the camera; they may refer to another picture size than the region's.
         mount: pose of the camera's optical frame in the frame whose pose `robot` is.
         robot: the robot's pose when the picture was taken, z up.
-        ground_z_m: height of the plane that the object stands on, in the frame of `robot`.
-        max_range_m: points further from the camera, along the ground, are not given.
+        ground_z_m: height of the plane that the object stands on, in the frame of `robot`, metres.
+        max_range_m: the largest distance from the camera along the ground, metres.
 
     Returns:
         Pose with the stamp, frame and map of `robot` and a (6, 6) covariance.
@@ -68,7 +69,7 @@ def ground_point(
         for sign in (1.0, -1.0):
             change = np.zeros(8)
             change[i] = sign * step
-            # One step past the range still tells how fast the point runs away; one above the horizon does not.
+            # A step beyond the range still has a valid derivative, so do not limit it. A step above the horizon fails.
             ends.append(_meet(pixel + change[:2], change[2:], camera, mount, robot, ground_z_m, math.inf))
         jacobian[:, i] = (ends[0] - ends[1])[:2] / (2 * step)
     spread = np.zeros((8, 8))
@@ -91,10 +92,10 @@ def _meet(
     ground_z_m: float,
     max_range_m: float,
 ) -> Floats:
-    """(3,) where the ray of a pixel meets the ground, with the robot moved by `change` (x y z roll pitch yaw)."""
+    """(3,) point where a pixel's ray meets the ground, with the robot moved by `change` (x y z roll pitch yaw)."""
     eye = chained(robot, mount)
     turn = rotation(from_rpy(*change[3:]))
-    # The pose's covariance is about the robot's own place: a turn moves the camera about it.
+    # The covariance refers to the robot's position, so a rotation moves the camera around that position.
     origin = robot.position + change[:3] + turn @ (eye.position - robot.position)
     ray = turn @ rotation(eye.orientation) @ direction(camera, pixel)
     drop = ground_z_m - origin[2]
@@ -108,10 +109,10 @@ def _meet(
 
 
 def direction(camera: CameraModel, pixel: Floats) -> Floats:
-    """(3,) unit vector in the optical frame (z forward, x right, y down) of the ray of a pixel (2,) u v.
+    """The ray of a pixel (2,) u v: a (3,) unit vector in the optical frame (z forward, x right, y down).
 
     Raises:
-        NoGroundPointError: "unknown_distortion", or "outside_the_lens" where the distortion cannot be undone.
+        NoGroundPointError: "unknown_distortion", or "outside_the_lens" if the distortion cannot be inverted.
     """
     matrix, bent = camera.matrix, camera.coefficients
     if not bent.any():

@@ -1,4 +1,4 @@
-"""What is known of space besides poses: frames in time, cameras and their mounts; it turns evidence into places."""
+"""Grounding: knows tf frames, cameras and their mounts, and computes the positions of objects in evidence."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from salmonn_node.stream.transforms import mounted
 
 
 class Grounding:
-    """Whoever hears CameraInfo and tf fills `cameras` and `frames`, at any time and from any thread.
+    """Computes object positions. Fill `cameras` and `frames` from CameraInfo and tf, at any time and from any thread.
 
     Args:
-        mounts: by camera, x y z roll pitch yaw (m, rad) of its optical frame in `base_frame`; they win over tf.
-        base_frame: the robot's frame, for mounts and for poses that do not say whose pose they are.
-        ground_z_m: height of the plane that objects stand on, in the frame of the poses.
-        max_range_m: objects further away are not placed.
+        mounts: by camera, x y z roll pitch yaw (m, rad) of its optical frame in `base_frame`. A mount overrides tf.
+        base_frame: the robot's frame, for mounts and for poses without a child frame.
+        ground_z_m: height of the plane that objects stand on, in the frame of the poses, metres.
+        max_range_m: objects further from the camera get no position, metres.
 
     Attributes:
         cameras: intrinsics by camera name and time.
-        frames: tf.
-        counts: how often an object was placed ("object"), or why not.
+        frames: tf transforms.
+        counts: how often an object got a position ("object"), or why it did not.
 
     Raises:
-        ValueError: a mount without six finite numbers, or a range that is not positive.
+        ValueError: a mount does not have six finite numbers, or the range is not positive.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class Grounding:
         self._base_frame, self._ground_z_m, self._max_range_m = base_frame, ground_z_m, max_range_m
 
     def transform(self, pose: Pose, target: str) -> Pose | None:
-        """A pose in another frame at its own time; None when tf did not connect the two then."""
+        """Transform a pose to another frame at the pose's stamp; None when tf did not connect the frames then."""
         return self.frames.transform(pose, target)
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Cameras and frames, as arrays and JSON; the mounts are the caller's own."""
+        """State of cameras and frames as arrays and JSON values, for `restore`. Mounts are not included."""
         arrays, values = self.frames.to_arrays()
         return arrays, {**values, "cameras": self.cameras.to_values()}
 
     def restore(self, arrays: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> None:
-        """Take over what `to_arrays` gave."""
+        """Restore the state from `to_arrays`."""
         self.frames.restore(arrays, values)
         self.cameras.restore(values["cameras"])
 
     def object_pose(self, evidence: Evidence) -> Pose | None:
-        """Where the thing in the evidence's picture stands; None, and counted why, when that cannot be told."""
+        """Position of the object in the evidence's picture; None when it cannot be computed, and `counts` says why."""
         try:
             found = self._object_pose(evidence)
         except NoGroundPointError as error:
@@ -92,7 +92,7 @@ class Grounding:
         later = evidence.later_pose
         if later is None or (later.frame_id, later.map_id) != (point.frame_id, point.map_id):
             return point
-        # The tokens are made of two frames, and nobody knows which of them shows the thing where the region is.
+        # The tokens come from two frames, and it is unknown which of them shows the object in the region.
         try:
             other = ground_point(evidence.region, camera, mount, later, **plane)
         except NoGroundPointError:
@@ -104,7 +104,7 @@ class Grounding:
         return replace(point, covariance=covariance)
 
     def _mount(self, evidence: Evidence, camera: CameraModel) -> Pose | None:
-        """The camera's optical frame in the frame whose pose the evidence has."""
+        """Pose of the camera's optical frame in the robot frame of the evidence's pose; None when unknown."""
         assert evidence.pose is not None
         base = evidence.pose.child_frame_id or self._base_frame
         told = self._mounts.get(evidence.source)

@@ -1,4 +1,4 @@
-"""From the weights of a picture's tokens to the box in the picture that they point at."""
+"""Image region: the box in a picture that the weights of its tokens point at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from salmonn_node.stream.answers import Region
 
-HALF = 0.5  # tokens with at least this share of the heaviest one's weight belong to the box
-MAX_SHARE = 0.5  # a box that covers more of the picture than this points at nothing
+HALF = 0.5  # a token belongs to the box if it has at least this share of the heaviest token's weight
+MAX_SHARE = 0.5  # a box that covers more of the picture than this means nothing
 
 
 def region_of(
@@ -18,14 +18,14 @@ def region_of(
     grid: tuple[int, int],
     picture: tuple[int, int],
 ) -> Region | None:
-    """The box around the heaviest token and the heavy ones that touch it; None where the weights point nowhere.
+    """Box around the heaviest token and the heavy tokens connected to it; None when the weights point nowhere.
 
-    Tokens lie in raster order over the whole picture, whatever size the network saw it at. Tokens that the memory has
-    let go have no weight, so a box never shows what was not read.
+    Tokens are in raster order over the whole picture, at whatever size the network saw it. A token that the memory has
+    discarded has no weight, so the box never covers what was not read.
 
     Args:
-        places: (n,) raster places y * w + x of the tokens in the grid.
-        weights: (n,) their weights, not negative.
+        places: (n,) raster indices y * w + x of the tokens in the grid.
+        weights: (n,) non-negative weights of the tokens.
         grid: (h, w) tokens of the picture.
         picture: (width, height) of the picture as the camera sent it, pixels.
     """

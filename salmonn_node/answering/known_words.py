@@ -1,4 +1,4 @@
-"""How much of a question a checkpoint's own vocabulary knows: a question in another language is no guess to trust."""
+"""Share of a question's words that a checkpoint's vocabulary knows, to lower the confidence in unknown languages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _WORDS = re.compile(r"[^\W\d_]{2,}")
 
 
 class Tokenizer(Protocol):
-    """What is needed of a tokenizer."""
+    """The part of a tokenizer that is needed here."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
 
 
 def known_share(tokenizer: Tokenizer, text: str) -> float:
-    """Share of the words of `text`, of two letters and more, that are one token each; 1 without such words.
+    """Share of the words of `text` with two or more letters that are a single token; 1 if there are no such words.
 
-    It says something about a tokenizer that was made from the checkpoint's training text, as the tiny checkpoint's was:
-    each word of that text is a token, and a word that never occurred falls into pieces.
+    The share is meaningful if the tokenizer was made from the checkpoint's training text, like that of the tiny
+    checkpoint. Then each word of that text is one token, and an unknown word is split into pieces.
     """
     words = _WORDS.findall(text)
     known = 0

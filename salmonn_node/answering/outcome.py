@@ -1,4 +1,4 @@
-"""Whether there is an answer at all: observed, not observed, or two places or times that fit equally well."""
+"""Outcome of a question: answered, not observed, or ambiguous between two places or times that fit equally well."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from salmonn_node.answering.confidence import Calibration
 from salmonn_node.stream.answers import AnswerType, Evidence, Outcome
 from salmonn_node.stream.observations import SECOND_NS
 
-# What a trained evidence head says without a calibration: "nothing" outweighs all of memory.
+# Threshold for a trained evidence head without a calibration: "nothing" has more weight than the whole memory.
 NULL_ABOVE = 0.5
 
 
 def strength(evidence: Sequence[Evidence], null_weight: float | None) -> float:
-    """0..1: the strongest evidence's share, times the evidence head's weight of "something"; 0 without evidence."""
+    """Strength of the evidence, 0..1: highest score times the head's weight of "something"; 0 without evidence."""
     return max((e.score for e in evidence), default=0.0) * (1 - (null_weight or 0.0))
 
 
@@ -28,20 +28,20 @@ def outcome_of(
     trained: bool,
     calibration: Calibration | None = None,
 ) -> Outcome:
-    """What the evidence of an answer of type `kind` amounts to.
+    """Decide the outcome of an answer of type `kind` from its evidence.
 
-    Without evidence nothing was observed, whatever the text says. Thresholds on its strength, and ambiguity, apply only
-    where a calibration gives them: what an untrained or unmeasured network attends to means nothing. A trained evidence
-    head alone is believed when it says that "nothing" is likelier than all of memory together.
+    Without evidence the outcome is NOT_OBSERVED, whatever the text says. The thresholds for strength and ambiguity
+    apply only with a calibration, because the attention of an untrained or unmeasured network means nothing. Without
+    a calibration, a trained evidence head is trusted when it gives "nothing" more weight than the whole memory.
 
-    Only a TIME and a POSITION can be ambiguous: the other types may rest on several pieces of evidence at once.
+    Only TIME and POSITION can be ambiguous. The other types may use several pieces of evidence at once.
 
     Args:
         kind: type of the answer.
-        evidence: strongest first, before it is cut to the number asked for.
+        evidence: strongest first, before it is cut to the requested number.
         null_weight: the evidence head's weight of "nothing", None without the head.
-        trained: whether the weights are.
-        calibration: of these weights.
+        trained: whether the weights are trained.
+        calibration: calibration of these weights.
     """
     if not evidence:
         return Outcome.NOT_OBSERVED
@@ -61,7 +61,7 @@ def outcome_of(
 
 
 def rival(kind: AnswerType, evidence: Sequence[Evidence], calibration: Calibration) -> int | None:
-    """Which piece of evidence fits about as well as the first but lies far from it; None when there is none."""
+    """Index of the first piece of evidence that fits about as well as the strongest but lies far from it, or None."""
     ratio = calibration.ambiguous_ratio
     if ratio is None or kind not in (AnswerType.TIME, AnswerType.POSITION):
         return None
@@ -76,13 +76,13 @@ def rival(kind: AnswerType, evidence: Sequence[Evidence], calibration: Calibrati
 
 
 def _seconds(one: Evidence, other: Evidence) -> float:
-    """Gap between two intervals, 0 when they overlap."""
+    """Gap between two intervals in seconds; 0 when they overlap."""
     gap = max(one.interval.start_ns, other.interval.start_ns) - min(one.interval.end_ns, other.interval.end_ns)
     return max(0, gap) / SECOND_NS
 
 
 def _metres(one: Evidence, other: Evidence) -> float:
-    """Distance of two observers' poses; 0 where it is not known, infinite between two maps or frames."""
+    """Distance in metres between two robot poses; 0 when one is unknown, infinite between different maps or frames."""
     if one.pose is None or other.pose is None:
         return 0.0
     if (one.pose.frame_id, one.pose.map_id) != (other.pose.frame_id, other.pose.map_id):

@@ -1,4 +1,4 @@
-"""The question queue: one question at a time, the earliest deadline first; each gets exactly one reply, in time."""
+"""The question queue: answers one question at a time, the earliest deadline first. Each gets one reply, in time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ log = logging.getLogger(__name__)
 
 
 class QuestionQueue:
-    """Answers questions one after the other on a thread of its own.
+    """Answers questions one by one in its own thread.
 
-    A question is refused BUSY at once in two cases: by what is expected of it and of those before it, it would not be
-    answered in time, or it would make one late that was taken before. What takes longer than expected is noticed after
-    each answer; then those that cannot be in time any more are told. A question that has the network for itself is
-    always tried. A question that waits for observations has a thread, and holds up nobody. A watchdog replies TIMEOUT
-    before the deadline, whatever the network is doing then.
+    A question is refused with BUSY at once in two cases: its answer is expected to be late, or it would make an earlier
+    question late. After each answer, the queue checks again and gives BUSY to waiting questions that can no longer be
+    answered in time. A question is always tried if no other is open. A question that waits for observations waits in
+    its own thread and delays no other. A watchdog replies TIMEOUT before the deadline, even if the network is busy.
 
     Args:
-        answerer: gives the answers; it honours a ticket's deadline and cancel as soon as it can.
-        answer_times: how long answers take; None expects nothing, and refuses nothing that may be late.
-        max_questions: more at once are refused BUSY.
+        answerer: gives the answers; it stops soon after a ticket's deadline or cancel.
+        answer_times: predicts how long answers take; without it, no question is refused for being late.
+        max_questions: most open questions; further ones get BUSY.
+
+    Attributes:
+        counts: number of replies by error code or outcome.
+        latency_s: seconds from receipt to reply of the last 200 questions.
+        last_error: the newest error message; "" before the first.
     """
 
     def __init__(
@@ -40,7 +44,7 @@ class QuestionQueue:
         self._max_questions = max_questions
         self._change = threading.Condition()
         self._open: set[Ticket] = set()
-        self._queued: list[Ticket] = []  # those that wait for the network
+        self._queued: list[Ticket] = []  # tickets that wait for the network
         self._running: Ticket | None = None
         self._running_since = 0.0
         self._closed = False
@@ -52,7 +56,7 @@ class QuestionQueue:
         threading.Thread(target=self._work, name="questions", daemon=True).start()
 
     def submit(self, ticket: Ticket) -> None:
-        """Take a question; the reply comes through the ticket, also when it is refused."""
+        """Submit a question. The reply comes through the ticket, also when the question is refused."""
         waits = self._answerer.ahead(ticket.question)
         ticket.size = self._answerer.size(ticket.question)
         with self._change:
@@ -70,7 +74,7 @@ class QuestionQueue:
             threading.Thread(target=self._wait, args=(ticket,), name="question-waits", daemon=True).start()
 
     def note_refusal(self, text: str) -> None:
-        """Count a question that was too malformed to become a ticket."""
+        """Count a malformed question that did not become a ticket."""
         with self._change:
             self.counts[ErrorCode.INVALID_REQUEST.name] += 1
             self.last_error = text
@@ -80,21 +84,21 @@ class QuestionQueue:
         self._reply(ticket, Answer(error_code=ErrorCode.CANCELED, error_msg=text))
 
     def cancel_all(self, text: str) -> None:
-        """Reply CANCELED to all that are open."""
+        """Reply CANCELED to all open questions."""
         for ticket in self.open_tickets():
             self.cancel(ticket, text)
 
     def open_tickets(self) -> list[Ticket]:
-        """Questions that have not been replied to."""
+        """Tickets that have not had a reply yet."""
         with self._change:
             return list(self._open)
 
     def expected_s(self, question: Question) -> float:
-        """Seconds that this question would be expected to take if it were asked now and had the network for itself."""
+        """Expected seconds to answer this question if it were asked now and no other were open."""
         return self._expected(Ticket(question, 0.0, lambda answer: None, size=self._answerer.size(question))).mean_s
 
     def close(self, reason: str = "the node shuts down") -> None:
-        """Cancel what is open, and take nothing more."""
+        """Cancel all open questions and refuse new ones."""
         with self._change:
             self._closed = True
             self._change.notify_all()
@@ -126,7 +130,7 @@ class QuestionQueue:
         return late_tickets(tickets, self._expected, time.monotonic(), self._running, self._running_since, caution)
 
     def _give_up_late(self) -> dict[Ticket, Answer]:
-        """After an answer: those that cannot be in time any more; if that is all of them, one is tried."""
+        """Find the waiting tickets that can no longer be in time, with their replies. If all are late, one is tried."""
         late = self._late(self._queued, caution=0.0)
         if late and len(late) == len(self._queued):
             del late[min(late, key=by_deadline)]
@@ -135,12 +139,12 @@ class QuestionQueue:
     # -- work -----------------------------------------------------------------------------------------------------
 
     def _wait(self, ticket: Ticket) -> None:
-        """Wait until the question's observations are there; then it waits for the network."""
+        """Wait for the question's observations, then queue it for the network."""
         try:
             ticket.on_stage(WAITING)
             ticket.view = self._answerer.wait_for_view(ticket.question, deadline=ticket.deadline, cancel=ticket.cancel)
             if ticket.view is None:
-                return  # the watchdog or the canceller has replied or is about to
+                return  # the watchdog or a cancel has replied or is about to
         except Exception as error:
             log.exception("a question failed")
             self._reply(ticket, failed(error))
@@ -153,7 +157,7 @@ class QuestionQueue:
         ticket.on_stage(QUEUED)
 
     def _work(self) -> None:
-        """Answer, the earliest deadline first, until the queue is closed."""
+        """Answer the queued questions, the earliest deadline first, until the queue is closed."""
         while (ticket := self._next()) is not None:
             began = time.monotonic()
             try:
@@ -167,7 +171,7 @@ class QuestionQueue:
                     view=ticket.view,
                 )
             except Exception as error:
-                # Every question gets an answer; this one says what went wrong.
+                # Every question gets a reply. This one says what went wrong.
                 log.exception("a question failed")
                 answer = failed(error)
             self._reply(ticket, answer)
@@ -212,7 +216,7 @@ class QuestionQueue:
                 self._change.wait(due[0][1] - now if due else None)
 
     def _reply(self, ticket: Ticket, answer: Answer) -> None:
-        """Send the answer unless one has been sent; late work finds `cancel` set."""
+        """Send the answer unless a reply was sent before. Setting `cancel` stops work that is still running."""
         with self._change:
             if ticket.replied:
                 return

@@ -1,4 +1,4 @@
-"""Whether a question can be asked at all; the reason names the field that is wrong."""
+"""Check a question: the reason why it is invalid names the wrong field."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ MAX_TEXT_BYTES = 4096
 MAX_CHOICES = 32
 MAX_CHOICE_BYTES = 256
 MAX_NAME_BYTES = 256
-# Words that the prompt's builder would take for the place of the memory.
+# Words that the prompt builder would take as the place of the memory.
 PLACES = ("<video>", "<image>")
 
 
 def plain(text: str) -> str:
-    """A question's text as data: it cannot say where in the prompt the memory goes. The tokenizer escapes the rest."""
+    """Escape words that would mark the place of the memory in the prompt. The tokenizer escapes everything else."""
     for place in PLACES:
         text = text.replace(place, f"{place[0]} {place[1:]}")
     return text
 
 
 def refusal(question: Question, sources: Sequence[str]) -> str:
-    """Why `question` is invalid, empty when it is not. `sources` are the names that the memory knows."""
+    """The reason why `question` is invalid; "" when it is valid. `sources` are the names that the memory knows."""
     if not question.text.strip():
         return "text is empty"
     if _bytes(question.text) > MAX_TEXT_BYTES:
@@ -41,7 +41,7 @@ def refusal(question: Question, sources: Sequence[str]) -> str:
     if min(question.after_ns, question.before_ns) < 0:
         return "after and before must not be negative"
     if question.before_ns and question.after_ns > question.before_ns:
-        return "after lies behind before"
+        return f"after ({question.after_ns} ns) is later than before ({question.before_ns} ns)"
     if not math.isfinite(question.timeout_s) or question.timeout_s < 0:
         return f"timeout must not be negative, got {question.timeout_s} s"
     if question.max_evidence < 0:

@@ -1,4 +1,4 @@
-"""What answering needs of the way in: views of the memory, the evidence, and how far the stream has come."""
+"""The interface from answering to ingest: views of the memory, the evidence, and how far the stream has come."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemorySource(Protocol):
-    """A memory that observations flow into; `ingest/observer.py` is the one of the node.
+    """A memory that receives observations. The node's implementation is in `ingest/observer.py`.
 
     Attributes:
         model: the network that encodes and answers.
@@ -34,15 +34,15 @@ class MemorySource(Protocol):
 
     @property
     def source_names(self) -> tuple[str, ...]:
-        """Cameras and microphones heard of so far."""
+        """Names of the cameras and microphones so far."""
 
     @property
     def start_ns(self) -> int:
-        """First stamp of the session, 0 before it."""
+        """First stamp of the session, 0 before the first observation."""
 
     @property
     def newest_ns(self) -> int:
-        """Newest stamp of the session over all sources, 0 before the first."""
+        """Newest stamp of the session over all sources, 0 before the first observation."""
 
     def wait_for_view(
         self,
@@ -53,7 +53,7 @@ class MemorySource(Protocol):
         deadline: float,
         cancel: threading.Event | None = None,
     ) -> SceneView | None:
-        """The view at the moment when the stream has passed `before_ns`; None at `deadline` or when cancelled."""
+        """Wait until the stream has passed `before_ns` and return the view; None at `deadline` or when cancelled."""
 
     def picture_size(self, source: str) -> tuple[int, int] | None:
         """(width, height) of the pictures that a camera sends, None before the first."""

@@ -1,4 +1,4 @@
-"""From what the network gave to the fields of the answer type, and the raw probability of what they say."""
+"""Typed answers: fills the fields of the answer type from the network's output, with the raw probability."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from salmonn_node.model.generation import Generation
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, PoseKind, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
-# A time that the network names is that of the evidence it falls into, or misses by no more than a temporal patch.
+# A time written by the network belongs to the evidence that covers it or misses it by at most one temporal patch.
 NEAR_NS = 2 * SECOND_NS
 YES_NO = ("yes", "no")
 _WORDS = re.compile(r"[a-z']+")
@@ -32,7 +32,7 @@ _LEADS = (
     (("at", "what", "time"), AnswerType.TIME),
     (("what", "time"), AnswerType.TIME),
 )
-# Whose place is meant: "where were you", "where did you stand", "from which position did you see", "your position".
+# Questions for the robot's own place: "where were you", "where did you stand", "from which position did you see", ...
 _OBSERVER = re.compile(
     r"\b(were|was|are|am|is) (you|we|i|the robot(?=\s*([^\w\s]|$|when|while|then|now|at|last)))\b"
     r"|\bdid (you|we|i|the robot) (?!.*\b(see|notice|spot|find|leave|put)\b)"
@@ -43,17 +43,17 @@ _OBSERVER = re.compile(
 
 @dataclass(frozen=True)
 class Typed:
-    """An answer with the fields of its type, and the uncalibrated probability that the network gives them."""
+    """An answer with the fields of its type, and the network's uncalibrated probability for them."""
 
     answer: Answer
     probability: float
 
 
 def kind_of(question: Question) -> AnswerType:
-    """The type in which a question is answered: the one asked for; for ANY, what its first words ask for.
+    """The type of the answer: the requested one, or for ANY a type chosen from the first words of the question.
 
-    "how many" COUNT, "how long" DURATION, "where" POSITION, "when" and "what time" TIME, an auxiliary verb ("is",
-    "did", ...) BINARY unless the question offers an "or", everything else TEXT. Only English is known.
+    "how many" gives COUNT, "how long" DURATION, "where" POSITION, "when" and "what time" TIME. An auxiliary verb ("is",
+    "did", ...) gives BINARY, unless the question contains "or". Everything else gives TEXT. Only English is supported.
     """
     if question.answer_type != AnswerType.ANY:
         return question.answer_type
@@ -67,17 +67,17 @@ def kind_of(question: Question) -> AnswerType:
 
 
 def about_observer(text: str) -> bool:
-    """Whether a question for a place asks where the robot was, and not where a thing is. Only English is known."""
+    """Whether a "where" question asks for the robot's own place, not that of an object. Only English is supported."""
     return _OBSERVER.search(text.lower()) is not None
 
 
 def options_of(kind: AnswerType, question: Question, yes_no: tuple[str, str]) -> tuple[str, ...]:
-    """What the network chooses among, empty when the type is no choice; `yes_no` is how it writes yes and no."""
+    """The options that the network chooses from; empty for other types. `yes_no` is how it writes yes and no."""
     return {AnswerType.BINARY: yes_no, AnswerType.CHOICE: question.choices}.get(kind, ())
 
 
 def no_object(_: Evidence) -> Pose | None:
-    """Where nothing is known of cameras, an object has no place of its own."""
+    """The default for `object_pose`: without cameras, no object has a position."""
     return None
 
 
@@ -89,16 +89,25 @@ def typed(
     frame_ns: int = 0,
     options: Sequence[str] = YES_NO,
 ) -> Typed:
-    """`answer`, which has text and evidence, with the fields of its type filled.
+    """Fill the fields of the answer type.
 
-    Yes or no, and a choice, are the option that is likelier per token, and `text` is that one of `options`. A count is
-    the value that the network wrote within the grammar. Time and duration are those of the strongest evidence where an
-    evidence head points at it, the last frame lasting `frame_ns` until the next one; otherwise what the network wrote,
-    a time being that of the evidence into which it falls, or again of the strongest. A position is that of the object
-    at the strongest evidence that has a pose, and the robot's own there where `object_pose` gives none.
+    - BINARY and CHOICE: the option with the higher probability per token.
+    - COUNT: the value that the network wrote within the grammar.
+    - TIME and DURATION with an evidence head: those of the strongest evidence.
+    - TIME without an evidence head: that of the evidence that covers the written time, otherwise of the strongest.
+    - DURATION without an evidence head: the written value.
+    - POSITION: that of the object in the strongest evidence with a pose; if unknown, that of the robot there.
+
+    Args:
+        kind: type of the answer.
+        answer: an answer with text and evidence.
+        generation: the network's output.
+        object_pose: returns the position of the object in a piece of evidence, or None.
+        frame_ns: how long the last frame of visual evidence lasts, nanoseconds.
+        options: texts for BINARY or CHOICE, in the order of `generation.option_logprobs`.
 
     Raises:
-        ValueError: the network did not give what the type needs.
+        ValueError: the network's output lacks what the type needs.
     """
     evidence = answer.evidence
     answer = replace(answer, answer_type=kind, event=evidence[0].interval if evidence else None)
@@ -120,7 +129,7 @@ def typed(
         answer = replace(answer, pose=place or first.pose, pose_kind=whose, map_id=first.pose.map_id)
         return Typed(answer, grounded * first.score / evidence[0].score)
     if kind in (AnswerType.TIME, AnswerType.DURATION) and generation.pointer is not None:
-        # The evidence head was trained to point; what a network writes about times and lengths trails it.
+        # The evidence head was trained to point. It is more accurate than what the network writes about times.
         if answer.event is None:
             return Typed(answer, math.nan)
         if kind == AnswerType.TIME:
@@ -146,7 +155,7 @@ def typed(
 
 
 def _at(evidence: tuple[Evidence, ...], stamp_ns: int) -> Evidence | None:
-    """The strongest piece of evidence that covers a stamp, or nearly does."""
+    """The strongest piece of evidence that covers a stamp to within NEAR_NS, or None."""
     for piece in evidence:
         if piece.interval.start_ns - NEAR_NS <= stamp_ns <= piece.interval.end_ns + NEAR_NS:
             return piece
