@@ -25,6 +25,7 @@ ARGUMENTS = {
     "log_level": ("info", "debug, info, warn or error."),
     "camera_image": ("camera/image", "Topic of the camera named camera (sensor_msgs/Image)."),
     "camera_image_compressed": ("camera/image/compressed", "Its topic with image_transport compressed."),
+    "camera_image_video": ("camera/image/video", "Its topic with image_transport video."),
     "camera_info": ("camera/camera_info", "Its CameraInfo topic."),
     "microphone_audio": ("microphone/audio", "Topic of the microphone named microphone."),
     "microphone_audio_info": ("microphone/audio_info", "Its AudioInfo topic (audio_common of ros-drivers only)."),
@@ -35,13 +36,14 @@ ARGUMENTS = {
 OVERRIDES = {
     "checkpoint": "Weights: tiny, a name as for `salmonn checkpoint get`, or a folder.",
     "device": "auto, cpu or cuda.",
-    "image_transport": "raw or compressed.",
+    "image_transport": "raw, compressed or video.",
     "cameras": "Names of the cameras, for example '[front, rear]'; each listens to NAME/image.",
     "microphones": "Names of the microphones, for example '[mic]'; each listens to NAME/audio.",
 }
 REMAPPINGS = {
     "camera/image": "camera_image",
     "camera/image/compressed": "camera_image_compressed",
+    "camera/image/video": "camera_image_video",
     "camera/camera_info": "camera_info",
     "microphone/audio": "microphone_audio",
     "microphone/audio_info": "microphone_audio_info",

@@ -19,7 +19,8 @@ from salmonn_node.live.processes import end, free_domain, play, running_node, sp
 from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
-from salmonn_node.replay.topics import IMAGE_TYPES
+from salmonn_node.replay.topics import IMAGE_TYPES, VIDEO_TYPES
+from salmonn_node.ros.parameters import IMAGE_TOPICS
 from salmonn_node.stream.answers import Answer
 
 STARTUP_S = 120.0
@@ -33,6 +34,9 @@ _POSES = {
 }
 
 
+TRANSPORTS = {IMAGE_TYPES[0]: "compressed", IMAGE_TYPES[1]: "raw"} | dict.fromkeys(VIDEO_TYPES, "video")
+
+
 @dataclass(frozen=True)
 class Wiring:
     """How a node listens to a bag's topics: parameters, remaps, and the topics to wait for."""
@@ -43,18 +47,11 @@ class Wiring:
 
 
 def wiring(job: Job) -> Wiring:
-    """Parameters and remaps that make a node hear what the offline replay reads.
-
-    Raises:
-        ValueError: the bag mixes compressed and raw cameras, which one node cannot subscribe to.
-    """
+    """Parameters and remaps that make a node hear what the offline replay reads."""
     with _stream(job) as bag:
         chosen, types = bag.topics, bag.types
-    transports = {types[topic] for topic in chosen.cameras.values()}
-    if len(transports) > 1:
-        raise ValueError(f"{job.recording}: a node subscribes to compressed or to raw cameras, this bag has both")
-    compressed = transports == {IMAGE_TYPES[0]}
-    remaps = {f"{name}/{'image/compressed' if compressed else 'image'}": t for name, t in chosen.cameras.items()}
+    transports = {name: TRANSPORTS[types[topic]] for name, topic in chosen.cameras.items()}
+    remaps = {f"{name}/{IMAGE_TOPICS[transports[name]]}": topic for name, topic in chosen.cameras.items()}
     remaps |= {f"{name}/audio": topic for name, topic in chosen.microphones.items()}
     infos = {f"{name}/camera_info": topic for name, topic in chosen.infos.items()}
     if chosen.pose:
@@ -65,7 +62,6 @@ def wiring(job: Job) -> Wiring:
         "threads": "1",
         "cameras": _list(chosen.cameras),
         "microphones": _list(chosen.microphones),
-        "image_transport": "compressed" if compressed else "raw",
         "image_reliability": "reliable",
         "image_depth": "100",
         "audio_depth": "1000",
@@ -76,6 +72,7 @@ def wiring(job: Job) -> Wiring:
         "frame_rate_hz": str(float(job.settings.frame_rate_hz)),
         "max_evidence": "3",
     }
+    parameters |= {f"{name}.image_transport": transport for name, transport in transports.items()}
     parameters["ground_z_m"] = str(float(job.settings.ground_z_m))
     for camera, mount in job.settings.mounts:
         parameters[f"{camera}.mount"] = "[" + ",".join(str(float(v)) for v in mount) + "]"

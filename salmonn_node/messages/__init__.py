@@ -19,9 +19,11 @@ from salmonn_node.messages.geometry import camera_model_from_message, shows_rect
 from salmonn_node.messages.images import check_image, image_frame, image_to_rgb, measured_encoding
 from salmonn_node.messages.poses import pose_from_message, pose_to_message
 from salmonn_node.messages.questions import question_from_message, question_to_message
+from salmonn_node.messages.video import CameraPictures
 
 __all__ = [
     "AudioFormat",
+    "CameraPictures",
     "MessageError",
     "MessageTypes",
     "RosTypes",

@@ -1,4 +1,4 @@
-"""The message types that bags are written and read with: ROS 2 Jazzy's and those of salmonn_interfaces."""
+"""The message types that bags are written and read with: ROS 2 Jazzy's, those of video, and salmonn_interfaces."""
 
 from __future__ import annotations
 
@@ -14,13 +14,27 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 PACKAGE = "salmonn_interfaces"
 
 
+# Fields of the types that video travels in, for recordings from before Iron, which carry no definitions.
+VIDEO_TYPES = {
+    "foxglove_msgs/msg/CompressedVideo": (
+        "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+    ),
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": (
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
+        "bool is_bigendian\nuint8[] data\n"
+    ),
+}
+
+
 @functools.cache
 def bag_typestore() -> Any:
-    """A rosbags typestore that knows both; raises FileNotFoundError when salmonn_interfaces is not installed."""
+    """A rosbags typestore that knows them; raises FileNotFoundError when salmonn_interfaces is not installed."""
     store = get_typestore(Stores.ROS2_JAZZY)
     folder = next((f for f in _folders() if (f / "AudioChunk.msg").is_file()), None)
     if folder is None:
         raise FileNotFoundError(f"{PACKAGE}/msg not found: install it with pip or colcon, or source its workspace")
+    for name, text in VIDEO_TYPES.items():
+        store.register(get_types_from_msg(text, name))
     for path in sorted(folder.glob("*.msg")):
         store.register(get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}"))
     return store

@@ -13,11 +13,11 @@ from typing import Any
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.messages import (
     AudioFormat,
+    CameraPictures,
     MessageError,
     audio_chunk,
     audio_format,
     camera_model_from_message,
-    image_frame,
     message_stamp_ns,
     pose_from_message,
     shows_rectified,
@@ -156,15 +156,12 @@ class BagStream:
         for source, topic in self.topics.infos.items():
             found[topic] = self._hear_camera(source, shows_rectified(self.topics.cameras[source]), found.get(topic))
         for source, topic in self.topics.cameras.items():
-            found[topic] = self._picture(source)
+            found[topic] = CameraPictures(source)
         for source, topic in self.topics.microphones.items():
             found[topic] = self._sound(source, topic, formats)
         if self.topics.pose:
             found[self.topics.pose] = lambda message: pose_from_message(message, self._map_id)
         return found
-
-    def _picture(self, source: str) -> Callable[[Any], Observation]:
-        return lambda message: image_frame(message, source)
 
     def _sound(self, source: str, topic: str, formats: dict[str, AudioFormat]) -> Callable[[Any], Observation | None]:
         return lambda message: audio_chunk(message, source, formats.get(_namespace(topic)))

@@ -19,25 +19,26 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.messages import (
     AudioFormat,
+    CameraPictures,
     MessageError,
     audio_chunk,
     audio_format,
     camera_model_from_message,
-    image_frame,
     message_stamp_ns,
     pose_from_message,
     shows_rectified,
     transforms_from_message,
 )
 from salmonn_node.ros.monitor import InputMonitor
-from salmonn_node.ros.parameters import NodeParameters
-from salmonn_node.stream.observations import AudioChunk, EncodedFrame, Pose
+from salmonn_node.ros.parameters import IMAGE_TOPICS, NodeParameters
+from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
 from salmonn_node.stream.stamp_offset import POSE_SOURCE, corrected
 
 POSE_TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 TF_DEPTH = 100
+VIDEO_DEPTH = 60
 
 
 class Sink(Protocol):
@@ -67,7 +68,7 @@ class Inputs:
         self._grounding = grounding or Grounding()
         self._entities: list[Any] = []
         self._audio_formats: dict[str, AudioFormat] = {}
-        self._untyped: dict[str, MutuallyExclusiveCallbackGroup] = {}
+        self._untyped: dict[str, Callable[[str], None]] = {}  # topic -> what subscribes, given its type
         self.monitors: dict[str, InputMonitor] = {}
         self.camera_info: dict[str, str] = {}
         self.tf = "off"
@@ -93,15 +94,14 @@ class Inputs:
         self._untyped.clear()
 
     def find_types(self) -> None:
-        """Subscribe to the sound topics whose type is "auto" and whose publisher has appeared; called now and then."""
+        """Subscribe to the topics whose type was not known and whose publisher has appeared; called now and then."""
         if not self._untyped:
             return
         types = dict(self._node.get_topic_names_and_types())
-        for microphone in list(self._untyped):
-            topic = self._node.resolve_topic_name(f"{microphone}/audio")
-            if types.get(topic):
-                group = self._untyped.pop(microphone)
-                self._subscribe_sound(microphone, types[topic][0], group)
+        for topic in list(self._untyped):
+            found = types.get(self._node.resolve_topic_name(topic))
+            if found:
+                self._untyped.pop(topic)(found[0])
 
     # -- subscriptions --------------------------------------------------------------------------------------------
 
@@ -113,12 +113,18 @@ class Inputs:
         self.monitors[camera] = InputMonitor(camera, parameters.image_rate_hz)
         # A group of its own: sources do not wait for each other, and one source's messages stay in order.
         group = MutuallyExclusiveCallbackGroup()
-        compressed = parameters.transports[camera] == "compressed"
-        topic = f"{camera}/image/compressed" if compressed else f"{camera}/image"
-        qos = QoSProfile(depth=parameters.image_depth, reliability=_reliability(parameters.image_reliability))
-        callback = self._callback(camera, lambda msg: image_frame(msg, camera))
-        self._subscribe(CompressedImage if compressed else Image, topic, callback, qos, group)
-
+        transport = parameters.transports[camera]
+        topic = f"{camera}/{IMAGE_TOPICS[transport]}"
+        # A video packet that is lost spoils those after it.
+        depth = max(parameters.image_depth, VIDEO_DEPTH) if transport == "video" else parameters.image_depth
+        qos = QoSProfile(depth=depth, reliability=_reliability(parameters.image_reliability))
+        callback = self._callback(camera, CameraPictures(camera))
+        if transport == "video":
+            self._untyped[topic] = partial(self._subscribe_video, camera, topic, callback, qos, group)
+            self.find_types()
+        else:
+            kind = CompressedImage if transport == "compressed" else Image
+            self._subscribe(kind, topic, callback, qos, group)
         rectified = shows_rectified(self._node.resolve_topic_name(topic))
 
         def keep_info(msg: CameraInfo) -> None:
@@ -128,11 +134,19 @@ class Inputs:
                 # Drivers of cameras that nobody calibrated send zeros: no fault, but no positions of objects either.
                 self.camera_info[camera] = f"not usable: {error}"
                 return
-            self._grounding.cameras.add(camera, message_stamp_ns(msg), model)
+            offset_ns = round(parameters.stamp_offsets.get(camera, 0.0) * SECOND_NS)
+            self._grounding.cameras.add(camera, message_stamp_ns(msg) + offset_ns, model)
             self.camera_info[camera] = f"{msg.width}x{msg.height} fx={model.matrix[0, 0]:.1f}"
 
         best_effort = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         self._subscribe(CameraInfo, f"{camera}/camera_info", keep_info, best_effort, group)
+
+    def _subscribe_video(self, camera: str, topic: str, callback: Any, qos: QoSProfile, group: Any, name: str) -> None:
+        try:
+            self._subscribe(_message_type(name), topic, callback, qos, group)
+        except (ImportError, AttributeError, ValueError) as error:
+            self.monitors[camera].last_error = f"cannot subscribe to type {name}: {error}"
+            self._node.get_logger().error(f"{topic}: {self.monitors[camera].last_error}")
 
     def _subscribe_tf(self) -> None:
         """Where tf2_msgs is not installed, as beside ROS wheels from PyPI, there is no tf, and diagnostics say so."""
@@ -164,12 +178,12 @@ class Inputs:
         self.monitors[microphone] = InputMonitor(microphone)
         group = MutuallyExclusiveCallbackGroup()
         if self._parameters.audio_type == "auto":
-            self._untyped[microphone] = group
+            self._untyped[f"{microphone}/audio"] = partial(self._subscribe_sound, microphone, group)
             self.find_types()
         else:
-            self._subscribe_sound(microphone, self._parameters.audio_type, group)
+            self._subscribe_sound(microphone, group, self._parameters.audio_type)
 
-    def _subscribe_sound(self, microphone: str, type_name: str, group: Any) -> None:
+    def _subscribe_sound(self, microphone: str, group: Any, type_name: str) -> None:
         parameters = self._parameters
         qos = QoSProfile(depth=parameters.audio_depth, reliability=_reliability(parameters.audio_reliability))
         try:

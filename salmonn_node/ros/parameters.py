@@ -20,6 +20,8 @@ from salmonn_node.stream.stamp_offset import MAX_OFFSET_S, POSE_SOURCE
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# image_transport -> topic of a camera; what "video" means is told by the type of its publisher.
+IMAGE_TOPICS = {"raw": "image", "compressed": "image/compressed", "video": "image/video"}
 SOUND_TYPES = (
     "auto",
     "salmonn_interfaces/msg/AudioChunk",
@@ -84,9 +86,9 @@ ENTRIES: dict[str, _Entry] = {
     "clock_jump_tolerance_s": _Entry(
         1.0, "A ROS clock that jumps back by less than this is counted; by more, a new session begins.", 0.0, 60.0
     ),
-    "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image or <name>/image/compressed."),
+    "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image, /compressed or /video of it."),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
-    "image_transport": _Entry("raw", "Which image topic is subscribed to.", choices=("raw", "compressed")),
+    "image_transport": _Entry("raw", "Which topic of a camera is subscribed to.", choices=tuple(IMAGE_TOPICS)),
     "image_reliability": _Entry("best_effort", "QoS of images.", choices=("best_effort", "reliable")),
     "image_depth": _Entry(5, "QoS history depth of images.", 1, 100),
     "image_rate_hz": _Entry(0.0, "Rate that the cameras should have, for diagnostics; 0: unknown.", 0.0, 1000.0),
@@ -134,7 +136,7 @@ class NodeParameters:
 
     Attributes:
         values: the parameters of ENTRIES; each is an attribute, too.
-        transports: "raw" or "compressed" by camera.
+        transports: "raw", "compressed" or "video" by camera.
         runtime: the settings of network, memory, answers and disk among them, directories filled in.
         stamp_offsets: seconds that are added to the stamps of a source, by its name.
     """
@@ -271,6 +273,6 @@ def _mount(node: Node, camera: str) -> tuple[float, ...] | None:
 
 def _transport(node: Node, camera: str, default: str) -> str:
     value = str(node.get_parameter(f"{camera}.image_transport").value) or default
-    if value not in ("raw", "compressed"):
-        raise ValueError(f"{camera}.image_transport must be raw or compressed, got {value!r}")
+    if value not in IMAGE_TOPICS:
+        raise ValueError(f"{camera}.image_transport must be one of {', '.join(IMAGE_TOPICS)}, got {value!r}")
     return value
