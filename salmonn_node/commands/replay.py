@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +124,10 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from salmonn_node.replay.fleet import run_here, run_processes, run_ray
+    from salmonn_node.replay.progress_line import ProgressLine
 
+    lines = not console.is_terminal  # a log or a pipe shows no bars
+    line = ProgressLine(partial(print, flush=True))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -133,19 +136,26 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
     )
     previous = signal.signal(signal.SIGINT, stop.on_signal)
     try:
-        with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bars:
+        with Progress(*columns, console=console, disable=lines) as bars:
             if args.ray or args.jobs > 1:
                 bar = bars.add_task("bags", total=len(jobs), detail="")
-                source = run_ray(jobs, args.ray) if args.ray else run_processes(jobs, args.jobs)
+                source = run_ray(jobs, args.ray) if args.ray else run_processes(jobs, args.jobs, lines=lines)
                 finished = []
                 for item in source:
                     finished.append(item)
                     bars.advance(bar)
+                    if lines:
+                        print(
+                            f"{len(finished)} of {len(jobs)} done: {item.job.name} ({item.job.settings.arm})",
+                            flush=True,
+                        )
                 order = {id(job): number for number, job in enumerate(jobs)}
                 return sorted(finished, key=lambda item: order[id(item.job)])
             tasks = {id(job): bars.add_task(f"{job.name} ({job.settings.arm})", total=None, detail="") for job in jobs}
 
             def show(job: Job, progress: ReplayProgress, duration_s: float) -> None:
+                if lines:
+                    line(job, progress, duration_s)
                 detail = (
                     f"{progress.stream_s:.0f} s at {progress.speed:.0f}x real time, "
                     f"{progress.answered} of {len(job.questions)} answered, {progress.tokens} tokens kept"

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
 from salmonn_node.replay.job import Job, JobResult, run_job
+from salmonn_node.replay.progress_line import ProgressLine
 from salmonn_node.replay.runner import Progress
 from salmonn_node.replay.summary import Finished
 
@@ -26,12 +27,18 @@ def run_here(jobs: Sequence[Job], on_progress: OnProgress, should_stop: Callable
         yield Finished(job, run_job(job, report, should_stop))
 
 
-def run_processes(jobs: Sequence[Job], workers: int) -> Iterator[Finished]:
-    """Jobs spread over `workers` processes; each uses one thread, so that results equal those of a single process."""
+def run_processes(jobs: Sequence[Job], workers: int, *, lines: bool = False) -> Iterator[Finished]:
+    """Jobs spread over `workers` processes; each uses one thread, so that results equal those of a single process.
+
+    Args:
+        jobs: what to run.
+        workers: processes.
+        lines: each process writes a line on its progress now and then.
+    """
     # Spawned, not forked: a forked torch may hang on the locks of its parent's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        futures = {pool.submit(run_job, job): job for job in jobs}
+        futures = {pool.submit(_with_lines if lines else run_job, job): job for job in jobs}
         for future in as_completed(futures):
             yield Finished(futures[future], _result(futures[future], future.result))
 
@@ -56,6 +63,11 @@ def run_ray(jobs: Sequence[Job], address: str) -> Iterator[Finished]:
             yield Finished(job, _result(job, partial(ray.get, done)))
     finally:
         ray.shutdown()
+
+
+def _with_lines(job: Job) -> JobResult:
+    line = ProgressLine(partial(print, flush=True))
+    return run_job(job, partial(line, job))
 
 
 def _result(job: Job, get: Callable[[], JobResult]) -> JobResult:

@@ -34,6 +34,7 @@ from salmonn_node.replay.storage_file import (
 )
 
 MAGIC = b"\x89MCAP0\r\n"
+JITTER_NS = 50_000_000
 RUN_BYTES = 1 << 20  # messages outside chunks are read in stretches of about this size
 CHUNK = bytes([Opcode.CHUNK])
 FOOTER_BYTES = HEAD.size + FOOTER.size + len(MAGIC)
@@ -95,13 +96,13 @@ class McapFile:
 
     def messages(self, channels: Collection[int], start_ns: int, stop_ns: int) -> Iterator[Record]:
         """Messages of the given channels with `start_ns` <= log time < `stop_ns`, in order of log time."""
-        wanted = set(channels)
+        wanted: dict[int, int] = dict.fromkeys(channels, 0)
         return in_time_order(
             (span.start_ns, partial(self._span_messages, span, wanted, start_ns, stop_ns))
             for span in self._spans
             if span.end_ns >= start_ns
             and span.start_ns < stop_ns
-            and (span.channels is None or not wanted.isdisjoint(span.channels))
+            and (span.channels is None or not span.channels.isdisjoint(wanted))
         )
 
     # -- what the file holds --------------------------------------------------------------------------------------
@@ -231,7 +232,8 @@ class McapFile:
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    def _span_messages(self, span: _Span, wanted: set[int], start_ns: int, stop_ns: int) -> Iterator[Record]:
+    def _span_messages(self, span: _Span, newest: dict[int, int], start_ns: int, stop_ns: int) -> Iterator[Record]:
+        """Messages of a span; `newest` has the wanted channels, each with the time of its last message so far."""
         try:
             data = self._unpack(span)
         except ValueError as error:
@@ -241,7 +243,11 @@ class McapFile:
         for opcode, begin, end in records(data):
             if opcode == Opcode.MESSAGE:
                 channel, _, log_ns, _ = MESSAGE.unpack_from(data, begin)
-                if channel in wanted and start_ns <= log_ns < stop_ns:
+                if channel in newest and start_ns <= log_ns < stop_ns:
+                    # A receive stamp that steps back a little must not turn a topic's own messages round.
+                    if 0 < newest[channel] - log_ns <= JITTER_NS:
+                        log_ns = newest[channel]
+                    newest[channel] = log_ns
                     found.append((log_ns, channel, begin + MESSAGE.size, end))
         found.sort(key=lambda item: item[0])
         for log_ns, channel, begin, end in found:

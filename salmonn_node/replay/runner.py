@@ -103,6 +103,7 @@ class ReplayRun:
                 asked = time.perf_counter()
                 yield self._ask(*waiting.popleft())
                 answering_s += time.perf_counter() - asked
+                on_progress(self._progress(time.perf_counter() - began, observations))
             now = time.perf_counter()
             if now - reported > 0.1:
                 reported = now
@@ -118,6 +119,7 @@ class ReplayRun:
             if record.ask_ns > self.end_ns:
                 self.late[record.id] = (record.ask_ns - self.end_ns) / SECOND_NS
             yield self._ask(record, request)
+            on_progress(self._progress(time.perf_counter() - began, observations))
         on_progress(self._progress(time.perf_counter() - began, observations))
 
     def _progress(self, wall_s: float, observations: int) -> Progress:
