@@ -8,7 +8,7 @@ from dataclasses import dataclass
 DEFAULT_ARM = "default"
 # The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".
 PREFILLS = ("exact", "cached")
-RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends")
+RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends", "events")
 UPDATES = ("", "sgd", "hf", "static")
 _TITLES = {"": "", "sgd": "TTT-SGD", "hf": "TTT_HF", "static": "static weights"}
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 import torch
 
 from salmonn_node.evaluation.arms import DEFAULT_ARM, Arm, parse_arms, split_name
+from salmonn_node.memory.event_heads import KEY_SIZES
+from salmonn_node.memory.event_memory import EventMemoryConfig
 from salmonn_node.memory.token_batch import COLUMNS
 from salmonn_node.model.checkpoint import config_of
 from salmonn_node.model.config import SalmonnConfig
@@ -25,16 +27,18 @@ class MemoryBytes:
         tokens: kept visual tokens and the step over the budget, features and table.
         audio: the same of the audio memory.
         fast_weights: the TTT state and the largest partial mini-batch that waits.
+        events: the event memory of the rule `events`.
     """
 
     tokens: int
     audio: int
     fast_weights: int
+    events: int = 0
 
     @property
     def total(self) -> int:
         """All together."""
-        return self.tokens + self.audio + self.fast_weights
+        return self.tokens + self.audio + self.fast_weights + self.events
 
 
 def token_bytes(config: SalmonnConfig, visual: bool = True) -> int:
@@ -61,12 +65,14 @@ def memory_bytes(config: SalmonnConfig, rule: str = "") -> MemoryBytes:
     """The most that a memory of this configuration holds."""
     m = config.memory
     visual = m.visual_tokens + m.visual_step
-    if (rule or m.visual_rule) == "recent":
+    rule = rule or m.visual_rule
+    if rule == "recent":
         visual = min(visual, 5 * patch_tokens(config))
     return MemoryBytes(
         visual * token_bytes(config),
         (m.audio_tokens + m.audio_step) * token_bytes(config, visual=False),
         fast_weight_bytes(config),
+        EventMemoryConfig().most_bytes(KEY_SIZES) if rule == "events" else 0,
     )
 
 
@@ -90,7 +96,9 @@ def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
         raise ValueError(f"arm {arm.name} needs a TTT layer, and configuration {config.name!r} has none")
     ttt = {**(config.ttt or {}), "optimizer": arm.update} if arm.update else None
     changed = config.replace(ttt=ttt, recall=arm.recall)
-    spare = memory_bytes(config, "paper").total - memory_bytes(changed, "paper").total
+    # `recent` fills less than its budget by design, so it is given the tokens that any other rule has.
+    full = "events" if arm.rule == "events" else "paper"
+    spare = memory_bytes(config, "paper").total - memory_bytes(changed, full).total
     tokens = config.memory.visual_tokens + spare // token_bytes(config)
     if tokens < 1:
         raise ValueError(f"arm {arm.name}: its fast weights leave no room for a single token")
@@ -114,9 +122,10 @@ def bytes_table(config: SalmonnConfig, arms: Iterable[Arm]) -> str:
     for arm in arms:
         made = configure(config, arm)
         size = memory_bytes(made)
-        rows.append((arm.title, made.memory.visual_tokens, size.tokens, size.audio, size.fast_weights, size.total))
-    lines = ["| arm | visual tokens | their bytes | audio bytes | fast-weight bytes | total bytes |"]
-    lines.append("|---|---:|---:|---:|---:|---:|")
+        parts = (size.tokens, size.audio, size.fast_weights, size.events, size.total)
+        rows.append((arm.title, made.memory.visual_tokens, *parts))
+    lines = ["| arm | visual tokens | their bytes | audio bytes | fast-weight bytes | event bytes | total bytes |"]
+    lines.append("|---|---:|---:|---:|---:|---:|---:|")
     lines += ["| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row) + " |" for row in rows]
     return "\n".join(lines)
 

@@ -185,7 +185,7 @@ class Intake:
             where = "a GPU" if on_device else "the CPU"
             raise ValueError(f"the state was made on {where}, but the network is on {device}")
         own = {name: tensor.to(device) if name in on_device else tensor for name, tensor in own.items()}
-        self.memory = StreamMemory.from_tensors(own, values["memory"], self.memory.ttt)
+        self.memory = StreamMemory.from_tensors(own, values["memory"], self.memory.ttt, self.memory.events)
         self.moments.restore(values)
         self._timelines.clear()
         self.frames, self.audio_s, self.poses = values["counts"]
@@ -212,7 +212,7 @@ class Intake:
             for name, tensor in (initial if earlier is None else memory_tensors(earlier)).items():
                 if name.startswith("ttt.") and not name.startswith("ttt.pending"):
                     tensors[name] = tensor
-        self.memory = StreamMemory.from_tensors(tensors, meta, memory.ttt)
+        self.memory = StreamMemory.from_tensors(tensors, meta, memory.ttt, memory.events)
         self.moments.forget(interval)
         self._timelines.clear()
         return gone

@@ -16,6 +16,7 @@ RULES = {
     "released": "keeps tokens that differ from the one before them, as the public release does it",
     "place": "drops tokens that resemble what was kept before at the same place of the picture",
     "ends": "of all tokens that are alike at a place of the picture, keeps the first and the last",
+    "events": "keeps the tokens of the sights and sounds that the event memory keeps, and the rest as `ends` does",
     "merge": "averages runs of similar neighbours into one token each",
     "merge_released": "averages runs as the public release does it: the newest tokens are lost",
     "uniform": "keeps whole patches, evenly spaced over the stream",
@@ -23,9 +24,9 @@ RULES = {
     "recent": "keeps the last few patches only",
 }
 # Rules that compare the cosines of tokens. The other rules only look at patches.
-SIMILARITY_RULES = ("paper", "released", "place", "ends", "merge", "merge_released")
+SIMILARITY_RULES = ("paper", "released", "place", "ends", "events", "merge", "merge_released")
 # Rules that extend the span and the count of a kept token over the repetitions they drop.
-COVERING_RULES = ("place", "ends")
+COVERING_RULES = ("place", "ends", "events")
 MERGE_RULES = ("merge", "merge_released")
 
 # Columns of a token in the memory: those of the batch, and the number of its patch among the patches of its source.
@@ -137,7 +138,9 @@ def places(table: Tensor) -> list[Tensor]:
     return [order[a:b] for a, b in zip(starts, starts[1:], strict=False)]
 
 
-def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor, budget: int) -> Tensor:
+def keep_ends(
+    groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor, budget: int, wanted: Tensor | None = None
+) -> Tensor:
     """Rule `ends`: drop, one by one, the F - N tokens most similar to both an earlier and a later one at their place.
 
     The score of a token is the smaller of two numbers: its largest cosine with an earlier token, and its largest
@@ -150,6 +153,7 @@ def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor
         cosines: for each group of g tokens, (g, g) float32.
         table: (F, 11) int64 table of tokens.
         budget: number of tokens to keep, N.
+        wanted: positions to keep as long as others can go. `events` passes the tokens of its events.
 
     Returns:
         (N,) int64 kept positions, ascending.
@@ -168,6 +172,8 @@ def keep_ends(groups: Sequence[Tensor], cosines: Sequence[Tensor], table: Tensor
         nearest.append((sides[-1][0].argmax(1), sides[-1][1].argmax(1)))
         score[mine] = np.minimum(sides[-1][0].max(1), sides[-1][1].max(1))
     score[newest_patches(table).numpy()] = -3.0
+    if wanted is not None:
+        score[wanted.numpy()] = -3.0
     for _ in range(len(table) - budget):
         gone = int(score.argmax())
         score[gone] = -4.0

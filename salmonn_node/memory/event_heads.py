@@ -17,6 +17,8 @@ from torch.nn import functional
 
 # A sound is read with the half second before and after it.
 AUDIO_CONTEXT = 3
+# Sizes of the visual key, the audio key and the key of a view.
+KEY_SIZES = (15, 24, 16)
 
 
 class Sighted(NamedTuple):
@@ -53,7 +55,7 @@ class EventHeads(nn.Module):
         visual_width: int,
         audio_width: int,
         rows: int,
-        keys: tuple[int, int, int] = (15, 24, 16),
+        keys: tuple[int, int, int] = KEY_SIZES,
         hidden: int = 64,
     ) -> None:
         super().__init__()
@@ -81,8 +83,8 @@ class EventHeads(nn.Module):
 
     @torch.no_grad()
     def look(self, features: Tensor) -> Sighted:
-        """Read the tokens (T, F) of one patch."""
-        x = self.visual_features(features)
+        """Read the tokens (T, F) of one patch, wherever they lie; the read-outs run on the CPU."""
+        x = self.visual_features(features.cpu())
         state = torch.sigmoid(self.visual_state(x))
         key = functional.normalize(self.visual_key(x), dim=-1)
         return Sighted(
@@ -92,7 +94,7 @@ class EventHeads(nn.Module):
     @torch.no_grad()
     def listen(self, before: Tensor, now: Tensor, after: Tensor) -> Heard:
         """Read one audio token (D,) between its neighbours."""
-        x = self.audio_features(before, now, after)
+        x = self.audio_features(before.cpu(), now.cpu(), after.cpu())
         presence, onsets = self.audio_state(x).unbind(-1)
         key = functional.normalize(self.audio_key(x), dim=-1)
         return Heard(torch.sigmoid(presence), onsets.clamp_min(0), key)

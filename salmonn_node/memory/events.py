@@ -55,7 +55,7 @@ class Event:
         source: id of the camera or microphone.
         first_ns, last_ns: stamps of the first and the last frame or sound of the run.
         key: (K,) weighted sum of the tokens' keys; its direction is the appearance.
-        view: (K_v,) sum of the views' keys, empty for sounds.
+        view: (K_v,) sum of the views' keys. Of a sound (K,): the keys of what was in view, once it is settled.
         weight: sum of the weights.
         frames: frames in plain view, or tokens with sound.
         repeats: how often a sound began: rings, knocks.
@@ -101,15 +101,17 @@ class Event:
         """Whether the two touch in time, give or take `slack_ns`."""
         return self.first_ns <= other.last_ns + slack_ns and other.first_ns <= self.last_ns + slack_ns
 
-    def take(self, key: Tensor, weight: float, index: int, stamp_ns: int) -> None:
-        """Add a token's key, and the token to those that stand for the run."""
+    def take(self, key: Tensor, weight: float, index: int) -> None:
+        """Add a token's key with its weight."""
         self.key = self.key + weight * key
         self.weight += weight
-        sharpest, first, _ = self.tokens
         if weight > self.sharpness:
-            sharpest, self.sharpness = index, weight
-        self.tokens = (sharpest, index if first < 0 else first, index)
-        self.last_ns = stamp_ns
+            self.sharpness, self.tokens = weight, (index, *self.tokens[1:])
+
+    def reach(self, index: int, stamp_ns: int) -> None:
+        """Draw the run out to this token and stamp."""
+        sharpest, first, _ = self.tokens
+        self.tokens, self.last_ns = (sharpest, index if first < 0 else first, index), stamp_ns
 
 
 def to_tensors(events: Iterable[Event]) -> dict[str, Tensor]:

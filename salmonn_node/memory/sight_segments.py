@@ -68,8 +68,9 @@ class SightSegmenter:
                 run.view = run.view + read.view
                 run.frames += 1
                 for cell in group:
-                    run.take(read.key[cell], weight[cell], int(patch.index[cell]), stamp)
+                    run.take(read.key[cell], weight[cell], int(patch.index[cell]))
                     run.region |= 1 << int(patch.place[cell])
+                run.reach(int(patch.index[group[0]]), stamp)
             ended += self._close(source, stamp)
         return ended
 
@@ -125,6 +126,13 @@ class SightSegmenter:
         """Whether a run was long and steady enough."""
         steady = run.weight >= self.config.least_sight and run.coherence >= self.config.coherence
         return steady and run.frames >= self.config.least_frames
+
+    def forget(self, after_ns: int, before_ns: int) -> int:
+        """Drop the open runs, and the tokens that wait for their patch, of an interval; returns how many runs."""
+        stay = [e for e in self.open if e.last_ns < after_ns or e.first_ns > before_ns]
+        gone, self.open = len(self.open) - len(stay), stay
+        self._waiting = [b for b in self._waiting if not bool(b.within(after_ns, before_ns or 1).any())]
+        return gone
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON values; `restore` continues bit for bit."""

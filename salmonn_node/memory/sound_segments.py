@@ -71,9 +71,12 @@ class SoundSegmenter:
         if heard:
             if run is None:
                 zero = torch.zeros_like(read.key)
-                run = Event(self._number, "audio", source, stamp, last, zero, torch.empty(0), pose_id=pose)
+                run = Event(
+                    self._number, "audio", source, stamp, last, zero, torch.zeros(self.heads.key_sizes[0]), pose_id=pose
+                )
                 self._number += 1
-            run.take(read.key, presence, index, last)
+            run.take(read.key, presence, index)
+            run.reach(index, last)
             run.frames += 1
             run.repeats += float(read.onsets)
         ear.run = run
@@ -83,11 +86,23 @@ class SoundSegmenter:
         """Whether a run was loud enough."""
         return run.weight > self.config.least_sound
 
+    def forget(self, after_ns: int, before_ns: int) -> int:
+        """Drop the open runs, and the tokens remembered for context, of an interval; returns how many runs."""
+        gone = 0
+        for ear in self._ears.values():
+            if ear.run is not None and ear.run.last_ns >= after_ns and ear.run.first_ns <= before_ns:
+                ear.run, gone = None, gone + 1
+            stay = [not after_ns <= stamp <= before_ns for _, stamp, _ in ear.marks]
+            ear.features = [f for f, keep in zip(ear.features, stay, strict=True) if keep]
+            ear.marks = [m for m, keep in zip(ear.marks, stay, strict=True) if keep]
+        return gone
+
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON values; `restore` continues bit for bit."""
         tensors = {f"open.{name}": value for name, value in event_tensors.to_tensors(self.open).items()}
         for source, ear in self._ears.items():
-            tensors[f"last.{source}"] = torch.stack(ear.features)
+            if ear.features:
+                tensors[f"last.{source}"] = torch.stack(ear.features)
         return tensors, {"number": self._number, "marks": {str(s): ear.marks for s, ear in self._ears.items()}}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -95,6 +110,6 @@ class SoundSegmenter:
         self._number = int(meta["number"])
         runs = {e.source: e for e in event_tensors.from_tensors(event_tensors.part(tensors, "open"), "audio")}
         self._ears = {
-            int(source): _Ear([row.clone() for row in tensors[f"last.{source}"]], marks, runs.get(int(source)))
+            int(source): _Ear([row.clone() for row in tensors.get(f"last.{source}", ())], marks, runs.get(int(source)))
             for source, marks in meta["marks"].items()
         }

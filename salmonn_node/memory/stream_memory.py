@@ -16,6 +16,7 @@ from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 
 if TYPE_CHECKING:
+    from salmonn_node.memory.event_memory import EventMemory
     from salmonn_node.ttt.layer import TTTLayer
     from salmonn_node.ttt.state import TTTState
 
@@ -50,6 +51,7 @@ class StreamMemory:
         audio: settings of the audio token memory.
         slice_patches: temporal patches per slice in released mode.
         session: JSON values about the session. They are kept and saved, and never read here.
+        events: an empty event memory, which tells the rule `events` what to keep; or None.
     """
 
     def __init__(
@@ -60,11 +62,13 @@ class StreamMemory:
         *,
         slice_patches: int = 64,
         session: dict[str, Any] | None = None,
+        events: EventMemory | None = None,
     ) -> None:
         if slice_patches < 1:
             raise ValueError(f"slice_patches: expected at least 1, got {slice_patches}")
         self.ttt = ttt
         self.slice_patches = slice_patches
+        self.events = events
         self.session: dict[str, Any] = dict(session or {})
         self.listeners: list[Callable[[MemoryEvent], None]] = []
         self.parts: dict[str, StatePart] = {}
@@ -76,6 +80,7 @@ class StreamMemory:
 
     def _reset(self) -> None:
         visual, audio = self._configs
+        self.events = None if self.events is None else self.events.fresh()
         self._state: TTTState | None = None if self.ttt is None else self.ttt.init_state()
         self._adopt(TokenMemory(visual), TokenMemory(audio))
         self._waiting: list[TokenBatch] = []
@@ -86,6 +91,8 @@ class StreamMemory:
 
     def _adopt(self, visual: TokenMemory, audio: TokenMemory) -> None:
         self._visual, self._audio = visual, audio
+        for name, memory in (("visual", visual), ("audio", audio)):
+            memory.keeper = None if self.events is None else (self.events, name)
         self._visual.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "visual", index))
         self._audio.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "audio", index))
 
@@ -127,6 +134,8 @@ class StreamMemory:
         """
         with self._lock:
             parts = {"visual": self._visual.nbytes, "audio": self._audio.nbytes, "ttt": 0}
+            if self.events is not None:
+                parts["events"] = self.events.nbytes
             parts["waiting"] = sum(b.width * len(b) * b.z.element_size() for b in self._waiting)
             if self._state is not None:
                 pending = sum(t.nbytes + p.nbytes for t, p in self._state.chunks)
@@ -340,6 +349,8 @@ class StreamMemory:
                 if not bool(stay.all()):
                     gone += int((~stay).sum())
                     self._keep_waiting(waiting, stay)
+            if self.events is not None:
+                self.events.forget(after_ns, before_ns)
             self.counters["forgotten"] += gone
             self._version += 1
             return gone
@@ -375,6 +386,10 @@ class StreamMemory:
                 waiting = TokenBatch.concat(self._waiting)
                 depth = 0 if waiting.deepstack is None else waiting.deepstack.shape[0]
                 tensors |= {"waiting.features": waiting.features(), "waiting.table": waiting.table()}
+            events = None
+            if self.events is not None:
+                named, events = self.events.to_tensors()
+                tensors |= {f"events.{key}": value for key, value in named.items()}
             part_meta = {}
             for name, part in self.parts.items():
                 named, part_meta[name] = part.to_tensors()
@@ -393,24 +408,36 @@ class StreamMemory:
                 "version": self._version,
                 "counters": dict(self.counters),
                 "ttt": None if self.ttt is None else self.ttt.config.mode,
+                "events": events,
             }
             # Copy, because the caller writes the tensors to disk while the stream goes on.
             return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None) -> StreamMemory:
-        """Restore a memory from `to_tensors`, with the same layer.
+    def from_tensors(
+        cls,
+        tensors: dict[str, Tensor],
+        meta: dict[str, Any],
+        ttt: TTTLayer | None,
+        events: EventMemory | None = None,
+    ) -> StreamMemory:
+        """Restore a memory from `to_tensors`, with the same layer and the same kind of event memory.
+
+        A state without events continues with an empty event memory. Without `events`, the events of the state are
+        left out.
 
         Raises:
             ValueError: the schema differs, the layer has another mode or size, or values are missing or do not fit.
         """
         try:
-            return cls._restored(tensors, meta, ttt)
+            return cls._restored(tensors, meta, ttt, events)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"meta: missing or malformed ({error})") from error
 
     @classmethod
-    def _restored(cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None) -> StreamMemory:
+    def _restored(
+        cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None, events: EventMemory | None
+    ) -> StreamMemory:
         if meta.get("schema") != SCHEMA:
             raise ValueError(f"meta: schema {meta.get('schema')!r} is not {SCHEMA!r}")
         mode = None if ttt is None else ttt.config.mode
@@ -423,8 +450,15 @@ class StreamMemory:
         visual = TokenMemory.from_tensors(part("visual"), meta["visual"])
         audio = TokenMemory.from_tensors(part("audio"), meta["audio"])
         memory = cls(
-            ttt, visual.config, audio.config, slice_patches=int(meta["slice_patches"]), session=meta["session"]
+            ttt,
+            visual.config,
+            audio.config,
+            slice_patches=int(meta["slice_patches"]),
+            session=meta["session"],
+            events=events,
         )
+        if memory.events is not None and meta.get("events") is not None:
+            memory.events.restore(part("events"), meta["events"])
         memory._adopt(visual, audio)
         if ttt is not None:
             fresh = ttt.init_state()

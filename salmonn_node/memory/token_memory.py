@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,8 +27,8 @@ class TokenMemoryConfig:
         rule: one of `discard_rules.RULES`.
         seed: seed of the rule `uniform`.
         recent_patches: number of patches that the rule `recent` keeps.
-        same_above: for the rules `place` and `ends`, the cosine from which a dropped token counts as a repetition of
-            the kept one. The `count` and `last_ns` of the kept token then cover it.
+        same_above: for the rules `place`, `ends` and `events`, the cosine from which a dropped token counts as a
+            repetition of the kept one. The `count` and `last_ns` of the kept token then cover it.
     """
 
     budget: int = 16_384
@@ -46,6 +46,17 @@ class TokenMemoryConfig:
             raise ValueError(f"rule: {self.rule!r} is none of {', '.join(rules.RULES)}")
 
 
+class Keeper(Protocol):
+    """Whoever tells the rule `events` which tokens to keep, having seen them all."""
+
+    def observe(self, modality: str, batch: TokenBatch) -> None:
+        """Take tokens in, in order of `index`."""
+
+    def wanted(self, modality: str, budget: int) -> dict[int, int]:
+        """Original indices of tokens to keep, each with the stamp until which it stands (0: its own)."""
+        ...
+
+
 class TokenMemory:
     """Tokens of one modality, kept within a budget.
 
@@ -56,6 +67,8 @@ class TokenMemory:
         steps: steps made so far.
         dropped: tokens dropped so far, including those merged into others.
         seen: tokens appended so far.
+        keeper: names the tokens that the rule `events` keeps, with the modality of this memory. Without one, `events`
+            works as `ends`.
         on_change: called with `appended`, `dropped`, `merged`, `changed` or `forgotten`, and original indices (n,)
             int64. `merged` lists rows that were merged into others; `changed`, rows whose features became a mean.
     """
@@ -68,6 +81,7 @@ class TokenMemory:
         self._ordinals: dict[int, tuple[int, int]] = {}  # source -> (patch, its ordinal)
         self._version = 0
         self._view: tuple[int, weakref.ref[TokenBatch]] | None = None
+        self.keeper: tuple[Keeper, str] | None = None
         self.on_change: Callable[[str, Tensor], None] | None = None
         self.steps = 0
         self.dropped = 0
@@ -134,6 +148,8 @@ class TokenMemory:
             end = min(len(batch), start + room)
             self._tokens.append([part[start:end] for part in parts], table[start:end])
             self._tell("appended", batch.index[start:end])
+            if self.keeper is not None:
+                self.keeper[0].observe(self.keeper[1], batch.select(slice(start, end)))
             start = end
             if len(self._tokens) == self._tokens.capacity:
                 left.append(self._step())
@@ -233,20 +249,34 @@ class TokenMemory:
     def _keep_covering(self, table: Tensor) -> Tensor:
         """Choose by `place` or `ends`. Extend spans and counts of kept tokens over the repetitions dropped."""
         similarity = self._tokens.cosines(rules.previous_at_place(table))
+        wanted = until = torch.empty(0, dtype=torch.int64)
         if self.config.rule == "place":
             keep = rules.keep_place(similarity, table, self.config.budget)
         else:
             groups = rules.places(table)
             cosines = [self._tokens.cosine_matrix(group) for group in groups]
-            keep = rules.keep_ends(groups, cosines, table, self.config.budget)
+            wanted, until = self._wanted(table)
+            keep = rules.keep_ends(groups, cosines, table, self.config.budget, wanted)
         owner = rules.absorbed(similarity, table, keep, self.config.same_above)
         rows = (owner >= 0).nonzero()[:, 0]
         count, last = rules.column(table, "count"), rules.column(table, "last_ns")
         count.index_add_(0, owner[rows], count[rows])
         last.scatter_reduce_(0, owner[rows], last[rows], "amax")
-        owners = owner[rows].unique()
+        last[wanted] = torch.maximum(last[wanted], until)
+        owners = torch.cat([owner[rows], wanted]).unique()
         self._tokens.write_table(owners, table[owners])
         return keep
+
+    def _wanted(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions of the tokens that the keeper wants, and the stamps until which they stand."""
+        if self.config.rule != "events" or self.keeper is None:
+            none = torch.empty(0, dtype=torch.int64)
+            return none, none
+        wanted = self.keeper[0].wanted(self.keeper[1], self.config.budget)
+        position = {index: row for row, index in enumerate(rules.column(table, "index").tolist())}
+        held = [(position[index], until) for index, until in wanted.items() if index in position]
+        both = torch.tensor(held, dtype=torch.int64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
 
     def _merge(self) -> Tensor:
         """Average each segment of similar neighbours into one row. Return the original indices that left."""

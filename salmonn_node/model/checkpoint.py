@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.model.chat_format import overridden
 from salmonn_node.model.checkpoint_cache import BUNDLED, TINY, find
 from salmonn_node.model.checkpoint_config import Folder, read_folder
@@ -27,6 +28,7 @@ from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
 CARD = "README.md"
 CALIBRATION = "calibration.json"
+EVENT_HEADS = "events/heads.safetensors"  # in a folder of its own, as it holds no weights of the network
 SAMPLE_BYTES = 1 << 16
 
 
@@ -78,7 +80,17 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSa
         folder.missing,
         calibration if calibration.is_file() else None,
     )
-    return VideoSalmonnS(config, network, ready.tokenizer, info)
+    return VideoSalmonnS(config, network, ready.tokenizer, info, _event_heads(folder, config))
+
+
+def _event_heads(folder: Folder, config: SalmonnConfig) -> EventHeads | None:
+    """The read-outs that the discard rule `events` needs, None where another rule is used."""
+    if "events" not in (config.memory.visual_rule, config.memory.audio_rule):
+        return None
+    path = folder.path / EVENT_HEADS
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint: the discard rule `events` needs {path}, which is not there")
+    return EventHeads.load(path)
 
 
 def prepare(folder: Folder, **changes: Any) -> Prepared:

@@ -39,7 +39,7 @@ class ReleasedSceneBuilder(SceneBuilder):
         """What the release would compute if the recording ended here; the memory itself is untouched."""
         writer = self.writer
         with writer.pending(memory).lock:
-            copy = StreamMemory.from_tensors(*memory.to_tensors(), self.ttt)
+            copy = StreamMemory.from_tensors(*memory.to_tensors(), self.ttt, memory.events)
         pending = writer.pending(copy)
         for name, frame in list(pending.frames.items()):
             writer.commit_frames(copy, name, frame, None)

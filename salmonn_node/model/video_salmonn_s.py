@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from salmonn_node.memory.event_heads import EventHeads
+from salmonn_node.memory.event_memory import EventMemory
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.answer_generator import AnswerGenerator
@@ -50,6 +52,7 @@ class VideoSalmonnS:
 
     Attributes:
         config, network, tokenizer, checkpoint: what it was made of.
+        event_heads: read-outs of the discard rule `events`; None where no memory uses it.
         encoder: turns pixels and samples into tokens; its encoders can be replaced by compiled ones.
         writer: takes observations into a memory.
         scenes: builds what a question sees of a memory.
@@ -57,11 +60,17 @@ class VideoSalmonnS:
     """
 
     def __init__(
-        self, config: SalmonnConfig, network: Network, tokenizer: TextTokenizer, checkpoint: CheckpointInfo
+        self,
+        config: SalmonnConfig,
+        network: Network,
+        tokenizer: TextTokenizer,
+        checkpoint: CheckpointInfo,
+        event_heads: EventHeads | None = None,
     ) -> None:
         self.config, self.network, self.tokenizer, self.checkpoint = config, network.eval(), tokenizer, checkpoint
         released = config.mode == "released"
         prefill = CachedPrefill(config, network.language, tokenizer) if config.prefill == "cached" else None
+        self.event_heads = event_heads
         self.encoder = StreamEncoder(config, network)
         write, build = (ReleasedMemoryWriter, ReleasedSceneBuilder) if released else (MemoryWriter, SceneBuilder)
         self.writer = write(config, self.encoder, tokenizer, prefill)
@@ -104,4 +113,5 @@ class VideoSalmonnS:
             TokenMemoryConfig(m.visual_tokens, m.visual_step, m.visual_rule),
             TokenMemoryConfig(m.audio_tokens, m.audio_step, m.audio_rule),
             slice_patches=self.config.slice_patches,
+            events=None if self.event_heads is None else EventMemory(self.event_heads),
         )

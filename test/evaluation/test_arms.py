@@ -62,7 +62,7 @@ def test_bytes_are_those_of_a_real_state_and_of_real_tokens() -> None:
 
 def test_names_round_trip() -> None:
     arms = all_arms()
-    assert len(arms) == 42
+    assert len(arms) == 48
     assert parse_arms(",".join(a.name for a in arms)) == arms
     assert parse_arms("main") == list(MAIN_ARMS)
     assert parse_arms("fifo, main")[0] == Arm("fifo")

@@ -1,0 +1,230 @@
+"""The event memory: a fixed budget of events, and which tokens the token memory has to keep for them.
+
+Of all events that are alike, the first and the last stay. Two sights are alike when they look alike and, the more so,
+when they were seen from the same place; two sounds when they sound alike and, the more so, when the same was in view.
+What was in view at the last sound of its kind is never dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from salmonn_node.memory import events as event_tensors
+from salmonn_node.memory.event_heads import EventHeads
+from salmonn_node.memory.events import Event, SegmentConfig
+from salmonn_node.memory.sight_segments import SightSegmenter
+from salmonn_node.memory.sound_segments import SoundSegmenter
+from salmonn_node.memory.token_batch import TokenBatch
+
+PINNED = -3.0
+# Numbers of an event beside its keys: its row of the table and its amounts, each of 8 bytes.
+NUMBERS = 13
+
+
+@dataclass(frozen=True)
+class EventMemoryConfig:
+    """Budgets and settings.
+
+    Attributes:
+        sights, sounds: events kept of each modality.
+        visual_share, audio_share: share of a token budget that the tokens of events may take.
+        settle_ns: an event is weighed against the others this long after it ended, when what was heard or seen
+            meanwhile has come as well; until then it stays.
+        slack_ns: a sight and a sound this far apart still belong together.
+        alike: cosine from which a sound is one of its kind.
+        segment: settings of the segmentation.
+    """
+
+    sights: int = 160
+    sounds: int = 72
+    visual_share: float = 0.7
+    audio_share: float = 0.8
+    settle_ns: int = 8_000_000_000
+    slack_ns: int = 1_000_000_000
+    alike: float = 0.6
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("sights", "sounds"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name}: expected at least 2, got {getattr(self, name)}")
+        for name in ("visual_share", "audio_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+
+    def most_bytes(self, key_sizes: tuple[int, int, int]) -> int:
+        """Bytes of full budgets, given the sizes of the visual key, the audio key and the key of a view."""
+        visual, audio, view = key_sizes
+        sight, sound = 4 * (visual + view) + 8 * NUMBERS, 4 * (audio + visual) + 8 * NUMBERS
+        return self.sights * sight + self.sounds * sound
+
+
+class EventMemory:
+    """Events of one stream. Not thread-safe: `StreamMemory` holds the lock.
+
+    Args:
+        heads: read-outs that come with the checkpoint.
+        config: budgets and settings.
+
+    Attributes:
+        kept: by modality, the settled events in order of their end.
+        dropped: by modality, how many went.
+    """
+
+    def __init__(self, heads: EventHeads, config: EventMemoryConfig | None = None) -> None:
+        self.heads, self.config = heads, config or EventMemoryConfig()
+        segment = self.config.segment
+        self._segmenters: dict[str, SightSegmenter | SoundSegmenter] = {
+            "visual": SightSegmenter(heads, segment),
+            "audio": SoundSegmenter(heads, segment),
+        }
+        self.kept: dict[str, list[Event]] = {"visual": [], "audio": []}
+        self._ended: dict[str, list[Event]] = {"visual": [], "audio": []}
+        self._newest_ns = {"visual": -1, "audio": -1}
+        self.dropped = {"visual": 0, "audio": 0}
+
+    def fresh(self) -> EventMemory:
+        """An empty one with the same read-outs and settings."""
+        return EventMemory(self.heads, self.config)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all events; bounded by the budgets and the few that are open or unsettled."""
+        events = [e for modality in event_tensors.MODALITIES for e in self.events(modality)]
+        return sum(4 * (e.key.numel() + e.view.numel()) + 8 * NUMBERS for e in events)
+
+    def events(self, modality: str) -> list[Event]:
+        """All events of a modality: settled, ended, and the open runs that would be events if they ended now."""
+        segmenter = self._segmenters[modality]
+        running = [run for run in segmenter.open if segmenter.makes_event(run)]
+        return [*self.kept[modality], *self._ended[modality], *running]
+
+    def observe(self, modality: str, batch: TokenBatch) -> None:
+        """Take tokens of a modality in, in order of `index`."""
+        self._ended[modality] += self._segmenters[modality].observe(batch)
+        self._newest_ns[modality] = max(self._newest_ns[modality], int(batch.stamp_ns.max()))
+        self._settle(modality)
+
+    def _settle(self, modality: str) -> None:
+        until = self._newest_ns[modality] - self.config.settle_ns
+        ripe = [e for e in self._ended[modality] if e.last_ns < until]
+        if not ripe:
+            return
+        self._ended[modality] = [e for e in self._ended[modality] if e.last_ns >= until]
+        other = "audio" if modality == "visual" else "visual"
+        partners = self.events(other)
+        for event in ripe:
+            met = [p for p in partners if event.overlaps(p, self.config.slack_ns)]
+            event.together = tuple(p.number for p in met)
+            if modality == "audio":
+                event.view = sum((p.direction for p in met), torch.zeros(self.heads.key_sizes[0]))
+            self.kept[modality].append(event)
+            if len(self.kept[modality]) > self._budget(modality):
+                self._drop(modality)
+
+    def _budget(self, modality: str) -> int:
+        return self.config.sights if modality == "visual" else self.config.sounds
+
+    def _drop(self, modality: str) -> None:
+        """The event that most resembles both an earlier and a later one goes; of equal ones the earlier."""
+        kept = self.kept[modality]
+        score = self.redundancy(modality, kept)
+        kept.pop(int(score.argmax()))
+        self.dropped[modality] += 1
+
+    def redundancy(self, modality: str, events: list[Event]) -> Tensor:
+        """(n,) how well others stand for each event: the smaller of its likeness with one before and one after it.
+
+        Lower means more worth keeping; PINNED is what must stay.
+        """
+        if not events:
+            return torch.empty(0)
+        keys = torch.stack([e.direction for e in events])
+        views = torch.stack([e.place for e in events])
+        alone = (views.abs().sum(1) == 0).float()
+        # Silence beside silence is alike; a sound with something in view and one without are not.
+        shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
+        likeness = (keys @ keys.T).clamp_min(0) * (0.5 + 0.5 * shared)
+        before = torch.tril(likeness, -1).max(1).values
+        after = torch.triu(likeness, 1).max(1).values
+        score = torch.minimum(before, after)
+        if modality == "visual":
+            bound = {n for sound in self._last_of_their_kind() for n in self._seen_with(sound, events)}
+            heard = [bool(e.together) for e in events]
+            score = score - 0.25 * torch.tensor(heard, dtype=torch.float32)
+            score[[e.number in bound for e in events]] = PINNED
+        return score
+
+    def _last_of_their_kind(self) -> list[Event]:
+        """Sounds after which nothing like them came."""
+        sounds = self.events("audio")
+        if not sounds:
+            return []
+        keys = torch.stack([e.direction for e in sounds])
+        later = torch.triu(keys @ keys.T, 1) >= self.config.alike
+        return [e for e, again in zip(sounds, later.any(1).tolist(), strict=True) if not again]
+
+    def _seen_with(self, sound: Event, sights: list[Event]) -> list[int]:
+        return [e.number for e in sights if e.overlaps(sound, self.config.slack_ns)]
+
+    def wanted(self, modality: str, budget: int) -> dict[int, int]:
+        """Tokens to keep, by original index, each with the stamp until which it stands; the most wanted first.
+
+        The first token of a sight and the sharpest of a sound stand for the whole event: until its end. Then the last
+        tokens of sights, and the other tokens of sounds.
+        """
+        share = self.config.visual_share if modality == "visual" else self.config.audio_share
+        room = int(share * budget)
+        events = self.events(modality)
+        order = torch.sort(self.redundancy(modality, events), stable=True).indices.tolist()
+        out: dict[int, int] = {}
+        for number in order:
+            event = events[number]
+            out.setdefault(event.tokens[1] if modality == "visual" else event.tokens[0], event.last_ns)
+        for number in order:
+            _, first, last = events[number].tokens
+            # Tokens of other microphones that lie between are only kept a little longer than they need be.
+            for index in (last,) if modality == "visual" else range(first, last + 1):
+                out.setdefault(index, 0)
+        return dict(list(out.items())[:room])
+
+    def forget(self, after_ns: int, before_ns: int) -> int:
+        """Remove the events that touch [after_ns, before_ns], open ones too; returns how many left."""
+        gone = 0
+        for modality in event_tensors.MODALITIES:
+            for listed in (self.kept[modality], self._ended[modality]):
+                stay = [e for e in listed if e.last_ns < after_ns or e.first_ns > before_ns]
+                gone += len(listed) - len(stay)
+                listed[:] = stay
+            gone += self._segmenters[modality].forget(after_ns, before_ns)
+        return gone
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The whole state as tensors and JSON values; `restore` continues bit for bit."""
+        tensors: dict[str, Tensor] = {}
+        meta: dict[str, Any] = {"newest_ns": dict(self._newest_ns), "dropped": dict(self.dropped)}
+        for modality in event_tensors.MODALITIES:
+            named, meta[modality] = self._segmenters[modality].to_tensors()
+            parts = {"kept": event_tensors.to_tensors(self.kept[modality])}
+            parts |= {"ended": event_tensors.to_tensors(self._ended[modality]), "segments": named}
+            for name, values in parts.items():
+                tensors |= {f"{modality}.{name}.{key}": value for key, value in values.items()}
+        return tensors, meta
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continue from what `to_tensors` gave.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        for modality in event_tensors.MODALITIES:
+            mine = event_tensors.part(tensors, modality)
+            self.kept[modality] = event_tensors.from_tensors(event_tensors.part(mine, "kept"), modality)
+            self._ended[modality] = event_tensors.from_tensors(event_tensors.part(mine, "ended"), modality)
+            self._segmenters[modality].restore(event_tensors.part(mine, "segments"), meta[modality])
+            self._newest_ns[modality] = int(meta["newest_ns"][modality])
+            self.dropped[modality] = int(meta["dropped"][modality])

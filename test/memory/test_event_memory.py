@@ -1,0 +1,177 @@
+"""The event memory in the stream memory: first and last stay, partners stay; cuts and restarts change no bit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+
+from salmonn_node.memory.event_memory import PINNED, EventMemory, EventMemoryConfig
+from salmonn_node.memory.events import Event, SegmentConfig
+from salmonn_node.memory.stream_memory import StreamMemory
+from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.memory.token_memory import TokenMemoryConfig
+from test.memory.test_events import CELLS, GRID, HEADS, SECOND, THINGS, heard, noisy, patch
+
+CONFIG = EventMemoryConfig(sights=6, sounds=4, settle_ns=4 * SECOND, segment=SegmentConfig(coherence=0.5))
+
+
+def make_memory(config: EventMemoryConfig = CONFIG, budget: int = 24) -> StreamMemory:
+    visual, audio = TokenMemoryConfig(budget, 12, "events"), TokenMemoryConfig(12, 4, "events")
+    return StreamMemory(None, visual, audio, events=EventMemory(HEADS, config))
+
+
+def flow(memory: StreamMemory, seen: TokenBatch, listened: TokenBatch, cuts: list[int]) -> None:
+    """Patches and the sound of their time in turn; each call cut further at `cuts`, counted in tokens."""
+    for start in range(0, len(seen), 2 * CELLS):
+        first, last = start // CELLS * 2, (start // CELLS + 2) * 2
+        for batch, bounds in ((seen, (start, min(start + 2 * CELLS, len(seen)))), (listened, (first, last))):
+            low, high = bounds[0], min(bounds[1], len(batch))
+            inner = [low, *sorted({c for c in cuts if low < c < high}), high]
+            for a, b in zip(inner, inner[1:], strict=False):
+                piece = batch.select(slice(a, b))
+                if a < b and batch is seen:
+                    memory.observe_visual(piece, GRID)
+                elif a < b:
+                    memory.observe_audio(piece)
+
+
+def assert_equal(ours: StreamMemory, theirs: StreamMemory) -> None:
+    (tensors, meta), (others, other) = ours.to_tensors(), theirs.to_tensors()
+    assert {k: v for k, v in meta.items() if k != "version"} == {k: v for k, v in other.items() if k != "version"}
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensor, others[name]) for name, tensor in tensors.items())
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 50), count=st.integers(4, 30), cuts=st.lists(st.integers(1, 170), max_size=12))
+def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int]) -> None:
+    seen, listened = noisy(count, seed)
+    whole, cut = make_memory(), make_memory()
+    flow(whole, seen, listened, [])
+    flow(cut, seen, listened, cuts)
+
+    assert_equal(whole, cut)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 50), at=st.integers(1, 12))
+def test_a_saved_state_continues_bit_for_bit(seed: int, at: int) -> None:
+    seen, listened = noisy(26, seed)
+    whole, stopped = make_memory(), make_memory()
+    flow(whole, seen, listened, [])
+    flow(stopped, seen.select(slice(0, 2 * at * CELLS)), listened.select(slice(0, 4 * at)), [])
+    tensors, meta = stopped.to_tensors()
+    again = StreamMemory.from_tensors(load(save(tensors)), meta, None, EventMemory(HEADS, CONFIG))
+    rest = 2 * at * CELLS
+    for start in range(rest, len(seen), 2 * CELLS):
+        again.observe_visual(seen.select(slice(start, start + 2 * CELLS)), GRID)
+        first = start // CELLS * 2
+        again.observe_audio(listened.select(slice(first, first + 4)))
+
+    assert {k: v for k, v in whole.to_tensors()[1].items() if k != "version"} == {
+        k: v for k, v in again.to_tensors()[1].items() if k != "version"
+    }
+    assert all(torch.equal(t, again.to_tensors()[0][name]) for name, t in whole.to_tensors()[0].items())
+
+
+def test_budgets_hold_however_long_the_stream() -> None:
+    memory = make_memory()
+    seen, listened = noisy(120, 1)
+    flow(memory, seen, listened, [])
+    assert memory.events is not None
+
+    assert len(memory.events.kept["visual"]) == CONFIG.sights
+    assert len(memory.events.kept["audio"]) <= CONFIG.sounds
+    assert memory.events.dropped["visual"] > 0
+    view = memory.view()
+    assert view.visual is not None
+    assert len(view.visual) < 36
+
+
+def visits(things: list[int], config: EventMemoryConfig) -> EventMemory:
+    """An event memory that has seen one thing after another, each for four seconds, with a pause after it."""
+    memory = EventMemory(HEADS, config)
+    shown = [cells for thing in things for cells in ({0: thing}, {0: thing}, {}, {})]
+    for number, cells in enumerate([*shown, *[{}] * 6]):
+        memory.observe("visual", patch(number, cells))
+    return memory
+
+
+def test_the_first_and_the_last_of_what_looks_alike_stay() -> None:
+    memory = visits([0, 1, 0, 0, 2, 0, 1, 0], EventMemoryConfig(sights=5, sounds=2))
+    kept = [(int(e.direction.argmax()), e.first_ns // (8 * SECOND)) for e in memory.kept["visual"]]
+
+    assert kept == [(0, 0), (1, 1), (2, 4), (1, 6), (0, 7)]
+
+
+def test_what_was_in_view_at_the_last_sound_of_its_kind_stays() -> None:
+    memory = EventMemory(HEADS, EventMemoryConfig(sights=3, sounds=2))
+    things = [0, 0, 0, 0, 0, 0]
+    shown = [cells for thing in things for cells in ({0: thing}, {0: thing}, {}, {})] + [{}] * 6
+    names: list[int | None] = [None] * (4 * len(shown))
+    names[34:37] = [3, 3, 3]  # heard during the third visit
+    listened = heard(names)
+    for number, cells in enumerate(shown):
+        memory.observe("visual", patch(number, cells))
+        memory.observe("audio", listened.select(slice(4 * number, 4 * number + 4)))
+    starts = [e.first_ns // (8 * SECOND) for e in memory.kept["visual"]]
+
+    assert 2 in starts
+    assert int((memory.redundancy("visual", memory.kept["visual"]) == PINNED).sum()) == 1
+    (sound,) = memory.kept["audio"]
+    assert int(sound.view.argmax()) == 0, "a sound carries what was in view"
+
+
+def test_kept_tokens_stand_until_the_end_of_their_event() -> None:
+    memory = make_memory(EventMemoryConfig(sights=6, sounds=4, settle_ns=4 * SECOND), budget=12)
+    for number in range(12):
+        memory.observe_visual(patch(number, {2: 1} if 1 <= number < 4 else {}), GRID)
+    seen = memory.view().visual
+    assert seen is not None
+    assert seen.last_ns is not None
+    first = (seen.index == CELLS + 2).nonzero()
+
+    assert first.numel() == 1
+    assert int(seen.last_ns[int(first)]) == 7 * SECOND
+
+
+def test_forgetting_an_interval_takes_its_events_along() -> None:
+    memory = make_memory()
+    seen, listened = noisy(30, 2)
+    flow(memory, seen, listened, [])
+    assert memory.events is not None
+    memory.forget(10 * SECOND, 30 * SECOND)
+    left: list[Event] = [e for modality in ("visual", "audio") for e in memory.events.events(modality)]
+
+    assert left
+    assert not any(e.first_ns <= 30 * SECOND and e.last_ns >= 10 * SECOND for e in left)
+
+
+def test_clearing_empties_it() -> None:
+    memory = make_memory()
+    flow(memory, *noisy(10, 3), [])
+    memory.clear()
+
+    assert memory.events is not None
+    assert memory.events.events("visual") == []
+
+
+def test_a_state_from_before_there_were_events_goes_on_with_none() -> None:
+    plain = StreamMemory(None, TokenMemoryConfig(24, 12, "ends"), TokenMemoryConfig(12, 4, "ends"))
+    flow(plain, *noisy(6, 4), [])
+    tensors, meta = plain.to_tensors()
+    meta.pop("events")
+    again = StreamMemory.from_tensors(tensors, meta, None, EventMemory(HEADS, CONFIG))
+
+    assert again.events is not None
+    assert again.events.events("visual") == []
+    again.observe_visual(patch(6, {0: THINGS - 1}), GRID)
+
+
+@pytest.mark.parametrize("change", [{"sights": 1}, {"visual_share": 1.5}])
+def test_a_bad_setting_is_named(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        EventMemoryConfig(**change)  # type: ignore[arg-type]
