@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 
 from salmonn_node.lab.training.calibrate import Calibrated, calibrate
 from salmonn_node.lab.training.work import Work
-from salmonn_node.model.checkpoint import CALIBRATION, load, save
+from salmonn_node.model.checkpoint import CALIBRATION, EVENT_HEADS, load, save
 from salmonn_node.model.network import Network
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
@@ -30,6 +31,8 @@ def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:
     """Write the checkpoint, then calibrate what was written; the calibration names the weights it was made with."""
     torch.set_num_threads(1)
     save(assembled(work), folder, card, ABOUT | {"trained": not work.rehearsal})
+    (folder / EVENT_HEADS).parent.mkdir(exist_ok=True)
+    shutil.copy(work.states / Path(EVENT_HEADS).name, folder / EVENT_HEADS)
     (folder / CALIBRATION).unlink(missing_ok=True)
     made = calibrate(load(str(folder)), work.bank(work.calibrate))
     (folder / CALIBRATION).write_text(made.calibration.model_dump_json(indent=1) + "\n")

@@ -5,22 +5,38 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from salmonn_node.lab.training import audio, bank, language, loop, memory, plans, recall, scaling, vision
+from salmonn_node.lab.training import (
+    audio,
+    bank,
+    event_heads,
+    event_scores,
+    language,
+    loop,
+    memory,
+    plans,
+    recall,
+    scaling,
+    vision,
+)
 from salmonn_node.lab.training.language import Batches
 from salmonn_node.lab.training.lessons import Lesson, thinned
 from salmonn_node.lab.training.loop import Figures
 from salmonn_node.lab.training.packing import Packed
 from salmonn_node.lab.training.streams import Bank, encode, read_bank
 from salmonn_node.lab.training.work import Work
+from salmonn_node.memory.event_heads import EventHeads
+from salmonn_node.model.checkpoint import EVENT_HEADS
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
 MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 480, 8
+EVENT_SOUNDS = 14
 HELD_OUT_SEED = 700_000
 GATES = {"shape": 0.90, "sounds": 0.95, "answerable_hit": 0.85}
 Lines = Iterator[Figures]
@@ -100,6 +116,20 @@ def encoded(work: Work) -> Lines:
         mine = worlds is work.train
         found = read_bank(work.folder, worlds, network, twice=mine, moved=mine)
         yield {f"{worlds.name}_streams": float(len(found.streams))}
+
+
+def tell_apart(work: Work) -> Lines:
+    """Read-outs that tell events apart, for the discard rule `events`."""
+    path = work.states / Path(EVENT_HEADS).name
+    if not path.exists():
+        network = work.network("encoders").eval()
+        assert work.config.audio is not None
+        front_end = MelFrontEnd(work.config.audio)
+        worlds = audio.noisy_worlds(audio.EXTRA_FIRST, work.count(EVENT_SOUNDS))
+        with torch.no_grad():
+            heard = [(audio.features(network, samples, front_end), sounds) for samples, sounds in worlds]
+        event_heads.fit(read_bank(work.folder, work.train, network).streams, heard).save(path)
+    yield event_scores.scores(EventHeads.load(path), work.bank(work.held_out).streams)
 
 
 def planned(work: Work) -> Lines:
@@ -222,6 +252,7 @@ STAGES: dict[str, Callable[[Work], Lines]] = {
     "vision": see,
     "audio": hear,
     "encode": encoded,
+    "events": tell_apart,
     "plan": planned,
     "language": speak,
     "memory": remember,
