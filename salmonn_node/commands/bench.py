@@ -34,6 +34,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.facts",),
         "facts of the synthetic world in the fast weights alone, by update rule",
     ),
+    "events": (
+        ("salmonn_node.lab.bench.events",),
+        "what fast weights over events remember, against lists and tables of the same bytes",
+    ),
     "discard": (("salmonn_node.lab.bench.discard",), "what each discard rule still holds after an hour"),
     "hours": (
         ("salmonn_node.lab.bench.hours",),
