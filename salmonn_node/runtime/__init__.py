@@ -1,1 +1,1 @@
-"""Where model, observer, answerer and store are put together, for the node and for recordings alike."""
+"""Runtime: settings, and the one place that builds model, observer, answerer and store, live and offline."""

@@ -1,4 +1,4 @@
-"""Puts the parts together: network, observer, answerer and store, for the node and for recordings alike."""
+"""Build a running memory: network, observer, answerer and store, for the live node and for recordings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from salmonn_node.runtime.settings import Settings
 
-# What a row of the evidence index takes in RAM besides its picture, with its share of the indices.
+# RAM for one row of the evidence index without its picture, with its share of the indices.
 MOMENT_BYTES, POSE_BYTES = 512, 768
 
-# torch and the rooms that need it are imported where they are used: a command or a node that only reads its settings
-# must not wait for them.
+# torch and the packages that need it are imported where they are used, so that a command or node that only reads its
+# settings does not wait for them.
 if TYPE_CHECKING:
     from salmonn_node.answering.answer_time import AnswerTimeModel
     from salmonn_node.answering.answerer import Answerer
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Backend:
-    """A running memory: what the node's adapters talk to.
+    """A running memory, as the node's services and topics use it.
 
     Attributes:
-        observer: takes observations in.
+        observer: adds observations to the memory.
         answerer: answers questions.
-        checkpoint_id: names the network's weights.
+        checkpoint_id: id of the network's weights.
         trained: False for untrained weights, whose answers mean nothing.
-        encoders: (backend, reason) of "vision" and "audio".
-        grounding: frames, cameras and mounts; the topics fill it.
-        answer_times: how long answers take; it belongs to the network.
-        reopen: makes a Backend of the same network with another stored memory; raises when it cannot be restored.
-        free: lets go of the network; called once, after the last Backend that uses it was closed.
-        persistence: binds the observer to its store; None keeps nothing.
+        encoders: (backend, reason) for "vision" and "audio".
+        grounding: frames, cameras and mounts; filled from the topics.
+        answer_times: predicts how long this network's answers take.
+        reopen: makes a Backend with the same network and another stored memory; raises when the restore fails.
+        free: frees the network; called once, after the last Backend that uses it is closed.
+        persistence: connects the observer to its store; None keeps nothing on disk.
         restore_notes: what a user should know about the restore.
-        damage: those of them that tell of a loss.
+        damage: the restore notes that report a loss.
         last_snapshot_ns: wall time of the last snapshot, 0 before the first.
     """
 
@@ -61,7 +61,7 @@ class Backend:
 
     @property
     def storage(self) -> str:
-        """The store's state in words, "off" without one; what a restore lost is told until the next one."""
+        """State of the store in words, "off" without one. Losses of a restore are shown until the next restore."""
         if self.persistence is None:
             return "off"
         lost = f"on; lost at the last restore: {'; '.join(self.damage)}" if self.damage else "on"
@@ -69,30 +69,30 @@ class Backend:
 
     @property
     def storage_problem(self) -> str:
-        """Why the disk does not take what is observed; "" when it does."""
+        """Why observations are not stored on disk; "" when they are."""
         store = self.persistence.store if self.persistence is not None else None
         return str(store.problem or store.evidence.problem) if store is not None else ""
 
     def note_snapshots(self) -> None:
-        """Update `last_snapshot_ns`."""
+        """Update `last_snapshot_ns` if a snapshot was written since the last call."""
         written = self.persistence.store.snapshots_written if self.persistence is not None else 0
         if written != self._snapshots:
             self._snapshots, self.last_snapshot_ns = written, time.time_ns()
 
     def save(self) -> None:
-        """Write to disk what is to survive this process."""
+        """Save the memory to disk, if persistence is on."""
         if self.persistence is not None:
             self.persistence.save()
 
     def close(self) -> None:
-        """Let go of the memory; what was queued is not taken in. The network stays."""
+        """Close the memory. Queued observations are dropped. The network stays loaded."""
         self.observer.close()
         if self.persistence is not None:
             self.persistence.close()
 
 
 def load_model(settings: Settings) -> VideoSalmonnS:
-    """Load the network onto its device; raises ValueError naming the setting that cannot be served."""
+    """Load the network onto its device. Raises ValueError naming the setting that cannot be met."""
     from salmonn_node.model.network_settings import load_network
 
     return load_network(settings.network)
@@ -106,14 +106,14 @@ def assemble(
     evidence: EvidenceIndex | None = None,
     inline: bool = False,
 ) -> tuple[Observer, Answerer]:
-    """An observer with an empty memory, and its answerer.
+    """Make an observer with an empty memory, and its answerer.
 
     Args:
         model: the network.
         settings: see Settings.
-        grounding: gives positions of objects; None gives none.
-        evidence: the index to write to; None keeps one in memory.
-        inline: the observer works in the caller's thread, as a replay wants it.
+        grounding: computes positions of objects; without it, answers give none.
+        evidence: the index to write to; None makes one in RAM.
+        inline: whether the observer works in the caller's thread, as in a replay.
     """
     from salmonn_node.answering.answerer import Answerer
     from salmonn_node.ingest.observer import Observer
@@ -135,7 +135,7 @@ def assemble(
 
 
 def evidence_in_ram(mib: int) -> EvidenceIndex:
-    """An evidence index that takes about `mib` MiB of RAM at most; the oldest moments and poses go first."""
+    """Make an evidence index that uses at most about `mib` MiB of RAM. It discards the oldest entries first."""
     from salmonn_node.memory.evidence_index import EvidenceIndex
 
     size = mib << 20
@@ -151,9 +151,9 @@ def build_backend(settings: Settings, load: Callable[[Settings], VideoSalmonnS] 
     """Load the network, restore its memory and start the observer.
 
     Raises:
-        ValueError: a setting asks for what there is not.
+        ValueError: a setting cannot be met.
         OSError: files are missing or cannot be written.
-        SnapshotError: the stored memory is damaged, of another network, or in use.
+        SnapshotError: the stored memory is damaged, belongs to another network, or is in use.
     """
     import torch
 
@@ -178,7 +178,7 @@ def _open(
     answer_times: AnswerTimeModel,
     settings: Settings,
 ) -> Backend:
-    """The memory that the settings name with its observer and answerer, restored when persistence is on."""
+    """Open the memory that the settings name, and restore it when persistence is on."""
     from dataclasses import replace
 
     from salmonn_node.answering.grounding import Grounding
@@ -231,7 +231,7 @@ def _open(
 
 
 def _load_encoders(model: VideoSalmonnS, settings: Settings) -> tuple[dict[str, tuple[str, str]], Callable[[], None]]:
-    """Put built engines in the encoders' places; says what runs and why."""
+    """Replace encoders with built engines; returns (backend, reason) by encoder, and a function that frees them."""
     from salmonn_node.engines.encoders import load_encoders
     from salmonn_node.engines.runtime import EngineSettings
 

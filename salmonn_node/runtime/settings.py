@@ -1,4 +1,4 @@
-"""The settings of a memory: one dataclass, filled by the node's ROS parameters or by command-line flags."""
+"""Settings of a running memory: one dataclass, filled from ROS parameters or command-line flags."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from salmonn_node.model.network_settings import NetworkSettings
 
 @dataclass(frozen=True)
 class Settings:
-    """How network, memory, answers and disk are set up. The defaults are the node's.
+    """Settings of network, memory, answers and disk. The defaults are those of the node.
 
     Attributes:
         network: which network answers, where it runs, and how much it remembers.
-        threads: CPU threads of the network; 0 leaves the choice to torch.
+        threads: CPU threads of the network; 0 lets torch choose.
         engine_backend: what runs the encoders: "auto", "torch", "tensorrt" or "tensorrt_rtx".
         require_engine: refuse to start when an encoder cannot run on an engine.
         engine_directory: where built engines are; None is the default directory.
@@ -23,16 +23,16 @@ class Settings:
         memory_name: name of the memory.
         persistence: keep the memory on disk.
         snapshot_period_s: seconds between snapshots.
-        snapshots_kept: snapshots that stay on disk, each with the journal that leads on from it.
-        sessions_kept: earlier sessions that stay on disk, each as a memory of its own.
+        snapshots_kept: snapshots to keep on disk, each with the journal that follows it.
+        sessions_kept: earlier sessions to keep on disk, each as its own memory.
         memory_disk_gib: bound on disk use, GiB.
-        evidence_ram_mib: bound on the evidence in RAM when nothing is kept on disk, MiB.
+        evidence_ram_mib: bound on the evidence in RAM without persistence, MiB.
         frame_rate_hz: frames taken per second and camera.
-        max_evidence: pieces of evidence for a question that names no number.
-        mounts: by camera (x, y, z, roll, pitch, yaw) of its optical frame in base_frame, metres and radians (REP-103).
+        max_evidence: most pieces of evidence for a question that sets no number.
+        mounts: by camera, (x, y, z, roll, pitch, yaw) of its optical frame in base_frame, metres, radians (REP-103).
         base_frame: frame of the robot.
-        ground_z_m: height of the plane that objects stand on.
-        max_object_range_m: objects further from the camera get no position.
+        ground_z_m: height of the plane that objects stand on, in the frame of the poses, metres.
+        max_object_range_m: objects further from the camera get no position, metres.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
