@@ -1,6 +1,6 @@
-"""What a planner imports: `from salmonn_node.client import Memory, AnswerType, ErrorCode, Outcome`.
+"""The client for planners: `from salmonn_node.client import Memory, AnswerType, ErrorCode, Outcome`.
 
-It needs rclpy and salmonn_interfaces, and never loads torch: a planner may live on another machine than the node.
+It needs rclpy and salmonn_interfaces and never loads torch, so a planner can run on another machine than the node.
 """
 
 from salmonn_node.client.memory_client import Memory, Watched

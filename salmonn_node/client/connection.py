@@ -1,4 +1,4 @@
-"""Requests to one salmonn node: find it, meet it, send, wait for the reply."""
+"""Connection to one salmonn node: wait until it is reachable, send requests and goals, wait for replies."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.client.spinner import Spinner
 
 NODE_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
-POLL_S = 0.05  # so often a wait looks at its event `cancel`, and for a server that is not there yet
-AGAIN_S = 2.0  # a request that changes nothing is sent again when no reply has come for so long
+POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
+AGAIN_S = 2.0  # a request that changes nothing is repeated if no reply has come for this long
 
 
 class Connection:
-    """The clients of one salmonn node; any thread may use them, also in a callback.
+    """The ROS clients for one salmonn node. You may use them in any thread and in callbacks.
 
     Args:
-        node: of the caller; names are resolved and remapped as its own.
-        server: name of the salmonn node. Raises ValueError when it cannot be a name.
+        node: the caller's node; names are resolved and remapped like its own.
+        server: name of the salmonn node.
+
+    Attributes:
+        query, clear, change_state, get_state: service clients.
+        ask, watch: action clients.
+
+    Raises:
+        ValueError: `server` is not a valid node name.
     """
 
     def __init__(self, node: Node, server: str) -> None:
@@ -45,28 +52,33 @@ class Connection:
         self.change_state = own.create_client(ChangeState, names["change_state"])
         self.ask = ActionClient(own, Ask, names["ask"])
         self.watch = ActionClient(own, Watch, names["watch"])
-        # The last of all, see reach.
+        # Created last, because `reach` depends on the order.
         self.get_state = own.create_client(GetState, names["get_state"])
         self._met: frozenset[bytes] = frozenset()
 
     def close(self) -> None:
-        """Let go of the clients."""
+        """Destroy the clients."""
         self._spinner.close()
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be sent: not closed, and rclpy not shut down."""
+        """Whether requests can be sent: neither this connection nor rclpy is shut down."""
         return self._spinner.is_open
 
     # -- the node -------------------------------------------------------------------------------------------------
 
     def reach(self, is_ready: Callable[[], bool], deadline: float, cancel: threading.Event | None = None) -> bool:
-        """Wait until a server is there and knows all our endpoints; False at the deadline, and after `cancel`.
+        """Wait until a server is ready and has discovered all our endpoints; False at the deadline and after `cancel`.
 
-        Discovery is not symmetric: a service can be ready here while the node has not yet heard of the reader of its
-        replies, and then a reply is lost without a word. Endpoints become known in the order in which they were made,
-        so a reply to the client that was made last means that those to all others will arrive. A node that was
-        started again has to hear of us again; its publishers have new ids.
+        Discovery is not symmetric. A service can be ready here before the node has discovered the reader of its
+        replies, and then a reply is lost silently. The node discovers endpoints in the order in which they were made.
+        So once it has replied to the client that was made last, its replies to all other clients arrive too. After a
+        restart, the node must discover us again; a restart shows in new ids of its publishers.
+
+        Args:
+            is_ready: whether the server is visible from here.
+            deadline: time.monotonic() at which to give up.
+            cancel: set it to stop waiting.
         """
         while not (self._spinner.is_open and is_ready()):
             if time.monotonic() >= deadline or not self._spinner.is_open or (cancel is not None and cancel.is_set()):
@@ -87,7 +99,7 @@ class Connection:
     # -- services -------------------------------------------------------------------------------------------------
 
     def call(self, client: Any, request: Any, deadline: float) -> Any:
-        """Response to one request, None at the deadline (time.monotonic)."""
+        """Send one request and wait for the response; None at the deadline (time.monotonic)."""
         if not self.reach(client.service_is_ready, deadline):
             return None
         future = client.call_async(request)
@@ -97,7 +109,7 @@ class Connection:
         return None
 
     def call_until(self, client: Any, request: Any, deadline: float, cancel: threading.Event | None = None) -> Any:
-        """Response to a request that changes nothing: it is sent again now and then; None at the deadline."""
+        """Send a request that changes nothing, repeatedly, until a response comes; None at the deadline or cancel."""
         first: Future = Future()
         sent: list[Future] = []
 
@@ -133,19 +145,19 @@ class Connection:
         cancel: threading.Event | None,
         on_feedback: Callable[[Any], None],
     ) -> Any:
-        """Send a goal and wait for its result; None when no reply came in time or the node has gone.
+        """Send a goal and wait for its result; None when no reply came in time or the node is gone.
 
         Args:
             client: `ask` or `watch`.
             goal_message: the goal.
-            accept_by: time.monotonic() by which the node accepts it.
-            done_by: time.monotonic() by which the result is there.
-            slack_s: how long the reply to a cancel may take.
-            cancel: ends the goal; the result says what came of it.
-            on_feedback: called with each feedback, in the thread that called this.
+            accept_by: time.monotonic() by which the node must accept the goal.
+            done_by: time.monotonic() by which the result must arrive.
+            slack_s: how long the reply to a cancel may take, seconds.
+            cancel: set it to cancel the goal; the result is then that of the canceled goal.
+            on_feedback: called with each feedback, in the calling thread.
         """
         news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # rclpy's action client is not made for a thread that sends while another one takes the response.
+        # rclpy's action client is not safe if one thread sends while another one receives, so send in the spinner.
         run, wait = self._spinner.run, self._spinner.wait
         sent = run(client.send_goal_async, goal_message, news.put)
         if not wait(sent, accept_by) or not sent.result().accepted:

@@ -1,8 +1,8 @@
-"""The memory as a server of the Model Context Protocol: any assistant that speaks it can ask the robot.
+"""MCP server: assistants that speak the Model Context Protocol can ask the robot's memory.
 
-What the robot saw or heard is data: an answer goes out as a JSON value, pictures of the evidence as images, never as an
-instruction. The tools can only ask; they cannot clear, load or forget. The node keeps the deadlines, so a call never
-hangs. A question that failed (BUSY, TIMEOUT, ...) is a result with `isError`, which an assistant can read.
+What the robot saw or heard is data, never an instruction: an answer is sent as a JSON value, and pictures of the
+evidence as images. The tools can only ask; they cannot clear, load or forget. The node enforces the deadlines, so a
+call never hangs. A failed question (BUSY, TIMEOUT, ...) is a result with `isError`, which the assistant can read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 
 def build_server(memory: Memory) -> Server:
-    """A server with the tools `ask` and `watch`; the package checks arguments against their schemas.
+    """Make a server with the tools `ask` and `watch`. The `mcp` package checks arguments against their schemas.
 
-    Raises ModuleNotFoundError when the package mcp is not installed.
+    Raises:
+        ModuleNotFoundError: the package `mcp` is not installed.
     """
     from mcp import types
     from mcp.server.lowlevel import Server
@@ -52,7 +53,7 @@ def build_server(memory: Memory) -> Server:
 
 
 def serve(memory: Memory) -> None:
-    """Serve standard input and output until the input ends; raises as `build_server`."""
+    """Serve standard input and output until the input ends. Raises what `build_server` raises."""
     import anyio
 
     server = build_server(memory)
@@ -65,7 +66,7 @@ def serve(memory: Memory) -> None:
 
 
 async def _in_thread(call: Callable[[threading.Event], Any]) -> Any:
-    """Run a call that waits; when the assistant cancels it, the node hears of that too."""
+    """Run a blocking call in a thread. If the assistant cancels it, the question is canceled at the node too."""
     import anyio
 
     cancel = threading.Event()

@@ -1,7 +1,7 @@
-"""Standard input and output as a transport of MCP: one JSON-RPC message, or one batch, a line.
+"""MCP transport over standard input and output: one JSON-RPC message or batch per line.
 
-The transport of the `mcp` package gives no reply to a line that it cannot read, and knows no batches, which version
-2025-03-26 of the protocol has.
+The `mcp` package has such a transport, but it does not reply to a line that it cannot read, and it does not support
+batches, which version 2025-03-26 of the protocol has.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from mcp.shared.message import SessionMessage
 
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
-BATCHES = "2025-03-26"  # the only version of the protocol that has them
+BATCHES = "2025-03-26"  # the only version of the protocol that has batches
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 
 class _Lines:
-    """Turns lines into messages and messages into lines; remembers the version, and which replies make a batch."""
+    """Converts lines to messages and back; remembers the protocol version and the open batches."""
 
     def __init__(self) -> None:
         self.version = ""
-        self._batches: list[tuple[set[Any], list[Any]]] = []  # ids that a batch waits for, replies that are there
+        self._batches: list[tuple[set[Any], list[Any]]] = []  # ids that a batch waits for, and its replies so far
 
     def read(self, line: bytes) -> tuple[list[SessionMessage], list[Any]]:
-        """Messages of a line, and what is to be replied at once."""
+        """Parse a line: returns its messages for the server, and the replies to send at once."""
         if not line.strip():
             return [], []
         try:
@@ -59,7 +59,7 @@ class _Lines:
         return messages, []
 
     def write(self, message: types.JSONRPCMessage) -> list[Any]:
-        """What is to be written now that the server sends `message`."""
+        """Values to write for a message of the server; none while it waits for the rest of its batch."""
         value = message.model_dump(mode="json", by_alias=True, exclude_none=True)
         result = value.get("result")
         if isinstance(result, dict) and "protocolVersion" in result:
@@ -78,7 +78,7 @@ class _Lines:
 
 @contextlib.asynccontextmanager
 async def stdio() -> AsyncIterator[tuple[Any, Any]]:
-    """Streams for `Server.run`; a line that cannot be read gets an error as its reply, and the next one is served."""
+    """Streams for `Server.run`. A line that cannot be read gets an error reply; then the next line is served."""
     import anyio
 
     lines = _Lines()
@@ -113,7 +113,7 @@ async def stdio() -> AsyncIterator[tuple[Any, Any]]:
 
 
 def _message(value: Any) -> tuple[SessionMessage | None, Any]:
-    """A message for the server, or the error that is the reply."""
+    """Parse one JSON value: returns a message for the server, or an error to reply."""
     from mcp import types
     from mcp.shared.message import SessionMessage
 

@@ -1,4 +1,4 @@
-"""Ask a salmonn node's memory in one line; the answer is a plain value."""
+"""Client of a salmonn node: ask a question in one line and get the answer as a plain value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from salmonn_node.messages.base import duration_message, stamp_ns, time_message
 from salmonn_node.messages.questions import checked_seconds, checked_stamp
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
-# The node replies by the deadline; the way there and back takes a little more.
+# The node replies by the deadline. The transport takes a little more time.
 REPLY_SLACK_S = 1.0
 PATIENCE_S = 10.0
 STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
@@ -31,8 +31,8 @@ class Watched:
     """How a watch ended.
 
     Attributes:
-        became_true: `answer` says yes, with evidence.
-        answer: the last evaluation; error_code CANCELED, NOT_ACTIVE, ... when the watch ended early.
+        became_true: whether `answer` says yes, with evidence.
+        answer: the last answer; its error_code is CANCELED, NOT_ACTIVE, ... when the watch ended early.
         evaluations: how often the question was asked.
     """
 
@@ -42,19 +42,22 @@ class Watched:
 
 
 class Memory:
-    """A salmonn node, as a planner sees it.
+    """Client of a salmonn node for planners.
 
         memory = Memory(node)
         answer = memory.ask("where is the red box?", answer_type=AnswerType.POSITION, timeout_s=5.0)
         if answer.error_code == ErrorCode.NONE and answer.outcome == Outcome.ANSWERED:
             go_to(answer.pose)
 
-    It has a hidden node of its own, spun by a thread of its own. So it works whether or not `node` is spun, from any
-    thread, and in a callback; there it holds the callback up until the answer is there.
+    It has its own hidden node, spun by its own thread. So you can use it from any thread and in callbacks, whether or
+    not `node` is being spun. In a callback, it blocks the callback until the answer arrives.
 
     Args:
         node: any node of the caller; gives context, namespace and remappings.
-        server: name of the salmonn node. Raises ValueError when it cannot be a name.
+        server: name of the salmonn node.
+
+    Raises:
+        ValueError: `server` is not a valid node name.
     """
 
     def __init__(self, node: Node, server: str = "salmonn") -> None:
@@ -63,7 +66,7 @@ class Memory:
         self.server = server
 
     def close(self) -> None:
-        """Let go of what it holds in the ROS graph; a Memory that nobody refers to does so by itself."""
+        """Remove the client from the ROS graph. Garbage collection of an unused Memory does the same."""
         self._connection.close()
 
     def __enter__(self) -> Memory:
@@ -88,12 +91,25 @@ class Memory:
         on_text: Callable[[str], None] | None = None,
         cancel: threading.Event | None = None,
     ) -> Answer:
-        """Ask and wait; the fields are those of Question. Never later than `timeout_s` and a second.
+        """Ask a question and wait for the answer. Returns at the latest one second after `timeout_s`.
 
-        Nothing is raised for what a robot meets every day. A missing node is an Answer with NOT_ACTIVE, a late one
-        TIMEOUT, a canceled one CANCELED; an argument that does not fit is INVALID_REQUEST, and `error_msg` names it.
-        With `on_text` or `cancel` the action is used, else the service. `on_text` is called in this thread with the
-        text so far.
+        Everyday problems raise no exception. `Answer.error_code` is NOT_ACTIVE when the node is missing, TIMEOUT when
+        the answer is late, CANCELED after a cancel, and INVALID_REQUEST for an invalid argument, which `error_msg`
+        names.
+
+        Args:
+            text: the question, in plain words.
+            answer_type: the type of answer that you want; with ANY the node chooses.
+            choices: the options, for CHOICE only.
+            after_ns: start of the window of memory to read, a header stamp; 0: the start of the memory.
+            before_ns: end of the window; 0: now. If it lies ahead, the node waits for it, up to `timeout_s`.
+            sources: names of cameras and microphones to read; empty: all.
+            target_frame: frame for the poses of the answer; empty: the frame they were observed in.
+            timeout_s: seconds until the reply.
+            max_evidence: most pieces of evidence; 0: the node's `max_evidence`.
+            want_thumbnails: whether evidence includes pictures.
+            on_text: called in this thread with the text so far. Uses the action instead of the service.
+            cancel: set it to cancel the question. Uses the action instead of the service.
         """
         question = Question(
             text,
@@ -160,18 +176,18 @@ class Memory:
         on_evaluation: Callable[[int, int], None] = lambda evaluations, evaluated_until_ns: None,
         cancel: threading.Event | None = None,
     ) -> Watched:
-        """Wait until a yes-or-no question becomes true of what is newly observed: "tell me when ...".
+        """Wait until the answer to a yes-or-no question about new observations is yes: "tell me when ...".
 
         Args:
             text: the question, such as "is the door open?".
-            after_ns: memory from this stamp on is looked at once at the start; 0: only what comes from now on.
-            until_ns: ROS time at which to give up; 0: never, only `cancel` ends it.
-            period_s: time between looks, at least 0.1; 0: the node's `watch_period_s`.
-            sources: cameras and microphones to look at; empty means all.
-            timeout_s: deadline of one look, and how long a missing node is waited for.
-            on_evaluation: called in this thread after looks, with their number and the stamp up to which all has been
-                looked at.
-            cancel: ends the watch.
+            after_ns: the first look also covers the memory from this stamp on; 0: only new observations.
+            until_ns: ROS time at which to give up; 0: never, only `cancel` ends the watch.
+            period_s: seconds between looks, at least 0.1; 0: the node's `watch_period_s`.
+            sources: names of cameras and microphones; empty: all.
+            timeout_s: seconds for each look, and how long to wait for a missing node.
+            on_evaluation: called in this thread after looks, with the number of looks and the stamp up to which
+                everything has been evaluated.
+            cancel: set it to end the watch.
         """
         question = Question(text, AnswerType.BINARY, (), after_ns, 0, sources, timeout_s=timeout_s)  # type: ignore[arg-type]
         try:
@@ -200,7 +216,7 @@ class Memory:
         return Watched(result.became_true, answer_from_message(result.answer), result.evaluations)
 
     def clear(self, timeout_s: float = 5.0) -> str:
-        """Forget everything; returns the new memory's id. Raises RuntimeError when the node refuses or is absent."""
+        """Clear the memory; returns the id of the new one. Raises RuntimeError when the node refuses or is absent."""
         request = ClearMemory.Request(confirm=True)
         response = self._connection.call(self._connection.clear, request, time.monotonic() + timeout_s)
         if response is None or response.error_code:
@@ -208,13 +224,13 @@ class Memory:
         return str(response.memory_id)
 
     def state(self, timeout_s: float = 5.0) -> str:
-        """Lifecycle state of the node ("active", ...), or "absent"."""
+        """Get the lifecycle state of the node ("active", ...), or "absent" if it does not reply in time."""
         deadline = time.monotonic() + timeout_s
         response = self._connection.call_until(self._connection.get_state, GetState.Request(), deadline)
         return str(response.current_state.label) if response is not None else "absent"
 
     def startup(self, timeout_s: float = 120.0) -> None:
-        """Configure and activate the node, whichever of the two is missing. Raises RuntimeError when it does not."""
+        """Configure and activate the node as needed. Raises RuntimeError if it does not become active in time."""
         deadline = time.monotonic() + timeout_s
         found, refusals = "absent", 0
         while found != "active" and refusals < 2:
@@ -223,24 +239,24 @@ class Memory:
             if left_s <= 0:
                 break
             if transition is not None:
-                # A reply may get lost, or another planner may be faster: what counts is the state afterwards.
+                # A reply may get lost, or another planner may be faster. So only the state afterwards counts.
                 success = self.change_state(transition, min(left_s, PATIENCE_S))
             elif found != "absent":
                 time.sleep(0.1)  # in a transition
             before, found = found, self.state(max(0.0, min(deadline - time.monotonic(), PATIENCE_S)))
-            # Refused once, another planner's transition may be about to begin.
+            # After one refusal try again: perhaps another planner's transition is about to begin.
             refusals = refusals + 1 if success is False and found == before else 0
         if found != "active":
             raise RuntimeError(f"{self.server} is {found}, not active; /diagnostics says why")
 
     def change_state(self, transition: int, timeout_s: float = 120.0) -> bool | None:
-        """Request a lifecycle transition (lifecycle_msgs/Transition); whether it succeeded, None without a reply."""
+        """Request a lifecycle transition (lifecycle_msgs/Transition); returns whether it succeeded, None without reply."""
         request = ChangeState.Request(transition=Transition(id=transition))
         response = self._connection.call(self._connection.change_state, request, time.monotonic() + timeout_s)
         return bool(response.success) if response is not None else None
 
     def _missing(self, name: str, is_ready: Callable[[], bool], cancel: threading.Event | None = None) -> Answer:
-        """Why there is no answer."""
+        """An Answer that says why there is no reply."""
         if cancel is not None and cancel.is_set():
             return Answer(error_code=ErrorCode.CANCELED, error_msg="canceled by the caller")
         if not self._connection.is_open:

@@ -1,4 +1,4 @@
-"""A hidden node that a thread of its own spins: a client can wait, whoever spins the caller's node, and when."""
+"""A hidden node with its own spinning thread, so that a client can wait whether or not the caller's node is spun."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
-CONTEXT_LOOK_S = 0.2  # a waiting caller looks this often whether rclpy was shut down
+CONTEXT_LOOK_S = 0.2  # how often a waiting caller checks whether rclpy was shut down
 JOIN_S = 2.0
 log = logging.getLogger(__name__)
 _numbers = itertools.count()
@@ -25,14 +25,14 @@ _numbers = itertools.count()
 class Spinner:
     """Owns a node in the caller's context, and the thread that spins it.
 
-    rclpy does not say whether a node is being spun: a node keeps its executor when nobody spins that any more. So a
-    client that waits on the caller's node may wait in vain, or spin what another thread spins.
+    rclpy does not say whether a node is being spun: a node keeps its executor even when that no longer spins. So a
+    client on the caller's node might wait forever, or spin a node that another thread already spins.
 
     Args:
-        node: of the caller; gives context and namespace.
+        node: the caller's node; gives context and namespace.
 
     Attributes:
-        node: where clients are created. It takes no remappings; resolve names with the caller's node.
+        node: the hidden node on which to create clients. It has no remappings; resolve names with the caller's node.
     """
 
     def __init__(self, node: Node) -> None:
@@ -49,7 +49,7 @@ class Spinner:
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=_spin, args=(self._executor,), name="memory-client", daemon=True)
         self._thread.start()
-        # Also at the interpreter's exit, where a thread within rclpy would be in the way.
+        # This also runs at interpreter exit, where a thread inside rclpy would cause trouble.
         self._closer = weakref.finalize(self, _close, self._executor, self._thread, self.node)
 
     def close(self) -> None:
@@ -58,13 +58,15 @@ class Spinner:
 
     @property
     def is_open(self) -> bool:
-        """Whether anything can be waited for: not closed, and rclpy not shut down."""
+        """Whether it still spins: neither this spinner nor rclpy is shut down."""
         return bool(self._closer.alive and self._context.ok())
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function in the thread that spins, for what rclpy does not take from two threads; returns its result.
+        """Call a function in the spinning thread, for rclpy calls that are not thread-safe; returns its result.
 
-        Raises what the function raises, and RuntimeError when rclpy was shut down or the client closed.
+        Raises:
+            RuntimeError: rclpy was shut down, or the client was closed.
+            Exception: whatever the function raises.
         """
         outcome: list[tuple[Any, Exception | None]] = []
 
@@ -84,7 +86,7 @@ class Spinner:
         return result
 
     def wait(self, future: Future, deadline: float) -> bool:
-        """Wait for a future until `deadline` (time.monotonic); whether it is done."""
+        """Wait for a future until `deadline` (time.monotonic). Returns whether it is done."""
         done = threading.Event()
         future.add_done_callback(lambda _: done.set())
         while self.is_open and not done.wait(max(0.0, min(CONTEXT_LOOK_S, deadline - time.monotonic()))):

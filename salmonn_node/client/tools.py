@@ -1,7 +1,7 @@
-"""The memory as tools of a language model: JSON schemas of the calls, and answers as JSON.
+"""Tools for language models: JSON schemas of the calls `ask` and `watch`, and answers as JSON.
 
-Names, types and descriptions come from the installed Question.msg, so that the tools cannot drift away from the
-interface. Stamps and durations are numbers of seconds; answer types go by their names.
+Names, types and descriptions come from the installed Question.msg, so the tools always match the interface. Stamps and
+durations are in seconds. Answer types are given by name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ASK_TEXT = (
     "evidence. NOT_OBSERVED means that the memory holds nothing about it; it does not mean no."
 )
 WATCH_TEXT = (
-    "Wait until a yes-or-no question becomes true of what the robot newly perceives, at most `wait` seconds. "
+    "Wait at most `wait` seconds until the answer to a yes-or-no question about new observations is yes. "
     "`became_true` says whether it did; the evidence says when."
 )
 JSON_TYPES: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ def ask_schema() -> dict[str, Any]:
         field: {**JSON_TYPES[kind], "description": comments.get(field, "")}
         for field, kind in Question.get_fields_and_field_types().items()
     }
-    properties["answer_type"] = {"enum": [t.name for t in AnswerType], "description": "what kind of answer is wanted"}
+    properties["answer_type"] = {"enum": [t.name for t in AnswerType], "description": "type of answer that you want"}
     properties["text"]["minLength"] = 1
     return {"type": "object", "properties": properties, "required": ["text"], "additionalProperties": False}
 
@@ -59,19 +59,19 @@ def watch_schema() -> dict[str, Any]:
     properties = {name: asked[name] for name in ("text", "sources", "timeout")}
     properties["after"] = {
         **asked["after"],
-        "description": "look at the memory from this stamp on first; 0: only at what comes from now on",
+        "description": "also look at the memory from this stamp on; 0: only at new observations",
     }
     properties["wait"] = {
         "type": "number",
         "exclusiveMinimum": 0,
         "maximum": MAX_WAIT_S,
-        "description": f"give up after so many seconds (default: {DEFAULT_WAIT_S:.0f})",
+        "description": f"seconds after which to give up (default: {DEFAULT_WAIT_S:.0f})",
     }
     return {"type": "object", "properties": properties, "required": ["text"], "additionalProperties": False}
 
 
 def descriptions() -> list[dict[str, Any]]:
-    """Name, description and input schema of each tool, as MCP and most model APIs take them."""
+    """Name, description and input schema of each tool, in the format of MCP and most model APIs."""
     return [
         {"name": ASK, "description": ASK_TEXT, "inputSchema": ask_schema()},
         {"name": WATCH, "description": WATCH_TEXT, "inputSchema": watch_schema()},
@@ -79,7 +79,7 @@ def descriptions() -> list[dict[str, Any]]:
 
 
 def ask(memory: Memory, arguments: dict[str, Any], cancel: threading.Event | None = None) -> Answer:
-    """Carry out a call of `ask` whose arguments fit its schema."""
+    """Run a call of the tool `ask`. The arguments must fit its schema."""
     return memory.ask(
         arguments["text"],
         answer_type=AnswerType[arguments.get("answer_type", "ANY")],
@@ -96,7 +96,7 @@ def ask(memory: Memory, arguments: dict[str, Any], cancel: threading.Event | Non
 
 
 def watch(memory: Memory, arguments: dict[str, Any], cancel: threading.Event) -> Watched:
-    """Carry out a call of `watch` whose arguments fit its schema; sets `cancel` when its time is over."""
+    """Run a call of the tool `watch`. The arguments must fit its schema. Sets `cancel` when `wait` is over."""
     over = threading.Timer(arguments.get("wait", DEFAULT_WAIT_S), cancel.set)
     over.daemon = True
     over.start()
@@ -113,7 +113,7 @@ def watch(memory: Memory, arguments: dict[str, Any], cancel: threading.Event) ->
 
 
 def watched_as_json(watched: Watched) -> dict[str, Any]:
-    """How a watch ended; CANCELED means that its time was over."""
+    """The result of a watch as JSON values. A watch that ran out of time is no error."""
     answer = watched.answer
     over = answer.error_code == ErrorCode.CANCELED and not watched.became_true
     found = {"error_code": "NONE"} if over else answer_as_json(answer)
@@ -121,7 +121,7 @@ def watched_as_json(watched: Watched) -> dict[str, Any]:
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:
-    """The fields of an answer that mean something; stamps in seconds."""
+    """The fields of an answer that apply to its type, as JSON values; stamps in seconds."""
     found: dict[str, Any] = {"error_code": answer.error_code.name}
     if answer.error_code:
         return found | {"error_msg": answer.error_msg}
@@ -162,8 +162,8 @@ def _stamp_ns(seconds: float) -> int:
 
 @functools.cache
 def _comments() -> dict[str, str]:
-    """What the interface file says behind each field; empty where the file is not installed."""
-    # A ROS installation names its prefixes; packages from pip lie under Python's own.
+    """The comment behind each field in the interface file; empty if the file is not installed."""
+    # A ROS installation lists its prefixes; packages from pip are under Python's own prefix.
     prefixes = [p for p in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p] + [sys.prefix]
     files = [Path(p) / "share/salmonn_interfaces/msg/Question.msg" for p in prefixes]
     text = next((f.read_text(encoding="utf-8") for f in files if f.is_file()), "")
