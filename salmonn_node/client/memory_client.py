@@ -250,7 +250,11 @@ class Memory:
             raise RuntimeError(f"{self.server} is {found}, not active; /diagnostics says why")
 
     def change_state(self, transition: int, timeout_s: float = 120.0) -> bool | None:
-        """Request a lifecycle transition (lifecycle_msgs/Transition); returns whether it succeeded, None without reply."""
+        """Request a lifecycle transition, a constant of lifecycle_msgs/Transition.
+
+        Returns:
+            Whether it succeeded; None without a reply.
+        """
         request = ChangeState.Request(transition=Transition(id=transition))
         response = self._connection.call(self._connection.change_state, request, time.monotonic() + timeout_s)
         return bool(response.success) if response is not None else None
