@@ -1,1 +1,1 @@
-"""The only room that imports rclpy: node, parameters, diagnostics, planner client."""
+"""The ROS 2 node: lifecycle, parameters, topics, services, actions and diagnostics."""

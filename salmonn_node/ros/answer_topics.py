@@ -1,4 +1,4 @@
-"""What people see of the dialogue: each question with its answer, and the evidence of the last answers on the map."""
+"""Topics for people and viewers: each question with its answer, and the evidence of the last answers on the map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VISION_RGB, AUDIO_RGB = (0.1, 0.6, 1.0), (1.0, 0.6, 0.1)
 class AnswerTopics:
     """Publishes `~/answers` (AnsweredQuestion) and `~/evidence_markers` (MarkerArray, latched).
 
-    Questions that were refused as malformed are not repeated: a megabyte of text stays with its sender.
+    Malformed questions are not published, because they may hold a megabyte of text.
 
     Args:
         node: owner of the publishers.
@@ -36,25 +36,30 @@ class AnswerTopics:
         self._lock = threading.Lock()
         self._shown: deque[tuple[str, Answer]] = deque(maxlen=ANSWERS_SHOWN)
         self._memory_id = ""
-        self._gone: list[Interval] = []  # of that memory
+        self._gone: list[Interval] = []  # forgotten intervals of that memory
         self._dialogue = node.create_publisher(AnsweredQuestion, "~/answers", QoSProfile(depth=10))
         self._markers = node.create_publisher(MarkerArray, "~/evidence_markers", LATCHED)
 
     def publish(self, question: Question, answer: Answer) -> None:
-        """Show an answer; any thread may call."""
+        """Publish an answer. Any thread may call this."""
         if answer.error_code == Answer.INVALID_REQUEST:
             return
         dialogue = AnsweredQuestion(question=question, answer=answer)
         dialogue.header.stamp = self._node.get_clock().now().to_msg()
         self._dialogue.publish(dialogue)
         with self._lock:
-            # What was forgotten while the answer was made is not drawn afterwards.
+            # Do not draw evidence that was forgotten while the answer was being made.
             if (left := self._remaining(answer)) is not None:
                 self._shown.appendleft((question.text, left))
                 self._markers.publish(evidence_markers(list(self._shown)))
 
     def keep(self, memory_id: str, gone: Interval | None = None) -> None:
-        """Take back what is drawn of other memories, and of an interval of this one that was forgotten; any thread."""
+        """Remove markers of other memories and of a forgotten interval. Any thread may call this.
+
+        Args:
+            memory_id: the running memory.
+            gone: an interval of it that was forgotten.
+        """
         with self._lock:
             if memory_id != self._memory_id:
                 self._memory_id, self._gone = memory_id, []
@@ -67,7 +72,7 @@ class AnswerTopics:
             self._markers.publish(evidence_markers(left))
 
     def _remaining(self, answer: Answer) -> Answer | None:
-        """The answer with the evidence that still exists; None when none of it can be drawn."""
+        """The answer with the evidence that still exists; None when none of that can be drawn."""
         if self._memory_id and answer.memory_id != self._memory_id:
             return None
         evidence = [e for e in answer.evidence if not any(_touches(e, gone) for gone in self._gone)]
@@ -86,14 +91,14 @@ def _fields(message: Any) -> dict[str, Any]:
 
 
 def evidence_markers(answers: list[tuple[str, Any]]) -> MarkerArray:
-    """Arrows where the robot was when it observed the evidence, with the question and what was answered.
+    """Make arrows where the robot was when it observed the evidence, with the question and the answer as text.
 
-    Poses of another memory or another map than the newest answer's are left out: they would be drawn in a place that
-    means something else there. Stamps are zero, which is "the newest transform" to a viewer; the transforms of the
-    time of the observation are long gone.
+    Poses from another memory or map than the newest answer's are left out, because they would be drawn at the wrong
+    place. The stamps are zero, which tells a viewer to use the newest transform. The transforms from the time of the
+    observation are no longer available.
 
     Args:
-        answers: text of the question and Answer message, newest first; older ones fade.
+        answers: (text of the question, Answer message), newest first; older ones fade.
     """
     markers = [Marker(action=Marker.DELETEALL)]
     newest = answers[0][1] if answers else None

@@ -1,4 +1,4 @@
-"""Services that reply later, from any thread, and services that reply although their callback raises."""
+"""Services that reply later from any thread, and services that still reply when their callback raises."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from salmonn_node.client.qos import MANY_AT_ONCE
 
 
 class DeferredReply:
-    """The response of one request, filled in later."""
+    """The response to one request, sent later."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -23,7 +23,7 @@ class DeferredReply:
         self._response: Any = None
 
     def set(self, response: Any) -> None:
-        """Send `response`; the first call counts."""
+        """Send `response`. Only the first call has an effect."""
         with self._lock:
             if self._response is not None:
                 return
@@ -33,7 +33,7 @@ class DeferredReply:
             send(response)
 
     def bind(self, send: Callable[[Any], None]) -> None:
-        """Say how to send; what was set before is sent now."""
+        """Set the function that sends. A response that was set before is sent now."""
         with self._lock:
             self._send = send
             response = self._response
@@ -46,9 +46,9 @@ def create_deferred_service(
 ) -> Service:
     """Like Node.create_service, but `callback(request)` returns a DeferredReply at once.
 
-    A hundred open questions need this: rclpy polls a coroutine that waits without pause, and a callback that waits
-    keeps one of the executor's threads. The executor hands what the callback returns to `send_response`, which is
-    replaced by one that remembers the request's header.
+    This allows a hundred open questions. rclpy polls a waiting coroutine without pause, and a waiting callback occupies
+    one of the executor's threads. The executor passes what the callback returns to `send_response`. This function
+    replaces `send_response` with one that remembers the request's header.
     """
     service = node.create_service(
         service_type,
@@ -77,11 +77,11 @@ def create_deferred_service(
 
 
 def reply_always(node: Node) -> None:
-    """Make each service that the node has now reply although its callback raises.
+    """Make each service that the node has now send a reply even when its callback raises.
 
-    rclpy sends no reply then, and the caller waits in vain: for a parameter of an unknown type, say. The reply is an
-    empty response, in which `success` is false and lists are empty; the log says why. Services that have codes of
-    their own for errors do not let it come to this.
+    rclpy would send no reply, and the caller would wait forever; a parameter of an unknown type is one such case. The
+    reply is an empty response, in which `success` is false and lists are empty. The log says why. Services with their
+    own error codes catch their exceptions themselves.
     """
 
     def guarded(service: Service) -> Callable[[Any, Any], Any]:

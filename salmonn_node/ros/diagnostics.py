@@ -1,4 +1,4 @@
-"""The node's health on /diagnostics: one status for each input, one for the memory, one for the questions."""
+"""The node's health on /diagnostics: a status for the node, each input, the memory, the frames and the questions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salmonn_node.stream.answers import AnswerType, Question
 
 OK, WARN, ERROR, STALE = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR, DiagnosticStatus.STALE
 
-# Drops that are the node at work and no fault of anybody.
+# Drops that are normal and no fault.
 BY_DESIGN = ("not_sampled",)
 SILENT_S = 3.0
 FAST_DDS_HINT = (
@@ -26,7 +26,7 @@ FAST_DDS_HINT = (
 
 
 class Diagnostics:
-    """Makes and publishes the array; every refusal shows up here with its reason."""
+    """Publishes the diagnostics. Every refusal is shown with its reason."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -43,16 +43,16 @@ class Diagnostics:
         watches: int = 0,
         callback_failures: Mapping[str, int] | None = None,
     ) -> None:
-        """Publish what is known in this lifecycle state.
+        """Publish the diagnostics that exist in this lifecycle state.
 
         Args:
-            state: of the lifecycle.
-            problem: why the last transition failed, empty if it did not.
+            state: lifecycle state.
+            problem: why the last transition failed; empty if it did not.
             backend: None unless the node is inactive or active.
             inputs: None unless the node is active.
-            questions: the same.
-            watches: number of watches under way.
-            callback_failures: exceptions out of callbacks, counted by topic or service.
+            questions: None unless the node is active.
+            watches: number of open watches.
+            callback_failures: number of exceptions in callbacks, by topic or service.
         """
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
@@ -107,7 +107,7 @@ class Diagnostics:
         return self._status(f"input {monitor.name}", level, message, values)
 
     def _space(self, backend: Backend, inputs: Inputs) -> DiagnosticStatus:
-        """Frames and positions of objects; why an object got none is counted, as a planner may wonder."""
+        """Status of tf frames and object positions, with counts of the reasons why objects got no position."""
         values: dict[str, Any] = {"tf": inputs.tf}
         if backend.grounding is not None:
             values["frames"] = len(backend.grounding.frames.frames)
@@ -116,7 +116,7 @@ class Diagnostics:
         return self._status("space", OK, "", values)
 
     def _fresh_faults(self, name: str, drops: dict[str, int]) -> list[str]:
-        """Reasons that have been counted since the last array, but for those that are by design."""
+        """Reasons that were counted since the last array, without those in BY_DESIGN."""
         before, self._seen[name] = self._seen.get(name, {}), drops
         return [r for r, count in drops.items() if r not in BY_DESIGN and count > before.get(r, 0)]
 
@@ -157,7 +157,7 @@ class Diagnostics:
         values |= {f"replied.{outcome}": count for outcome, count in sorted(questions.counts.items())}
         values["latency_p50_s"] = latencies[len(latencies) // 2]
         values["latency_max_s"] = latencies[-1]
-        # Of the whole memory, without a wait: what a planner's deadline should at least leave.
+        # For a question over the whole memory that does not have to wait. A planner's deadline should allow this much.
         values["expected_text_s"] = questions.expected_s(Question("", AnswerType.TEXT))
         if questions.last_error:
             values["last_error"] = questions.last_error

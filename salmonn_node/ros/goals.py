@@ -1,4 +1,4 @@
-"""Action goals on their way: found again by a cancel, whenever it comes, and ended once, whatever comes meanwhile."""
+"""Open action goals: a cancel finds the work for its goal at any time, and each goal ends exactly once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CANCELING_S = 1.0  # a goal becomes CANCELING within this time of the cancel cal
 
 
 class OpenGoals(Generic[Work]):
-    """The work for each goal that has not ended; any thread may call.
+    """The work for each goal that has not ended. Any thread may call the methods.
 
-    rclpy tells the caller that a goal is accepted before it calls the node's handler. A cancel may therefore come
-    before there is any work to cancel; it is remembered until `add`.
+    rclpy tells the caller that a goal is accepted before it calls the node's handler. So a cancel may come before there
+    is any work to cancel. It is remembered until `add`.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class OpenGoals(Generic[Work]):
             return list(self._work.values())
 
     def add(self, goal: Any, work: Work, limit: int | None = None) -> bool:
-        """Register the work for a goal; False when there are `limit` goals already."""
+        """Register the work for a goal. Returns False if there are already `limit` goals."""
         with self._lock:
             if limit is not None and len(self._work) >= limit:
                 return False
@@ -47,13 +47,13 @@ class OpenGoals(Generic[Work]):
             return _key(goal) in self._canceled
 
     def cancel(self, goal: Any) -> Work | None:
-        """Remember the cancel; returns the work that it is meant for, None when there is none yet."""
+        """Remember a cancel; returns the goal's work, None when there is none yet."""
         with self._lock:
             self._canceled.add(_key(goal))
             return self._work.get(_key(goal))
 
     def end(self, goal: Any, succeeded: bool, result: Any) -> None:
-        """End a goal: canceled if the caller wanted that, else succeeded or aborted."""
+        """End a goal as canceled if the caller canceled it, otherwise as succeeded or aborted."""
 
         def finish(handle: Any) -> Any:
             if handle.status == GoalStatus.STATUS_CANCELING:
@@ -70,14 +70,14 @@ class OpenGoals(Generic[Work]):
         try:
             goal.execute(finish)
         except rclpy_implementation.RCLError:
-            # A cancel came between execute's look at the state and its change of it; the second look sees that.
+            # A cancel came between execute's check of the state and its change. The second try sees the new state.
             goal.execute(finish)
 
 
 def wait_until_canceling(goal: Any) -> None:
-    """Wait for a goal to be CANCELING, which happens only after the cancel callback has returned.
+    """Wait until a goal is CANCELING, which happens only after the cancel callback has returned.
 
-    A result that is set earlier would end the goal as aborted.
+    If the result were set earlier, the goal would end as aborted.
     """
     give_up = time.monotonic() + CANCELING_S
     while not goal.is_cancel_requested and goal.is_active and time.monotonic() < give_up:
@@ -85,7 +85,7 @@ def wait_until_canceling(goal: Any) -> None:
 
 
 def never_executed(goal: Any) -> Any:
-    """The execute callback of an action server whose goals are ended with their result at hand."""
+    """Execute callback for servers that end each goal with `OpenGoals.end`. It must never run."""
     raise AssertionError("a goal was executed without its result")
 
 

@@ -1,4 +1,4 @@
-"""Topics into the observer, CameraInfo and tf into the grounding: each callback checks, wraps and hands over."""
+"""Subscriptions of the node: sensor topics go to the observer, CameraInfo and tf to the grounding."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ VIDEO_DEPTH = 60
 
 
 class Sink(Protocol):
-    """Where observations go: the observer."""
+    """The receiver of observations; the node uses the observer."""
 
     def submit(self, observation: EncodedFrame | AudioChunk | Pose) -> str:
-        """Accept or refuse; returns what became of it."""
+        """Accept or refuse an observation; returns "queued" or the reason of the refusal."""
 
     def refuse(self, source: str, reason: str) -> None:
-        """Count a message that could not be made an observation of."""
+        """Count a message that could not be converted to an observation."""
 
 
 class Inputs:
     """The subscriptions of an active node.
 
     Attributes:
-        monitors: what each topic looks like, by source name.
-        camera_info: what is known of each camera's CameraInfo, in words.
-        tf: what is heard of tf, in words.
-        tf_refused: transforms that were not kept, by reason.
+        monitors: statistics of each topic, by source name.
+        camera_info: state of each camera's CameraInfo, in words.
+        tf: state of the tf subscription, in words.
+        tf_refused: number of refused transforms, by reason.
     """
 
     def __init__(self, node: Node, parameters: NodeParameters, sink: Sink, grounding: Grounding | None = None) -> None:
@@ -94,7 +94,7 @@ class Inputs:
         self._untyped.clear()
 
     def find_types(self) -> None:
-        """Subscribe to the topics whose type was not known and whose publisher has appeared; called now and then."""
+        """Subscribe to topics of unknown type whose publisher has appeared. Call it periodically."""
         if not self._untyped:
             return
         types = dict(self._node.get_topic_names_and_types())
@@ -111,7 +111,7 @@ class Inputs:
     def _subscribe_camera(self, camera: str) -> None:
         parameters = self._parameters
         self.monitors[camera] = InputMonitor(camera, parameters.image_rate_hz)
-        # A group of its own: sources do not wait for each other, and one source's messages stay in order.
+        # Each source has its own group: sources do not wait for each other, and one source's messages stay in order.
         group = MutuallyExclusiveCallbackGroup()
         transport = parameters.transports[camera]
         topic = f"{camera}/{IMAGE_TOPICS[transport]}"
@@ -131,7 +131,7 @@ class Inputs:
             try:
                 model = camera_model_from_message(msg, rectified=rectified)
             except MessageError as error:
-                # Drivers of cameras that nobody calibrated send zeros: no fault, but no positions of objects either.
+                # Drivers of uncalibrated cameras send zeros. This is no fault, but object positions need calibration.
                 self.camera_info[camera] = f"not usable: {error}"
                 return
             offset_ns = round(parameters.stamp_offsets.get(camera, 0.0) * SECOND_NS)
@@ -149,7 +149,7 @@ class Inputs:
             self._node.get_logger().error(f"{topic}: {self.monitors[camera].last_error}")
 
     def _subscribe_tf(self) -> None:
-        """Where tf2_msgs is not installed, as beside ROS wheels from PyPI, there is no tf, and diagnostics say so."""
+        """Subscribe to tf. Without the package tf2_msgs there is no tf, and diagnostics say so."""
         try:
             message_type = _message_type(TF_TYPE)
         except (ImportError, AttributeError) as error:
@@ -203,7 +203,7 @@ class Inputs:
         def keep_format(msg: Any) -> None:
             self._audio_formats[microphone] = audio_format(msg, self._audio_formats.get(microphone))
 
-        # Latched by its publisher; a late joiner must ask for it.
+        # The publisher latches this topic. A late subscriber must request the latched message.
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._subscribe(_message_type(AUDIO_INFO_TYPE), f"{microphone}/audio_info", keep_format, latched, group)
 
@@ -225,7 +225,7 @@ class Inputs:
                 monitor.last_error = str(error)
                 self._sink.refuse(source, error.reason)
             except Exception as error:
-                # A message of a kind nobody thought of must not end the node; it is counted, and the log has it.
+                # An unexpected message must not end the node. It is counted and logged.
                 monitor.last_error = f"{type(error).__name__}: {error}"
                 self._sink.refuse(source, "unexpected_error")
                 self._node.get_logger().error(f"{source}: {monitor.last_error}", throttle_duration_sec=10.0)

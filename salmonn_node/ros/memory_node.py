@@ -1,4 +1,4 @@
-"""The managed node: configure loads, activate listens and answers, deactivate stops listening, cleanup frees."""
+"""The managed (lifecycle) node: configure loads, activate listens and answers, deactivate stops, cleanup frees."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ STATUS_PERIOD_S = 1.0
 
 
 def _settle_heap() -> None:
-    """Collect garbage now, and exempt what is there, the network and the libraries, from later collections.
+    """Collect garbage now, and exclude all current objects, such as the network, from later collections.
 
-    A full collection stops all threads: for a quarter of a second on two slow cores. Meanwhile a 30 Hz camera sends
-    more images than the history keeps.
+    A full collection stops all threads, for a quarter of a second on two slow cores. In that time, a 30 Hz camera sends
+    more images than the QoS history keeps.
     """
-    gc.unfreeze()  # what an earlier memory left behind
+    gc.unfreeze()  # include what an earlier memory left behind
     gc.collect()
     gc.freeze()
 
 
 class MemoryNode(LifecycleNode):
-    """Sees and hears through topics, remembers, and answers questions.
+    """A lifecycle node that observes topics, keeps a memory and answers questions.
 
     Args:
         name: node name.
@@ -83,14 +83,14 @@ class MemoryNode(LifecycleNode):
         period_s = self.get_parameter("diagnostics_period_s").value
         self.create_timer(period_s, self._on_diagnostics, callback_group=group, clock=steady)
         self.create_timer(STATUS_PERIOD_S, self._on_status, callback_group=group, clock=steady)
-        # Without use_sim_time this hears of a wall clock that was set back, with it of a bag that starts again.
+        # This detects a wall clock that is set back or, with use_sim_time, a bag that restarts.
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1_000_000), on_clock_change=True)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
         reply_always(self)
         self._transitions = Transitions(self)
 
     def note_problem(self, text: str) -> None:
-        """Log what went wrong, and show it on /diagnostics until the node is configured again."""
+        """Log a problem, and show it on /diagnostics until the node is configured again."""
         self._problem = text
         self.get_logger().error(text)
 
@@ -126,7 +126,7 @@ class MemoryNode(LifecycleNode):
 
     @reported
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Open the queue for questions and subscribe."""
+        """Open the question queue and subscribe to the topics."""
         assert self._backend is not None
         assert self._settings is not None
         result = super().on_activate(state)
@@ -140,7 +140,7 @@ class MemoryNode(LifecycleNode):
 
     @reported
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening, take in what is queued, save."""
+        """Stop listening, process the queued observations, and save the memory."""
         self._state = "inactive"
         self._stop_listening("the node was deactivated")
         if self._backend is not None:
@@ -159,13 +159,13 @@ class MemoryNode(LifecycleNode):
 
     @reported
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Leave from any state as cleanly as from inactive."""
+        """Stop cleanly from any state."""
         self.stop("the node shuts down")
         return SUCCESS
 
     @reported
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After an exception in a transition: free everything and be unconfigured again."""
+        """Free everything after an exception in a transition. The node is then unconfigured again."""
         self._problem = self._problem or f"a transition failed in state {state.label}"
         try:
             self._stop_listening("the node failed")
@@ -174,9 +174,10 @@ class MemoryNode(LifecycleNode):
         return SUCCESS
 
     def stop(self, reason: str) -> None:
-        """Answer open questions with CANCELED, stop listening, save and free; safe in any state, and twice.
+        """Answer open questions with CANCELED, stop listening, save and free. Safe in any state and when called twice.
 
-        Raises OSError when the memory cannot be written; everything is freed all the same.
+        Raises:
+            OSError: the memory cannot be written. Everything is freed nevertheless.
         """
         self._stopped.set()
         try:
@@ -207,9 +208,9 @@ class MemoryNode(LifecycleNode):
                 gc.unfreeze()
 
     def _load_memory(self, name: str) -> Backend | None:
-        """Go on with another stored memory; None unless the node is inactive, and stays so meanwhile.
+        """Replace the running memory with a stored one. Returns None unless the node is and stays inactive.
 
-        Raises what saving and reopening raise; nothing is changed then.
+        Raises what saving and reopening raise; the running memory then stays.
         """
         loaded: list[Backend | None] = [None]
 
@@ -234,11 +235,11 @@ class MemoryNode(LifecycleNode):
     # -- questions ------------------------------------------------------------------------------------------------
 
     def _questions(self) -> OpenQueue | str:
-        """Where a question goes now; in words why there is no such place, unless the node is active."""
+        """The question queue of the active node, or a text that says why there is none."""
         return self._open_queue or f"the node is {self._state}, not active"
 
     def _observed(self) -> tuple[str, int]:
-        """Id of the memory, and the stamp up to which each source has been observed."""
+        """Id of the memory, and the stamp in ns up to which every source has been observed."""
         backend = self._backend
         return (backend.observer.memory_id, backend.observer.complete_ns) if backend is not None else ("", 0)
 
@@ -272,6 +273,6 @@ class MemoryNode(LifecycleNode):
         self._status.publish(backend)
         self._topics.keep(backend.observer.memory_id)  # a new session began, or another memory was loaded
         if self._state == "active" and backend.observer.failure is not None:
-            # Only a transition that fails leads from active into the error state. If a caller's transition is under
-            # way, that one fails the same way.
+            # Only a failing transition leads from active to the error state, so start one. If a caller's transition is
+            # running, it fails in the same way.
             self._transitions.run(self.trigger_deactivate)

@@ -1,4 +1,4 @@
-"""Services of the memory as a whole: clear, save, load, forget an interval, describe."""
+"""Services that manage the memory: clear, save, load, forget an interval, describe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from salmonn_node.stream.observations import Interval
 if TYPE_CHECKING:
     from salmonn_node.storage.persistence import Persistence
 
-# One numbering for all five (SaveMemory.srv and its neighbours).
+# All five services share one numbering of error codes (see SaveMemory.srv).
 NOT_CONFIRMED, WRONG_STATE, INVALID_NAME, NOT_FOUND, STORAGE_ERROR, EXISTS, INCOMPATIBLE, LOCKED, INVALID_INTERVAL = (
     range(100, 109)
 )
@@ -29,7 +29,7 @@ NO_STORE = "this node keeps no memory on disk (persistence is off)"
 
 
 class _RefusedError(Exception):
-    """The request is answered with this code and text."""
+    """The request is refused with this error code and text."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -37,13 +37,13 @@ class _RefusedError(Exception):
 
 
 class MemoryServices:
-    """Lives as long as the node.
+    """The node's memory services. They exist as long as the node.
 
     Args:
         node: owner of the services.
-        backend: gives None unless the node is inactive or active.
-        load: goes on with another stored memory; None unless the node is inactive.
-        gone: called with the memory's id once it is another than before, or once an interval of it was forgotten.
+        backend: returns the backend; None unless the node is inactive or active.
+        load: replaces the running memory with a stored one; returns None unless the node is inactive.
+        gone: called with the memory's id after a clear (interval None) or after an interval was forgotten.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class MemoryServices:
         self._load = load
         self._gone = gone
         self._types = RosTypes()
-        # One at a time: none of them may see another's half-done work.
+        # One at a time, so that no service sees the half-done work of another.
         group = MutuallyExclusiveCallbackGroup()
         for service_type, name, callback in (
             (ClearMemory, "clear_memory", self._on_clear),
@@ -110,7 +110,7 @@ class MemoryServices:
         try:
             forgotten = persistence.forget(Interval(start, end))
         finally:
-            # Also when the disk did not follow. What is yet to come may have stamps up to `end`, and is not meant.
+            # Do this even if the disk write failed. `end` may lie ahead; do not include observations still to come.
             observer = persistence.observer
             interval = Interval(start, max(start, min(end, observer.newest_ns)))
             self._gone(observer.memory_id, interval)
@@ -119,7 +119,7 @@ class MemoryServices:
         response.weights_reverted = forgotten.weights_reverted
         response.weights_from = time_message(self._types, forgotten.weights_from_ns)
         if forgotten.copies:
-            # Done, but not everywhere: whoever asked for privacy must hear of it.
+            # The interval is forgotten here, but not everywhere. The caller must know that.
             response.error_msg = f"other stored memories still hold the interval: {', '.join(forgotten.copies)}"
 
     def _on_info(self, request: Any, response: Any) -> None:
@@ -171,7 +171,7 @@ def _describe(root: Path, name: str) -> Any:
 
 
 def _answering(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], Any]:
-    """Turn what `work` raises into code and text of its response."""
+    """Wrap a callback so that exceptions become the error code and text of the response."""
 
     @functools.wraps(work)
     def callback(request: Any, response: Any) -> Any:
@@ -192,7 +192,7 @@ def _answering(work: Callable[[Any, Any], None]) -> Callable[[Any, Any], Any]:
         except _RefusedError as refused:
             response.error_code, response.error_msg = refused.code, str(refused)
         except Exception as error:
-            # A service without a reply is worse than one with a broad code.
+            # A reply with a broad error code is better than no reply.
             response.error_code = next((code for kind, code in codes if isinstance(error, kind)), STORAGE_ERROR)
             response.error_msg = str(error)
         return response

@@ -1,4 +1,4 @@
-"""What one input topic looks like from here: rate, delay, holes between stamps, time in callbacks. No rclpy."""
+"""Statistics of one input topic: rate, delay, missing messages, callback times. No rclpy."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 SECOND_NS = 1_000_000_000
 WINDOW = 300  # messages: 10 s of a camera at 30 Hz, 6 s of sound in 20 ms chunks
 
-# A best-effort message larger than Fast DDS' shared-memory segment is dropped without a word.
+# Fast DDS silently drops a best-effort message that is larger than its shared-memory segment.
 FAST_DDS_SEGMENT_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True)
 class InputReport:
-    """State of an input over the last WINDOW messages, or of all its life where it says so.
+    """Statistics of an input over the last WINDOW messages; `received` and `largest_bytes` since the start.
 
     Attributes:
-        received: messages, all its life.
+        received: number of messages since the start.
         rate_hz: arrivals per second; 0 when nothing came for 3 s.
         silent_s: seconds since the last message, infinite before the first.
-        delay_s: median of now minus header stamp, ROS time.
-        missing_share: 0..1, how many of the messages that the stamps promise did not arrive.
-        largest_bytes: largest message.
-        callback_ms: median and 99th percentile on the clock, waits for a core and for locks included.
-        callback_cpu_ms: the same of its thread's own work.
+        delay_s: median of ROS time on arrival minus header stamp, seconds.
+        missing_share: 0..1, the share of messages that should have come, judged by the stamps, but did not.
+        largest_bytes: size of the largest message since the start.
+        callback_ms: median and 99th percentile of callback durations, including waits for a core and for locks.
+        callback_cpu_ms: median and 99th percentile of the callbacks' CPU time.
     """
 
     received: int
@@ -42,12 +42,12 @@ class InputReport:
 
     @property
     def looks_like_fast_dds_drops(self) -> bool:
-        """Whether large messages go missing, as they do when a best-effort publisher keeps Fast DDS' small segment."""
+        """Whether large messages are missing, as with a best-effort publisher and Fast DDS's default segment size."""
         return self.missing_share > 0.2 and self.largest_bytes > FAST_DDS_SEGMENT_BYTES
 
 
 class InputMonitor:
-    """Watches one topic; called from its callback, read by the diagnostics timer."""
+    """Collects the statistics of one topic: its callback writes them, the diagnostics timer reads them."""
 
     def __init__(self, name: str, expected_rate_hz: float = 0.0) -> None:
         self.name = name
@@ -63,19 +63,19 @@ class InputMonitor:
         self.callback_cpu_s: deque[float] = deque(maxlen=10 * WINDOW)
 
     def arrived(self, stamp_ns: int, now_ns: int, size_bytes: int) -> None:
-        """Note a message with its header stamp and the ROS time, both ns."""
+        """Note a message with its header stamp and the current ROS time, both in ns."""
         with self._lock:
             self._received += 1
             self._largest_bytes = max(self._largest_bytes, size_bytes)
             self._arrivals.append(time.monotonic())
             if self._stamps and stamp_ns < self._stamps[-1]:
-                self._stamps.clear()  # the clock went back, or messages came out of order: no holes from that
+                self._stamps.clear()  # the clock went back or messages are out of order; these are not missing messages
             self._stamps.append(stamp_ns)
             if stamp_ns > 0 and now_ns > 0:
                 self._delays.append((now_ns - stamp_ns) / SECOND_NS)
 
     def report(self) -> InputReport:
-        """Figures of this moment."""
+        """The current statistics."""
         with self._lock:
             arrivals, stamps = np.array(self._arrivals), np.array(self._stamps, np.int64)
             delays = np.array(self._delays)
@@ -97,7 +97,7 @@ class InputMonitor:
         )
 
     def _missing_share(self, stamps: np.ndarray) -> float:
-        """Compare the messages with what their own rhythm promises: the short steps between stamps are the rhythm."""
+        """Estimate the share of missing messages: short steps between stamps give the period, longer ones are gaps."""
         steps_s = np.diff(stamps) / SECOND_NS
         steps_s = steps_s[steps_s > 0]
         if len(steps_s) < 10:
@@ -108,6 +108,6 @@ class InputMonitor:
 
 
 def _quantiles_ms(seconds: deque[float]) -> tuple[float, float]:
-    """Median and 99th percentile in ms, zeros of nothing."""
+    """Median and 99th percentile in ms; zeros for an empty list."""
     half, most = np.percentile(list(seconds), [50, 99]) if seconds else (0.0, 0.0)
     return 1e3 * float(half), 1e3 * float(most)

@@ -18,19 +18,20 @@ from salmonn_node.ros.spinning import MessagesFirstExecutor
 from salmonn_node.runtime.build import Backend, build_backend
 from salmonn_node.runtime.settings import Settings
 
-# Services, timers and transitions each need a thread now and then; messages are taken in by the thread that spins.
+# For services, timers and transitions. The spinning thread itself runs the subscription callbacks.
 EXECUTOR_THREADS = 4
 # How long a callback may wait for the interpreter's lock; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
-FAILED = 1  # exit status; 0 only says that a signal ended the process and the memory is on disk
+FAILED = 1  # exit status; 0 means that a signal ended the process and the memory is on disk
 
 
 def main(args: Sequence[str] | None = None, build: Callable[[Settings], Backend] = build_backend) -> int:
-    """Run the node until SIGINT or SIGTERM; open questions are answered CANCELED before it leaves.
+    """Run the node until SIGINT or SIGTERM. Open questions get CANCELED before it ends.
 
-    Returns the exit status: 0 after a signal, FAILED when the executor ended or the memory could not be written.
+    Returns:
+        The exit status: 0 after a signal, FAILED when the executor ended or the memory could not be written.
     """
-    # rclpy's own handlers would close the context at once, and nothing could be replied any more.
+    # rclpy's own signal handlers would close the context at once, and no reply could be sent any more.
     rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
@@ -69,14 +70,14 @@ def main(args: Sequence[str] | None = None, build: Callable[[Settings], Backend]
 
 
 class _NodeLog(logging.Handler):
-    """Passes what the rooms without rclpy log on to the node's log."""
+    """Forwards Python log records, from packages without rclpy, to the node's log."""
 
     def __init__(self, node: MemoryNode) -> None:
         super().__init__(logging.WARNING)
         self._log = node.get_logger()
 
     def emit(self, record: logging.LogRecord) -> None:
-        # rclpy wants one severity for each line of code.
+        # rclpy allows only one severity per line of code.
         if record.levelno >= logging.ERROR:
             self._log.error(self.format(record))
         else:
@@ -84,7 +85,7 @@ class _NodeLog(logging.Handler):
 
 
 def _report_failures(node: MemoryNode) -> None:
-    """Bring to the node's log what other rooms log, and what ends a thread; /diagnostics shows the latter, too."""
+    """Forward Python logs and uncaught exceptions of threads to the node's log. /diagnostics shows the latter, too."""
     logging.getLogger("salmonn_node").addHandler(_NodeLog(node))
 
     def on_thread_end(arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""What an active node takes questions with: the queue, and the node's defaults for what a question leaves open."""
+"""The question queue of an active node, and the node's defaults for fields that a question leaves open."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from salmonn_node.stream.answers import Question
 
 
 class OpenQueue:
-    """Exists while the node is active.
+    """The question queue with the node's defaults. It exists while the node is active.
 
     Args:
-        node: whose parameters give the defaults; some may change while the node runs.
-        settings: of the node.
-        backend: what answers.
+        node: its parameters give the defaults; some may change while the node runs.
+        settings: the node's parameters as read in configure.
+        backend: answers the questions.
 
     Attributes:
-        queue: takes the tickets.
+        queue: the question queue.
     """
 
     def __init__(self, node: Node, settings: NodeParameters, backend: Backend) -> None:
@@ -33,7 +33,7 @@ class OpenQueue:
         )
 
     def complete(self, question: Question) -> Question:
-        """Fill in the node's defaults; raises MessageError for a source that the node does not know."""
+        """Fill in the node's defaults. Raises MessageError for an unknown source."""
         node_parameters.check_sources(self._settings, question.sources)
         return replace(question, max_evidence=question.max_evidence or int(self._value("max_evidence")))
 

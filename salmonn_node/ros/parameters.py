@@ -1,4 +1,4 @@
-"""The node's parameters: name, default, range and meaning in one table, read and checked as a whole in configure."""
+"""The node's parameters: one table of names, defaults, ranges and descriptions. Configure reads and checks them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOUND_TYPES = (
 
 @dataclass(frozen=True)
 class _Entry:
-    """One parameter: default, meaning, closed range of a number or choices of a string, whether it may change later."""
+    """One parameter: default, description, closed range or choices, and whether it may change while the node runs."""
 
     default: Any
     text: str
@@ -51,48 +51,54 @@ def _network_entry(entry: dataclasses.Field[Any]) -> _Entry:
 
 ENTRIES: dict[str, _Entry] = {
     **{entry.name: _network_entry(entry) for entry in dataclasses.fields(NetworkSettings)},
-    "threads": _Entry(Settings.threads, "CPU threads of the network; 0: torch's own choice.", 0, 256),
+    "threads": _Entry(Settings.threads, "CPU threads of the network; 0: torch chooses.", 0, 256),
     "engine_backend": _Entry(
         Settings.engine_backend,
-        "What runs the encoders; auto: a built TensorRT engine that fits, else torch.",
+        "What runs the encoders; auto: a built TensorRT engine if one fits, otherwise torch.",
         choices=("auto", "torch", "tensorrt", "tensorrt_rtx"),
     ),
-    "require_engine": _Entry(Settings.require_engine, "Configure fails when an encoder would not run on an engine."),
-    "engine_directory": _Entry("", "Where built engines lie; empty: where `salmonn engines build` puts them."),
-    "memory_directory": _Entry("", "Where memories lie; empty: $XDG_DATA_HOME/salmonn_node/memories."),
+    "require_engine": _Entry(Settings.require_engine, "Let configure fail if an encoder cannot run on an engine."),
+    "engine_directory": _Entry("", "Directory of built engines; empty: where `salmonn engines build` puts them."),
+    "memory_directory": _Entry("", "Directory of memories; empty: $XDG_DATA_HOME/salmonn_node/memories."),
     "memory_name": _Entry(Settings.memory_name, "Name of the running memory: letters, digits, '-', '_'."),
     "persistence": _Entry(
-        Settings.persistence, "Keep the memory on disk: restore in configure, journal and snapshots while active."
+        Settings.persistence,
+        "Keep the memory on disk: restore it in configure, write journal and snapshots while active.",
     ),
     "snapshot_period_s": _Entry(Settings.snapshot_period_s, "Seconds between snapshots.", 1.0, 86400.0),
     "snapshots_kept": _Entry(
-        Settings.snapshots_kept, "Snapshots that stay on disk, each with the journal that leads on from it.", 1, 100
+        Settings.snapshots_kept, "Snapshots to keep on disk, each with the journal that follows it.", 1, 100
     ),
     "memory_disk_gib": _Entry(
-        Settings.memory_disk_gib, "Bound on disk use: the oldest evidence goes first, then old snapshots.", 0.01, 1e4
+        Settings.memory_disk_gib,
+        "Bound on disk use in GiB: the oldest evidence is deleted first, then old snapshots.",
+        0.01,
+        1e4,
     ),
     "sessions_kept": _Entry(
         Settings.sessions_kept,
-        "Earlier sessions that stay on disk, each as memory NAME-session-NUMBER; a clock reset ends a session.",
+        "Earlier sessions to keep on disk, each as memory NAME-session-NUMBER; a clock reset ends a session.",
         0,
         1000,
     ),
     "evidence_ram_mib": _Entry(
         Settings.evidence_ram_mib,
-        "Without persistence: MiB of RAM for evidence (pictures, moments, poses); the oldest goes first.",
+        "MiB of RAM for evidence (pictures, moments, poses) without persistence; the oldest is discarded first.",
         4,
         65536,
     ),
     "clock_jump_tolerance_s": _Entry(
-        1.0, "A ROS clock that jumps back by less than this is counted; by more, a new session begins.", 0.0, 60.0
+        1.0, "A backward jump of the ROS clock of this many seconds or more starts a new session.", 0.0, 60.0
     ),
     "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image, /compressed or /video of it."),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
     "image_transport": _Entry("raw", "Which topic of a camera is subscribed to.", choices=tuple(IMAGE_TOPICS)),
     "image_reliability": _Entry("best_effort", "QoS of images.", choices=("best_effort", "reliable")),
     "image_depth": _Entry(5, "QoS history depth of images.", 1, 100),
-    "image_rate_hz": _Entry(0.0, "Rate that the cameras should have, for diagnostics; 0: unknown.", 0.0, 1000.0),
-    "audio_type": _Entry("auto", "Message type of sound; auto: that of the topic's publisher.", choices=SOUND_TYPES),
+    "image_rate_hz": _Entry(0.0, "True frame rate of the cameras, to find missing images; 0: unknown.", 0.0, 1000.0),
+    "audio_type": _Entry(
+        "auto", "Message type of sound; auto: the type of the topic's publisher.", choices=SOUND_TYPES
+    ),
     "audio_reliability": _Entry("reliable", "QoS of sound.", choices=("best_effort", "reliable")),
     "audio_depth": _Entry(100, "QoS history depth of sound; 100 chunks of 20 ms are 2 s.", 50, 1000),
     "pose_type": _Entry(
@@ -102,28 +108,32 @@ ENTRIES: dict[str, _Entry] = {
     ),
     "pose_reliability": _Entry("best_effort", "QoS of poses.", choices=("best_effort", "reliable")),
     "pose_depth": _Entry(50, "QoS history depth of poses.", 1, 1000),
-    "map_id": _Entry("", "Name of the map that poses are in; travels with each pose, evidence and answer."),
-    "base_frame": _Entry(Settings.base_frame, "Frame of the robot that `pose` is the pose of."),
-    "listen_to_tf": _Entry(True, "Hear /tf and /tf_static: other frames for answers, and mounts of cameras."),
+    "map_id": _Entry("", "Name of the map that poses refer to; it is copied to each pose, evidence and answer."),
+    "base_frame": _Entry(Settings.base_frame, "Frame of the robot; topic `pose` gives the pose of this frame."),
+    "listen_to_tf": _Entry(True, "Subscribe to /tf and /tf_static, for poses in other frames and for camera mounts."),
     "ground_z_m": _Entry(
-        Settings.ground_z_m, "Height of the plane that objects stand on, in the frame of `pose`.", -1e4, 1e4
+        Settings.ground_z_m, "Height in metres of the plane that objects stand on, in the frame of `pose`.", -1e4, 1e4
     ),
     "max_object_range_m": _Entry(
-        Settings.max_object_range_m, "Objects further from the camera get no position of their own.", 0.1, 1e3
+        Settings.max_object_range_m, "Objects further from the camera than this many metres get no position.", 0.1, 1e3
     ),
     "frame_rate_hz": _Entry(
-        Settings.frame_rate_hz, "Images looked at per second and camera. The network was made for 1.", 0.1, 10.0
+        Settings.frame_rate_hz, "Images taken per second and camera. The network was made for 1.", 0.1, 10.0
     ),
-    "default_timeout_s": _Entry(5.0, "Deadline of a question that names none.", 0.05, 600.0, dynamic=True),
-    "max_timeout_s": _Entry(120.0, "Longer deadlines are cut to this.", 0.05, 3600.0, dynamic=True),
-    "max_questions": _Entry(128, "Questions open at once; more are refused BUSY.", 1, 1024),
-    "watch_period_s": _Entry(1.0, "Seconds between looks of a watch that names none.", 0.1, 3600.0, dynamic=True),
+    "default_timeout_s": _Entry(5.0, "Deadline in seconds for a question that sets none.", 0.05, 600.0, dynamic=True),
+    "max_timeout_s": _Entry(
+        120.0, "Longest deadline in seconds; a longer one is cut to this.", 0.05, 3600.0, dynamic=True
+    ),
+    "max_questions": _Entry(128, "Most open questions; further ones get BUSY.", 1, 1024),
+    "watch_period_s": _Entry(
+        1.0, "Seconds between evaluations of a watch that sets no period.", 0.1, 3600.0, dynamic=True
+    ),
     "max_evidence": _Entry(
-        Settings.max_evidence, "Pieces of evidence of a question that names no number.", 1, 100, dynamic=True
+        Settings.max_evidence, "Most pieces of evidence for a question that sets no number.", 1, 100, dynamic=True
     ),
     "service_introspection": _Entry(
         "metadata",
-        "What ~/query/_service_event tells of each call: nothing, who and when, or question and answer, too.",
+        "Trace of calls on ~/query/_service_event: off, metadata (who and when), contents (question and answer, too).",
         choices=("off", "metadata", "contents"),
     ),
     "diagnostics_period_s": _Entry(1.0, "Seconds between diagnostics.", 0.1, 60.0),
@@ -132,13 +142,13 @@ ENTRIES: dict[str, _Entry] = {
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """Checked values.
+    """The checked parameter values of the node.
 
     Attributes:
-        values: the parameters of ENTRIES; each is an attribute, too.
+        values: the parameters of ENTRIES by name; each is also an attribute.
         transports: "raw", "compressed" or "video" by camera.
-        runtime: the settings of network, memory, answers and disk among them, directories filled in.
-        stamp_offsets: seconds that are added to the stamps of a source, by its name.
+        runtime: the settings of network, memory, answers and disk.
+        stamp_offsets: seconds to add to the stamps of a source, by its name.
     """
 
     values: dict[str, Any]
@@ -154,10 +164,10 @@ class NodeParameters:
 
 
 def declare(node: Node) -> list[str]:
-    """Declare all parameters with descriptors; those that shape the node are read-only.
+    """Declare all parameters with descriptors. Those that are not dynamic are read-only.
 
     Returns:
-        What is wrong with values from outside: such a parameter has its default, and configure is to fail with this.
+        Problems with given values, one text each. The parameter then has its default, and configure must fail.
     """
     problems: list[str] = []
 
@@ -172,10 +182,10 @@ def declare(node: Node) -> list[str]:
         declare_one(name, entry.default, _descriptor(entry))
     for camera in node.get_parameter("cameras").value or []:
         if NAME.fullmatch(camera) and not node.has_parameter(f"{camera}.mount"):
-            text = "Mount of the camera's optical frame in base_frame: x y z roll pitch yaw (m, rad); empty: from tf."
+            text = "Pose of the camera's optical frame in base_frame: x y z roll pitch yaw (m, rad); empty: from tf."
             descriptor = ParameterDescriptor(description=text, read_only=True)
             declare_one(f"{camera}.mount", Parameter.Type.DOUBLE_ARRAY, descriptor)
-            text = "Transport of this camera; empty: image_transport."
+            text = "Image transport of this camera; empty: as image_transport."
             declare_one(f"{camera}.image_transport", "", ParameterDescriptor(description=text, read_only=True))
     named = [*(node.get_parameter("cameras").value or []), *(node.get_parameter("microphones").value or [])]
     for source in [*dict.fromkeys(named), POSE_SOURCE]:
@@ -189,7 +199,7 @@ def declare(node: Node) -> list[str]:
 
 
 def read(node: Node) -> NodeParameters:
-    """Read and check all parameters; raises ValueError naming the parameter and what it may be."""
+    """Read and check all parameters. Raises ValueError naming the parameter and its valid values."""
     values = {name: node.get_parameter(name).value for name in ENTRIES}
     for name, entry in ENTRIES.items():
         _check(name, entry, values[name])
@@ -204,7 +214,7 @@ def read(node: Node) -> NodeParameters:
         raise ValueError(f"names of cameras and microphones must differ, and none is 'pose': {names}")
     if not MEMORY_NAME.fullmatch(values["memory_name"]):
         raise ValueError(f"memory_name must be letters, digits, '-' or '_', got {values['memory_name']!r}")
-    # The defaults need a home, which a service user may not have; they are looked up where they are used.
+    # The default directories need a home directory, which a service user may lack. So they are resolved where used.
     for name in ("memory_directory", "engine_directory"):
         values[name] = _directory(name, values[name]) if values[name] else None
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
@@ -216,7 +226,7 @@ def read(node: Node) -> NodeParameters:
 
 
 def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:
-    """Raise MessageError when a question names a camera or microphone that the node has not."""
+    """Raise MessageError when a question names a camera or microphone that the node does not have."""
     known = [*parameters.cameras, *parameters.microphones]
     unknown = [s[:40] for s in sources if s not in known]
     if unknown:

@@ -1,4 +1,4 @@
-"""How questions come in, under the name of the node: service `query` and action `ask`."""
+"""Service `~/query` and action `~/ask`: take questions and send the answers."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ INTROSPECTION = {
 
 
 class QueryServer:
-    """Lives as long as the node, so that a question in any lifecycle state is answered, if only with NOT_ACTIVE.
+    """The servers of `~/query` and `~/ask`. They exist as long as the node and reply NOT_ACTIVE if it is not active.
 
     Args:
         node: owner of service and action.
-        questions: gives the queue of an active node; in words why there is none otherwise.
-        topics: where each question is shown with its answer.
-        introspection: one of INTROSPECTION: what `~/query/_service_event` tells of each call.
+        questions: returns the queue of an active node, or a text that says why there is none.
+        topics: publishes each question with its answer.
+        introspection: a key of INTROSPECTION: what `~/query/_service_event` publishes for each call.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class QueryServer:
         self._goals: OpenGoals[tuple[Ticket, QuestionQueue]] = OpenGoals()
         group = ReentrantCallbackGroup()
         service = create_deferred_service(node, Query, "~/query", self._on_query, group)
-        # A wrong word fails configure, which names it.
+        # An invalid value makes configure fail with a message.
         state = INTROSPECTION.get(introspection, ServiceIntrospectionState.OFF)
         service.configure_introspection(node.get_clock(), QoSProfile(depth=100), state)
         self._action = ActionServer(
@@ -85,7 +85,7 @@ class QueryServer:
     # -- action ---------------------------------------------------------------------------------------------------
 
     def _on_goal(self, goal: Any) -> None:
-        """Queue an accepted goal; it is executed, that is ended, when its answer is there."""
+        """Queue an accepted goal. It ends when its answer is ready."""
         feedback = Ask.Feedback(stage=QUEUED)
         lock = threading.Lock()
 
@@ -134,7 +134,7 @@ class QueryServer:
         on_stage: Callable[[int], None] = lambda stage: None,
         register: Callable[[Ticket, QuestionQueue], None] = lambda ticket, queue: None,
     ) -> None:
-        """Check a question and queue it; `reply` gets the Answer message, once, from any thread."""
+        """Check a question and queue it. `reply` is called once, from any thread, with the Answer message."""
         received = time.monotonic()
 
         def send(answer: Answer) -> None:
@@ -142,7 +142,7 @@ class QueryServer:
             try:
                 answer_message = answer_to_message(self._types, answer)
             except Exception as error:
-                # A reply is owed, also for an answer that does not fit into its message.
+                # Send a reply in any case, even if the answer does not fit into its message.
                 self._log.error(f"an answer could not be sent:\n{traceback.format_exc()}")
                 answer_message = answer_to_message(self._types, _failed(error))
             reply(answer_message)

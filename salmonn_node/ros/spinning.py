@@ -1,4 +1,4 @@
-"""The executor of the node: it takes messages in itself, and what a callback raises does not end it."""
+"""The node's executor: runs subscription callbacks in the spinning thread and survives exceptions in callbacks."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from rclpy.subscription import Subscription
 from rclpy.task import Future
 
 YIELD_S = 0.0002
-WAIT_FAILURES = 10  # so many errors of waiting in a row, without a callback between them, end the spinning
+WAIT_FAILURES = 10  # after this many errors of waiting in a row, without a callback between them, spinning ends
 
 log = get_logger("salmonn_executor")
 
 
 class MessagesFirstExecutor(Executor):
-    """Runs the callbacks of subscriptions in the spinning thread, all others in a pool; none can end the spinning.
+    """Runs subscription callbacks in the spinning thread and all others in a pool. No callback can end the spinning.
 
-    rclpy's MultiThreadedExecutor hands each message to its pool and goes on building its wait set at the same time, so
-    that every short callback contends with it for the interpreter's lock, and what no thread of the pool has taken yet
-    is handed over again and again (rclpy issue 1452). A callback that only checks and hands over is done sooner where
-    the message was noticed. What may last, services, actions and timers, does not hold the messages up.
+    rclpy's MultiThreadedExecutor hands each message to its pool and builds its wait set at the same time. So every
+    short callback competes with it for the interpreter's lock. It also hands over a task again and again until a thread
+    of the pool takes it (rclpy issue 1452). A short callback finishes sooner in the spinning thread. Services, actions
+    and timers may take long; they run in the pool and do not delay messages.
 
-    What a callback raises is logged and counted. So is what taking a message raises, for instance one whose bytes do
-    not fit its type; rclpy would never look at that topic again.
+    Exceptions in callbacks are logged and counted. So are exceptions while taking a message, for example when its bytes
+    do not fit its type; rclpy would never read that topic again.
 
     Args:
         threads: size of the pool.
         context: rclpy's context, None for the default one.
 
     Attributes:
-        failures: exceptions by the name of the topic or service.
-        callbacks: how many have been run or handed over.
+        failures: number of exceptions by topic or service name.
+        callbacks: number of callbacks that were run or handed over.
     """
 
     def __init__(self, threads: int, *, context: Context | None = None) -> None:
@@ -60,10 +60,10 @@ class MessagesFirstExecutor(Executor):
     def spin(self) -> None:
         """Spin until the executor or its context is shut down.
 
-        rclpy lists the subscriptions, then waits for them. One that is destroyed in between, as a deactivated node
-        destroys its inputs, ends its waiting with InvalidHandle (rclpy issue 1284). Nothing has been taken from the
-        others by then, so that spinning again serves them. Other errors of waiting are logged and tried again; the
-        last of WAIT_FAILURES in a row is raised.
+        rclpy lists the subscriptions and then waits for them. If one is destroyed in between, as when the node is
+        deactivated, the wait ends with InvalidHandle (rclpy issue 1284). No message has been taken by then, so it is
+        safe to spin again. Other errors of waiting are logged, and waiting is tried again; the last of WAIT_FAILURES
+        errors in a row is raised.
         """
         failures = seen = 0
         while self.context.ok() and not self._is_shutdown:
@@ -74,7 +74,7 @@ class MessagesFirstExecutor(Executor):
             except ExternalShutdownException:
                 return
             except rclpy_implementation.RCLError as error:
-                # A context that is shut down while its entities are listed cannot be waited for.
+                # If the context was shut down while its entities were listed, there is nothing to wait for.
                 if not self.context.ok():
                     return
                 failures, seen = (failures + 1 if self.callbacks == seen else 1), self.callbacks
@@ -87,7 +87,7 @@ class MessagesFirstExecutor(Executor):
         self._spin_once(timeout_sec, lambda: False)
 
     def spin_once_until_future_complete(self, future: Future, timeout_sec: Any = None) -> None:
-        """The same, but do not wait once `future` is done."""
+        """Like `spin_once`, but do not wait once `future` is done."""
         future.add_done_callback(lambda _: self.wake())
         self._spin_once(timeout_sec, future.done)
 
@@ -103,7 +103,7 @@ class MessagesFirstExecutor(Executor):
             self._note_failure(entity, task.exception())
             return
         if task in self._waiting:
-            # rclpy yields a task again until it runs; the thread that is to run it needs the interpreter's lock.
+            # rclpy yields a task again until it runs. Sleep, so that the pool's thread gets the interpreter's lock.
             time.sleep(YIELD_S)
             return
         self._waiting.add(task)

@@ -1,4 +1,4 @@
-"""What the memory holds, as MemoryStatus: latched, on change, at most once a second."""
+"""Publisher of MemoryStatus: latched, on change, at most once per second."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StatusPublisher:
         self._last: MemoryStatus | None = None
 
     def publish(self, backend: Backend) -> None:
-        """Publish the status if it differs from the last one but for its stamp."""
+        """Publish the status if anything but its stamp has changed."""
         status = memory_status(backend)
         if status == self._last or not self._publisher.is_activated:
             return
@@ -32,7 +32,7 @@ class StatusPublisher:
         self._publisher.publish(status)
 
     def forget(self) -> None:
-        """Publish at the next call whatever it is: an activated node says what it has."""
+        """Make the next call publish in any case, so that an activated node publishes its status."""
         self._last = None
 
 

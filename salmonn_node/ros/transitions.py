@@ -1,4 +1,4 @@
-"""Lifecycle transitions that callers ask for: one at a time; one that does not fit the state is refused."""
+"""Lifecycle transitions on request: runs one at a time and refuses those that do not fit the state."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lifecycle_msgs.srv import ChangeState, GetAvailableTransitions
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-# What a caller may ask for. The state machine has others, such as "the transition under way succeeded", and takes them
-# from anybody.
+# The transitions that a caller may request. The state machine has internal ones, such as "the running transition
+# succeeded", and would accept them from any caller.
 PUBLIC = range(Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVE_SHUTDOWN + 1)
 
 Callback = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
 def reported(callback: Callback) -> Callback:
-    """Decorate a transition callback of a node that has `note_problem`: log what it raises, then return ERROR.
+    """Decorate a transition callback of a node that has `note_problem`: log exceptions, then return ERROR.
 
-    rclpy itself turns an exception into ERROR without a word.
+    rclpy itself turns an exception into ERROR silently.
     """
 
     @functools.wraps(callback)
@@ -39,14 +39,14 @@ def reported(callback: Callback) -> Callback:
 
 
 class Transitions:
-    """Stands before the node's `~/change_state` service.
+    """Checks requests to the node's `~/change_state` service before rclpy gets them.
 
-    rclpy passes every request to its state machine, and what that raises ends the executor. Here a request that does
-    not fit the state, or comes while another transition runs, gets `success: false`. The services that tell the state
-    are answered during a transition, too, so that a second planner sees "configuring".
+    rclpy passes every request to its state machine, and an exception there ends the executor. This class replies
+    `success: false` to a request that does not fit the state or comes while another transition runs. Services that
+    report the state also reply during a transition, so that a second planner sees "configuring".
 
     Args:
-        node: the lifecycle node; its services exist.
+        node: the lifecycle node, with its services created.
     """
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -64,7 +64,7 @@ class Transitions:
         services["change_state"].callback = self._on_change_state
 
     def run(self, trigger: Callable[[], Any]) -> bool:
-        """Run a transition that the node wants itself; False when another one is under way."""
+        """Run a transition of the node's own. Returns False, and runs nothing, while another one runs."""
         if not self._lock.acquire(blocking=False):
             return False
         try:

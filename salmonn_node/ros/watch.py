@@ -1,4 +1,4 @@
-"""One watch: a question asked again over what is newly observed, until its answer is yes."""
+"""One watch: asks a question about new observations again and again until the answer is yes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from salmonn_node.messages import MessageError
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
 
 MIN_PERIOD_S = 0.1
-CLOCK_LOOK_S = 0.5  # a waiting watch looks at the ROS clock this often: simulated time wakes nobody
-# These errors say nothing about later looks; any other ends the watch.
+CLOCK_LOOK_S = 0.5  # how often a waiting watch checks the ROS clock, because simulated time wakes no thread
+# The watch goes on after these codes; any other ends it.
 PASSING = (ErrorCode.NONE, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.EMPTY_MEMORY)
-# After these the window is looked at again, together with what has come since.
+# After these codes the next look covers the same window again, together with what has come since.
 UNREAD = (ErrorCode.BUSY, ErrorCode.TIMEOUT)
 
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """What a caller asks for, and how the node looks.
+    """Settings of one watch.
 
     Attributes:
         period_s: seconds between looks.
-        until_ns: ROS time at which the watch is complete; 0: never.
+        until_ns: ROS time at which the watch ends; 0: never.
         timeout_s: deadline of each look, in seconds.
         overlap_ns: how far a look reaches back before what is new.
     """
@@ -38,19 +38,19 @@ class WatchSettings:
 
 
 class Watch:
-    """Looks once a period; each look is a question in the queue like any other.
+    """Looks once per period. Each look is an ordinary question in the queue.
 
     Args:
-        question: of type BINARY.
-        queue: takes the looks.
+        question: a question of type BINARY.
+        queue: answers the looks.
         settings: see WatchSettings.
-        observed: gives the memory's id, and the stamp in ns up to which everything has been observed (0: nothing).
-        now_ns: gives the ROS time.
+        observed: returns the memory's id and the stamp in ns up to which everything is observed (0: nothing).
+        now_ns: returns the ROS time in ns.
 
     Attributes:
-        answer: of the last look; CANCELED with the reason when the watch was ended early.
-        looks: how many there were.
-        complete: the answer became yes, or `until_ns` passed.
+        answer: the answer of the last look; CANCELED with the reason when the watch ended early.
+        looks: number of looks so far.
+        complete: whether the answer became yes or `until_ns` passed.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Watch:
         return answer.error_code == ErrorCode.NONE and answer.outcome == Outcome.ANSWERED and answer.binary
 
     def end(self, reason: str) -> None:
-        """End early, with CANCELED for this reason; any thread may call."""
+        """End the watch early with CANCELED and this reason. Any thread may call this."""
         self._end_reason = reason
         self._ended.set()
         if self._ticket is not None:
@@ -90,7 +90,7 @@ class Watch:
         """Look until the answer is yes, a look fails, `until_ns` has passed, or `end` is called.
 
         Args:
-            on_look: called after each look with the stamp in ns up to which all has been looked at.
+            on_look: called after each look with the stamp in ns up to which everything has been evaluated.
         """
         self._look_until_done(on_look)
         if self._ended.is_set() and not self.complete:
@@ -99,7 +99,7 @@ class Watch:
     def _look_until_done(self, on_look: Callable[[int], None]) -> None:
         after_ns, until_ns = self._question.after_ns, self._settings.until_ns
         memory_id, seen_ns = self._observed()
-        next_ns = after_ns or seen_ns + 1  # what is stamped from here on is new
+        next_ns = after_ns or seen_ns + 1  # observations stamped from here on are new
         due = time.monotonic()
         while not self._ended.is_set():
             over = 0 < until_ns <= self._now_ns()
@@ -107,12 +107,12 @@ class Watch:
                 due = max(due + self._settings.period_s, time.monotonic())
                 found_id, seen_ns = self._observed()
                 if found_id != memory_id:
-                    memory_id, next_ns = found_id, after_ns or 1  # all of a new memory is new
+                    memory_id, next_ns = found_id, after_ns or 1  # everything in a new memory is new
                 end_ns = min(seen_ns, until_ns or seen_ns)
                 if end_ns >= next_ns:
                     first_ns = max(after_ns, next_ns - self._settings.overlap_ns, 1)
-                    # The question would wait for an end that is the newest stamp, until the next observation. So that
-                    # end stays open.
+                    # With the newest stamp as its end, the question would wait for the next observation. So leave the
+                    # end open in that case.
                     answer = self._look(first_ns, end_ns if end_ns < seen_ns else 0)
                     self.complete = self.became_true
                     if self.complete or answer.error_code not in PASSING:
@@ -137,7 +137,7 @@ class Watch:
         ticket = Ticket(question, received + self._settings.timeout_s, reply, received=received)
         self._queue.submit(ticket)
         self._ticket = ticket
-        if self._ended.is_set():  # `end` came before there was a ticket to cancel
+        if self._ended.is_set():  # `end` was called before there was a ticket to cancel
             self._queue.cancel(ticket, self._end_reason)
         done.wait()
         self.looks += 1
@@ -145,7 +145,7 @@ class Watch:
 
 
 def watched_question(question: Question, period_s: float, until_ns: int) -> Question:
-    """The question as BINARY; raises MessageError for what cannot be watched for."""
+    """Return the question as BINARY. Raises MessageError when the request is not a valid watch."""
     if question.answer_type not in (AnswerType.BINARY, AnswerType.ANY):
         raise MessageError("invalid_request", f"answer_type is {question.answer_type.name}; a watch needs BINARY")
     if question.before_ns:

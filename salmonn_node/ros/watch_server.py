@@ -1,4 +1,4 @@
-"""Action `watch`, "tell me when ...": a yes-or-no question that the node asks itself until the answer is yes."""
+"""Action `~/watch`, "tell me when ...": the node asks itself a yes-or-no question until the answer is yes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from salmonn_node.stream.answers import Answer, ErrorCode
 from salmonn_node.stream.observations import SECOND_NS
 
 MAX_WATCHES = 16
-# The tokens of two sampled images last until the second: a little reach-back covers stamps that jitter.
+# A look reaches back by this many image periods, for stamps that jitter. More is not needed, because the tokens of a
+# temporal patch last until its second image.
 OVERLAP_IMAGES = 0.5
 
 
 class WatchServer:
-    """Lives as long as the node. Looks are questions like others: they wait their turn, and may be BUSY.
+    """The server of `~/watch`. It exists as long as the node. Looks are ordinary questions and may get BUSY.
 
     Args:
         node: owner of the action.
-        questions: gives the queue of an active node; in words why there is none otherwise.
-        observed: memory id, and the stamp up to which everything has been observed (0: nothing), in ns.
-        topics: where the answer that ends a watch is shown.
+        questions: returns the queue of an active node, or a text that says why there is none.
+        observed: returns the memory's id and the stamp in ns up to which everything is observed (0: nothing).
+        topics: publishes the answer that ends a watch.
     """
 
     def __init__(
@@ -66,11 +67,11 @@ class WatchServer:
 
     @property
     def open(self) -> int:
-        """Number of watches under way."""
+        """Number of open watches."""
         return len(self._goals)
 
     def close(self, reason: str) -> None:
-        """End all watches with CANCELED; more may come later."""
+        """End all open watches with CANCELED. New ones may start later."""
         for watch in self._goals.all():
             watch.end(reason)
 
@@ -96,7 +97,7 @@ class WatchServer:
         return None
 
     def _watch(self, request: WatchAction.Goal, questions: OpenQueue) -> Watch:
-        """The watch that a goal asks for; raises MessageError naming a field that is wrong."""
+        """Make the watch that a goal requests. Raises MessageError naming a field that is wrong."""
         period_s = stamp_ns(request.period) / SECOND_NS or self._node.get_parameter("watch_period_s").value
         until_ns = stamp_ns(request.until)
         question = watched_question(question_from_message(request.question), period_s, until_ns)
@@ -121,7 +122,7 @@ class WatchServer:
             watch.run(lambda seen_ns: self._tell(goal, watch, seen_ns))
             message = answer_to_message(self._types, watch.answer)
         except Exception as error:
-            # A goal is owed a result.
+            # Every goal must get a result.
             self._node.get_logger().error(f"a watch failed:\n{traceback.format_exc()}")
             failed = Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")
             message = answer_to_message(self._types, failed)
