@@ -41,6 +41,13 @@ def evidence(parser: argparse.ArgumentParser) -> None:
     """`salmonn bench evidence` has none."""
 
 
+def events(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench events`."""
+    parser.add_argument("--seeds", type=int, default=3, help="streams of each regime (%(default)s)")
+    parser.add_argument("--events", type=int, default=3000, help="events of a stream; 250 are an hour (%(default)s)")
+    parser.add_argument("--arms", default="", help="names of arms, with semicolons; all arms when left out")
+
+
 def facts(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench facts`."""
     parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of encoded worlds (%(default)s)")
@@ -146,6 +153,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "answers": answers,
     "discard": discard,
     "endurance": endurance,
+    "events": events,
     "evidence": evidence,
     "facts": facts,
     "footprint": footprint,

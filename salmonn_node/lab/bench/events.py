@@ -184,13 +184,6 @@ ARMS: dict[str, Callable[[Events, int, int, str], Recall]] = {
 REGIMES = ((64, 20_000, 0.0), (64, 20_000, 0.2), (400, 10_000, 0.0), (400, 20_000, 0.2), (400, 100_000, 0.0))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of `salmonn bench events`."""
-    parser.add_argument("--seeds", type=int, default=3, help="streams of each regime")
-    parser.add_argument("--events", type=int, default=3000, help="events of a stream; the world has about 250 an hour")
-    parser.add_argument("--arms", default="", help="names of arms, separated by semicolons; all when left out")
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Every arm in every regime."""
     chosen = [a.strip() for a in args.arms.split(";") if a.strip()] or list(ARMS)
