@@ -165,11 +165,11 @@ class Answerer:
         stage("waiting")
         if view is None:
             view = self.wait_for_view(question, deadline=deadline, cancel=cancel)
-        check("the window asked about was not observed to its end by the deadline")
+        check("the stream had not reached the question's `before` by the deadline")
         if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
         answer = self._work(question, view, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
-        check("the deadline passed while the answer was being made")
+        check("the deadline passed before the answer was complete")
         return answer
 
     def _work(
@@ -183,7 +183,9 @@ class Answerer:
         stage("reading")
         observer = self.observer
         if len(view) == 0:
-            raise _StoppedError(ErrorCode.EMPTY_MEMORY, "nothing has been observed in the window asked about")
+            raise _StoppedError(
+                ErrorCode.EMPTY_MEMORY, "nothing was observed between the question's `after` and `before`"
+            )
         stage("generating")
         kind = kind_of(question)
         wanted: dict[str, Any] = {}

@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from salmonn_node.stream.answers import AnswerType
 
-CALIBRATION_FILE = "calibration.json"
 Floats = npt.NDArray[np.float64]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TypeName = Literal["TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE"]
@@ -167,7 +166,9 @@ def risk_coverage(confidence: Sequence[float], correct: Sequence[bool]) -> list[
 def _checked(probability: Sequence[float], correct: Sequence[bool]) -> tuple[Floats, npt.NDArray[np.bool_]]:
     p, right = np.asarray(probability, np.float64), np.asarray(correct, bool)
     if p.ndim != 1 or p.shape != right.shape or not len(p):
-        raise ValueError(f"probability and correct: expected two equal, not empty lengths, got {p.shape} {right.shape}")
+        raise ValueError(
+            f"probability and correct must be 1-D, not empty and equally long, got {p.shape} {right.shape}"
+        )
     if not (np.isfinite(p).all() and (p >= 0).all() and (p <= 1).all()):
         raise ValueError("probability: expected numbers in 0..1")
     return p, right

@@ -107,9 +107,9 @@ class Grounding:
         """Pose of the camera's optical frame in the robot frame of the evidence's pose; None when unknown."""
         assert evidence.pose is not None
         base = evidence.pose.child_frame_id or self._base_frame
-        told = self._mounts.get(evidence.source)
-        if told is not None:
-            return Pose(0, base, told.position, told.orientation, child_frame_id=told.child_frame_id)
+        given = self._mounts.get(evidence.source)
+        if given is not None:
+            return Pose(0, base, given.position, given.orientation, child_frame_id=given.child_frame_id)
         optical = evidence.frame_id or camera.frame_id
         for frame in dict.fromkeys((base, self._base_frame)):
             mount = self.frames.lookup(frame, optical, evidence.pose.stamp_ns)

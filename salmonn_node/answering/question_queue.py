@@ -111,7 +111,7 @@ class QuestionQueue:
         if self._closed:
             return Answer(error_code=ErrorCode.CANCELED, error_msg="the node shuts down")
         if len(self._open) >= self._max_questions:
-            text = f"{len(self._open)} questions are open, at most {self._max_questions} are taken"
+            text = f"{len(self._open)} questions are open, and max_questions is {self._max_questions}"
             return Answer(error_code=ErrorCode.BUSY, error_msg=text)
         others = [t for t in self._open if t is not self._running]
         if not others and self._running is None:
@@ -120,7 +120,7 @@ class QuestionQueue:
         if ticket in late:
             return ticket.busy(sum(t.deadline <= ticket.deadline for t in others), late[ticket])
         if late.keys() - self._late(others).keys():
-            return Answer(error_code=ErrorCode.BUSY, error_msg="questions that were taken before would become late")
+            return Answer(error_code=ErrorCode.BUSY, error_msg="this question would make an earlier one late")
         return None
 
     def _expected(self, ticket: Ticket) -> Expected:

@@ -267,4 +267,4 @@ class Memory:
             return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg="rclpy was shut down, or this Memory was closed")
         if is_ready():
             return Answer(error_code=ErrorCode.TIMEOUT, error_msg=f"no reply from {self.server} in time")
-        return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no node {self.server} that offers {name}")
+        return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=f"no node {self.server} offers {name}: is it running?")

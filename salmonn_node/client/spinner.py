@@ -103,7 +103,7 @@ def _spin(executor: SingleThreadedExecutor) -> None:
         except ExternalShutdownException:
             return
         except Exception as error:
-            log.warning("the client's executor goes on after %s: %s", type(error).__name__, error)
+            log.warning("the client's executor continues after %s: %s", type(error).__name__, error)
 
 
 def _close(executor: SingleThreadedExecutor, thread: threading.Thread, node: Node) -> None:

@@ -106,7 +106,7 @@ class AdmissionControl:
         placed = self.clock.offer(source, stamp_ns)
         status.clock = self.clock.offset_of(source)
         if placed is StampFate.FROZEN:
-            status.clock = "it repeats one stamp: its driver does not stamp its messages"
+            status.clock = "all its messages have the same stamp: its driver does not set stamps"
         if placed is StampFate.NEW_SESSION:
             self._start_session()
         elif placed is not StampFate.OK:

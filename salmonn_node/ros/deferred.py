@@ -68,7 +68,7 @@ def create_deferred_service(
             try:
                 send_response(response, header)
             except InvalidHandle:
-                node.get_logger().warning(f"reply of {name} lost: the service is gone")
+                node.get_logger().warning(f"a reply of {name} was lost, because the service no longer exists")
 
         reply.bind(send)
 

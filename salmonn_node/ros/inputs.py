@@ -153,7 +153,7 @@ class Inputs:
         try:
             message_type = _message_type(TF_TYPE)
         except (ImportError, AttributeError) as error:
-            self.tf = f"not heard: {error}"
+            self.tf = f"not subscribed: {error}"
             self._node.get_logger().info(f"/tf is {self.tf}")
             return
 
@@ -164,11 +164,11 @@ class Inputs:
                 self.tf_refused[error.reason] += 1
                 return
             for transform in transforms:
-                fate = self._grounding.frames.add(transform, static=static)
-                if fate not in ("taken", "transform_passed_over"):
-                    self.tf_refused[fate] += 1
+                admission = self._grounding.frames.add(transform, static=static)
+                if admission not in ("taken", "transform_passed_over"):
+                    self.tf_refused[admission] += 1
 
-        self.tf = "heard"
+        self.tf = "subscribed"
         group = MutuallyExclusiveCallbackGroup()
         latched = QoSProfile(depth=TF_DEPTH, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._subscribe(message_type, "/tf", partial(keep, static=False), QoSProfile(depth=TF_DEPTH), group)

@@ -105,7 +105,9 @@ class MemoryServices:
     def _on_forget(self, request: Any, response: Any) -> None:
         start, end = stamp_ns(request.start), stamp_ns(request.end)
         if start < 0 or end < start:
-            raise _RefusedError(INVALID_INTERVAL, f"start ({start} ns) must not lie behind end ({end} ns)")
+            raise _RefusedError(
+                INVALID_INTERVAL, f"start ({start} ns) must not be negative or later than end ({end} ns)"
+            )
         persistence = self._stored()
         try:
             forgotten = persistence.forget(Interval(start, end))
@@ -120,7 +122,7 @@ class MemoryServices:
         response.weights_from = time_message(self._types, forgotten.weights_from_ns)
         if forgotten.copies:
             # The interval is forgotten here, but not everywhere. The caller must know that.
-            response.error_msg = f"other stored memories still hold the interval: {', '.join(forgotten.copies)}"
+            response.error_msg = f"other stored memories still contain the interval: {', '.join(forgotten.copies)}"
 
     def _on_info(self, request: Any, response: Any) -> None:
         from salmonn_node.storage.directory import list_memories

@@ -20,7 +20,7 @@ from salmonn_node.stream.stamp_offset import MAX_OFFSET_S, POSE_SOURCE
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 MEMORY_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# image_transport -> topic of a camera; what "video" means is told by the type of its publisher.
+# image_transport -> topic of a camera. For "video", the publisher's type says which format it is.
 IMAGE_TOPICS = {"raw": "image", "compressed": "image/compressed", "video": "image/video"}
 SOUND_TYPES = (
     "auto",
@@ -211,7 +211,7 @@ def read(node: Node) -> NodeParameters:
         if not NAME.fullmatch(name):
             raise ValueError(f"cameras and microphones need names of letters, digits and '_', got {name!r}")
     if len(set(names)) != len(names) or "pose" in names:
-        raise ValueError(f"names of cameras and microphones must differ, and none is 'pose': {names}")
+        raise ValueError(f"names of cameras and microphones must differ and must not be 'pose', got {names}")
     if not MEMORY_NAME.fullmatch(values["memory_name"]):
         raise ValueError(f"memory_name must be letters, digits, '-' or '_', got {values['memory_name']!r}")
     # The default directories need a home directory, which a service user may lack. So they are resolved where used.
@@ -230,7 +230,7 @@ def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:
     known = [*parameters.cameras, *parameters.microphones]
     unknown = [s[:40] for s in sources if s not in known]
     if unknown:
-        raise MessageError("invalid_request", f"sources: {unknown} are not among {known}")
+        raise MessageError("invalid_request", f"sources: {unknown} are unknown; this node has {known}")
 
 
 def _descriptor(entry: _Entry) -> ParameterDescriptor:
@@ -250,7 +250,7 @@ def _check(name: str, entry: _Entry, value: Any) -> None:
     if entry.choices and value not in entry.choices:
         raise ValueError(f"{name} must be one of {', '.join(entry.choices)}, got {value!r}")
     if entry.low is not None and entry.high is not None and not entry.low <= value <= entry.high:
-        raise ValueError(f"{name} must lie in {entry.low}..{entry.high}, got {value}")
+        raise ValueError(f"{name} must be in {entry.low}..{entry.high}, got {value}")
 
 
 def _refuse_bad(parameters: list[Parameter]) -> SetParametersResult:

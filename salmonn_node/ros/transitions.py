@@ -77,7 +77,7 @@ class Transitions:
         wanted = request.transition
         response.success = False
         if not self._lock.acquire(blocking=False):
-            self._log.warning(f"refused {_name(wanted)}: another transition is under way")
+            self._log.warning(f"refused {_name(wanted)}: another transition is running")
             return response
         try:
             possible = [t for t in self._possible() if t.id in PUBLIC]

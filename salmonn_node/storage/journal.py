@@ -251,7 +251,7 @@ class JournalReader:
             if len(start) < len(MAGIC) + _PREFIX.size:
                 raise EmptySegmentError(f"journal segment {path.name} ends within its header")
             if start[: len(MAGIC)] != MAGIC:
-                raise ValueError(f"journal segment {path.name} has no header of ours")
+                raise ValueError(f"journal segment {path.name} has no salmonn_node header")
             size, self._crc = _PREFIX.unpack(start[len(MAGIC) :])
             text = file.read(size) if size <= 1 << 20 else b""
             if len(text) < size <= 1 << 20:

@@ -126,5 +126,5 @@ def test_a_window_that_is_not_over_is_waited_for_until_the_deadline() -> None:
     observer.submit(Frame(START, "front", np.zeros((48, 64, 3), np.uint8)))
     answer = ask(Answerer(observer), Question("a?", before_ns=START + 99 * S), seconds=0.2)
     assert answer.error_code == ErrorCode.TIMEOUT
-    assert "not observed to its end" in answer.error_msg
+    assert "had not reached" in answer.error_msg
     observer.close()

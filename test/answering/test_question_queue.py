@@ -121,7 +121,7 @@ def test_one_that_was_taken_is_not_made_late_by_one_that_comes_after(desks: Call
     desk.ask("second", 25.0)
     desk.ask("urgent", 24.0)  # would be in time itself, and push the second behind its deadline
     assert desk.codes() == {"urgent": ErrorCode.BUSY}
-    assert "taken before" in desk.replies[0][1].error_msg
+    assert "an earlier one late" in desk.replies[0][1].error_msg
     desk.go.release(2)
     desk.wait(lambda: len(desk.replies) == 3)
     assert desk.codes()["second"] == ErrorCode.NONE

@@ -74,7 +74,7 @@ def test_an_answer_in_another_frame_of_tf(looking: Memory, robot: Robot, node: N
     try:
         messages = importlib.import_module("tf2_msgs.msg")
     except ImportError:
-        assert robot.value("space", "tf") == "not heard: No module named 'tf2_msgs'"
+        assert robot.value("space", "tf") == "not subscribed: No module named 'tf2_msgs'"
         pytest.skip("not shown here: tf2_msgs is not among the ROS wheels; it comes with a ROS installation")
     latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
     static = robot.node.create_publisher(messages.TFMessage, "/tf_static", latched)
