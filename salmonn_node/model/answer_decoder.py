@@ -1,4 +1,4 @@
-"""From a prompt that has been read to answers: greedy decoding, the likelihood of given answers, typed values."""
+"""Answer decoder: greedy decoding, likelihood of given answers, and typed values, after the prompt has been read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from salmonn_node.model.tokenizer import TextTokenizer
 
 
 class AnswerDecoder:
-    """Decodes and scores answers to one prompt that has been read.
+    """Decode and score answers to one prompt that has been read.
 
     Args:
-        network: that read it.
-        tokenizer: of the checkpoint.
-        view: what the prompt was made from.
+        network: the network that read the prompt.
+        tokenizer: tokenizer of the checkpoint.
+        view: the view that the prompt was made from.
         prompt: the question's prompt.
-        reading: the prompt, read. Only `decode` changes its cache.
+        reading: the result of reading the prompt. Only `decode` changes its cache.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class AnswerDecoder:
         self._recalled = self._recall()
 
     def logits(self, hidden: Tensor) -> tuple[Tensor, Pointing | None]:
-        """(Q, D) hidden states at answer positions -> (Q, vocabulary), and where they point."""
+        """Map hidden states at answer positions (Q, D) to logits (Q, vocabulary), and return where they point."""
         pointing = None
         added = torch.zeros_like(hidden)
         if self.network.evidence is not None and len(self.memory_rows):
@@ -58,7 +58,7 @@ class AnswerDecoder:
     def decode(
         self, max_new_tokens: int, should_stop: Callable[[], bool], on_text: Callable[[str], None] | None
     ) -> Generation:
-        """Greedy decoding until the end token, the limit, or `should_stop`."""
+        """Decode greedily until the end token, the limit, or `should_stop`."""
         cache, language = self.reading.cache, self.network.language
         ends = {self.tokenizer.specials.im_end, *self.tokenizer.ends}
         ids: list[int] = []
@@ -102,13 +102,13 @@ class AnswerDecoder:
     def score(self, options: Sequence[Sequence[int]]) -> Tensor:
         """(n,) float32 log-likelihood of each option's ids as the whole answer.
 
-        All options are one pass over the shared cache: a mask lets each see the prompt and itself alone. The cache is
-        left as it was.
+        One pass over the shared cache scores all options. A mask lets each option see only the prompt and itself. The
+        cache does not change.
         """
         cache, language = self.reading.cache, self.network.language
         first = torch.log_softmax(self.logits(self.reading.hidden[-1:])[0][-1], dim=-1)
         totals = torch.stack([first[option[0]] for option in options])
-        # Row i of the pass predicts target i, of option owner[i].
+        # Row i of the pass predicts target i, which belongs to option owner[i].
         read = [token for option in options for token in option[:-1]]
         if read:
             device, length = language.lm_head.weight.device, len(cache)
@@ -127,9 +127,9 @@ class AnswerDecoder:
         return totals.float().cpu()
 
     def constrained(self, grammar: Grammar, should_stop: Callable[[], bool]) -> tuple[str | None, float]:
-        """Greedy decoding among the tokens that a grammar allows: the text, and its log-probability among them.
+        """Decode greedily among the tokens that a grammar allows. Return the text and its log-probability among them.
 
-        The cache is left as it was. The text is None when `should_stop` ended it.
+        The cache does not change. The text is None if `should_stop` ended the decoding.
         """
         cache, language, end = self.reading.cache, self.network.language, self.tokenizer.specials.im_end
         length, total = len(cache), 0.0
@@ -173,7 +173,7 @@ class AnswerDecoder:
 
 
 def _tell(on_text: Callable[[str], None], shown: str, text: str) -> str:
-    """Pass on what is new; a character whose bytes are incomplete waits for the next token."""
+    """Pass on new text. A character whose bytes are incomplete waits for the next token."""
     if text.endswith("\ufffd") or len(text) <= len(shown):
         return shown
     on_text(text[len(shown) :])

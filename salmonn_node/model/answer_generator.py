@@ -1,4 +1,4 @@
-"""The way out: a question and a view become a prompt, the language model reads it, and an answer is decoded."""
+"""Answer generator: build a prompt from a question and a view, read it with the language model, decode an answer."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from salmonn_node.model.tokenizer import TextTokenizer
 
 
 class AnswerGenerator:
-    """Answers questions, one at a time; any thread may ask.
+    """Answer questions, one at a time. Any thread may ask.
 
     Args:
-        config: of the network.
+        config: configuration of the network.
         network: language model and heads.
-        tokenizer: of the checkpoint.
-        prefill: reads questions with a view's prefill cache; None with `prefill: exact`.
+        tokenizer: tokenizer of the checkpoint.
+        prefill: reads questions with a view's prefill cache. None with `prefill: exact`.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class AnswerGenerator:
         self._turn = threading.Lock()
 
     def prompt(self, question: str, view: SceneView) -> Prompt:
-        """The prompt of a question, with special tokens in its text escaped; the language model reads `len` tokens.
+        """Return the prompt of a question, with special tokens in its text escaped. `len` is its number of tokens.
 
         Raises:
-            TypeError: not a view that a `SceneBuilder` made.
+            TypeError: the view was not made by a `SceneBuilder`.
         """
         if not isinstance(view, SceneView):
             raise TypeError(f"view: expected a SceneView, got {type(view).__name__}")
@@ -50,7 +50,7 @@ class AnswerGenerator:
 
     @torch.no_grad()
     def read(self, question: str, view: SceneView) -> AnswerDecoder:
-        """Read a question's prompt, once. The decoder then answers it."""
+        """Read the prompt of a question once. Use the returned decoder to answer it."""
         prompt = self.prompt(question, view)
         if self.prefill is not None and view.prefill is not None and self.prefill.usable(prompt):
             reading = self.prefill.read(view.prefill, prompt, view)
@@ -72,17 +72,17 @@ class AnswerGenerator:
         grammar: Grammar | None = None,
         shown: str = "",
     ) -> Generation:
-        """Answer a question from a view, greedily. The memory is untouched, and the prompt is read once.
+        """Answer a question from a view, greedily. Reads the prompt once and does not change the memory.
 
         Args:
             question: user text.
             view: what the question may see.
-            max_new_tokens: limit of the answer, at least 1.
-            should_stop: called before each token; True ends the answer.
+            max_new_tokens: maximum length of the answer, at least 1.
+            should_stop: called before each token. True ends the answer.
             on_text: called with each new piece of text.
-            options: texts that are compared as whole answers, see `Generation.option_logprobs`.
-            grammar: of a second, typed answer, see `Generation.value`.
-            shown: a yes-or-no question, whether the memory shows what is asked about; see `Generation.shown`.
+            options: texts to compare as whole answers, see `Generation.option_logprobs`.
+            grammar: grammar of a second, typed answer, see `Generation.value`.
+            shown: a yes-or-no question: does the memory show what is asked about? See `Generation.shown`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
@@ -103,7 +103,7 @@ class AnswerGenerator:
     def _grounded(
         self, decoder: AnswerDecoder, generation: Generation, options: Sequence[str], shown: str
     ) -> Generation:
-        """Find the evidence of a network that cannot point at it, and ask whether there is any."""
+        """Find evidence for a network that has no evidence head, and ask the network whether there is any."""
         answer = generation.token_ids
         if options and generation.option_logprobs is not None:
             answer = self._option_ids(options)[int(generation.option_logprobs.argmax())]
@@ -117,7 +117,7 @@ class AnswerGenerator:
 
     @torch.no_grad()
     def score(self, question: str, options: Sequence[str], view: SceneView) -> Tensor:
-        """(n,) float32 log-likelihood of each option as the whole answer, its end token included.
+        """(n,) float32: log-likelihood of each option as the whole answer, including its end token.
 
         Raises:
             ValueError: no options.

@@ -1,4 +1,4 @@
-"""From a view and a question to the language model's input: kept tokens at their original positions."""
+"""Prompt assembly: turn a view and a question into the language model's input, with tokens at original positions."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Prompt:
     """A question's prompt before embedding.
 
     Attributes:
-        ids: (L,) int64; pads where memory tokens stand.
-        positions: (3, L) int64 M-RoPE positions.
-        memory: (L,) int64 number of the memory token in the view, -1 for text.
-        block: (L,) int64 number of the block, -1 for text outside blocks.
-        question_start: first row of the question's part: one after the token that follows the last block.
+        ids: (L,) int64, token ids, with pads in place of memory tokens.
+        positions: (3, L) int64, M-RoPE positions.
+        memory: (L,) int64, number of the memory token in the view, -1 for text.
+        block: (L,) int64, number of the block, -1 for text outside blocks.
+        question_start: first row of the question, one after the token that follows the last block.
         score_end: end (exclusive) of the rows whose queries score the memory.
         next_position: position of the first generated token.
-        visual_tokens: number of visual tokens in the view; memory numbers from there on are audio.
+        visual_tokens: number of visual tokens in the view. Higher memory numbers are audio tokens.
     """
 
     ids: Tensor
@@ -51,12 +51,12 @@ class Prompt:
 
     @property
     def visual(self) -> Tensor:
-        """(L,) bool: rows of visual tokens."""
+        """(L,) bool: whether a row is a visual token."""
         return (self.memory >= 0) & (self.memory < self.visual_tokens)
 
 
 class _Rows:
-    """Rows of a prompt as they are put together."""
+    """Rows of a prompt under construction."""
 
     def __init__(self) -> None:
         self.ids: list[Tensor] = []
@@ -77,14 +77,14 @@ class _Rows:
 
 
 def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> Prompt:
-    """The prompt of a question about a view.
+    """Build the prompt of a question about a view.
 
     Args:
         view: memory tokens and blocks.
-        question: user text, already escaped; a `<video>` in it says where the memory goes.
-        tokenizer: of the checkpoint.
-        config: says which blocks show their time mark (`all_marks`, `max_time_marks`), and what surrounds the memory
-            (`chat`).
+        question: user text, already escaped. A `<video>` in it marks the place of the memory.
+        tokenizer: tokenizer of the checkpoint.
+        config: decides which blocks show their time mark (`all_marks`, `max_time_marks`) and the text around the
+            memory (`chat`).
     """
     all_marks, max_marks = config.all_marks, config.max_time_marks
     specials = tokenizer.specials
@@ -105,7 +105,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
 
     rows = _Rows()
     if shown and shown[0][1].position == 0 and shown[0][1].marked and 0 in marks:
-        # Text before a mark and the mark itself meet in the tokenizer, as they do in the release.
+        # Tokenise the text before a mark together with the mark, as the release does.
         joint = tokenizer.encode(opening + shown[0][1].mark)
         start = len(joint) - shown[0][1].mark_tokens
         rows.text(joint[:start], 0)
@@ -152,7 +152,7 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
 
 
 def question_ids(question: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> list[int]:
-    """Ids of the prompt's rows after the memory, for a question whose memory comes first."""
+    """Ids of the rows after the memory, for a question whose memory comes first."""
     return _tail(config.chat.split(tokenizer.escape(question))[1], tokenizer, config)
 
 
@@ -161,7 +161,7 @@ def _tail(after: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> list[i
 
 
 def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> PromptTokens:
-    """The language model's input: text from the embedding table, memory tokens scattered in order, deepstack rows."""
+    """Embed a prompt: text from the embedding table, memory tokens in their rows, and deepstack rows."""
     device = language.lm_head.weight.device
     ids = prompt.ids.to(device)
     embeddings = language.embed(ids).clone()
@@ -181,7 +181,7 @@ def embed_prompt(prompt: Prompt, view: SceneView, language: LanguageModel) -> Pr
 
 
 def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:
-    """Patch number -> rows [low, high) of its tokens; tokens of a patch stand together."""
+    """Map each patch number to the rows [low, high) of its tokens. The tokens of a patch are contiguous."""
     if batch is None:
         return {}
     patches, counts = torch.unique_consecutive(batch.patch, return_counts=True)
@@ -190,7 +190,7 @@ def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:
 
 
 def _kept_sound(block: Block, heard: Tensor) -> list[tuple[int, int, int]]:
-    """Rows [first, last) of a block's kept audio tokens, and what turns their index into a count from its first."""
+    """Rows [first, last) of a block's kept audio tokens, with the offset from token index to place in the block."""
     found, passed = [], 0
     for first, count in block.audio:
         low, high = torch.searchsorted(heard, torch.tensor([first, first + count])).tolist()

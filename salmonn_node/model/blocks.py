@@ -1,4 +1,4 @@
-"""Blocks of the prompt: a temporal patch with its sound, or sound alone, with the position of each part."""
+"""Prompt blocks: a temporal patch with its sound, or sound alone, and the position of each part."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 class Block:
     """A temporal patch with its sound, or a stretch of sound without a camera.
 
-    In the prompt it is: time mark, vision_start, video pads, audio pads, vision_end.
+    Its order in the prompt: time mark, vision_start, video pads, audio pads, vision_end.
 
     Attributes:
         patch: number of the patch, -1 for sound alone.
@@ -21,7 +21,7 @@ class Block:
         grid: merged grid (h, w), (0, 0) for sound alone.
         mark: its time mark, and how many tokens that is.
         audio: runs of audio token indices (first, count).
-        position: of the mark's first token, relative to the first block; -1 while open.
+        position: position of the mark's first token, relative to the first block; -1 while open.
         marked, placed: False only in thinned prompts of the release.
     """
 
@@ -63,13 +63,13 @@ class Block:
 
     @property
     def extent(self) -> int:
-        """Positions that the block takes."""
+        """Number of positions that the block takes."""
         return self.audio_position - self.position + self.audio_count + self.text_after
 
 
 @dataclass(frozen=True)
 class AudioRun:
-    """Audio tokens of equal step: token `first + i` covers [start_ns + i * step_ns, + step_ns)."""
+    """A run of audio tokens: token `first + i` covers [start_ns + i * step_ns, start_ns + (i + 1) * step_ns)."""
 
     first: int
     start_ns: int
@@ -81,12 +81,12 @@ FIELDS = tuple(f.name for f in dataclasses.fields(Block))
 
 
 def block_values(block: Block) -> tuple[Any, ...]:
-    """A block's fields in order, for JSON. `dataclasses.astuple` would copy deeply, and each question would wait."""
+    """Return a block's fields in order, for JSON. `dataclasses.astuple` is too slow: it makes deep copies."""
     return tuple(list(v) if isinstance(v := getattr(block, name), list) else v for name in FIELDS)
 
 
 def read_block(values: Sequence[Any]) -> Block:
-    """The inverse of `block_values`, after a round trip through JSON."""
+    """Make a block from `block_values` after a round trip through JSON."""
     block = Block(*values)
     block.grid = (int(block.grid[0]), int(block.grid[1]))
     block.audio = [(int(a), int(b)) for a, b in block.audio]

@@ -1,10 +1,10 @@
-"""Read the memory before the question comes: `prefill: cached`. A question then costs only its own tokens.
+"""Cached prefill (`prefill: cached`): read the memory before a question comes, so a question costs only its own tokens.
 
-Rows of the prompt are computed in chunks of fixed size, without any question, once the position of their block is
-final. A row attends to what was remembered at that moment. What is dropped later leaves the cache, but rows that saw
-it keep that trace. So the cache is state: it cannot be rebuilt from the memory, and it does not equal reading the
-prompt anew (`prefill: exact`). Rows whose features changed (merged sound) or whose positions moved are computed again.
-The prompt-dependent reader is not used with it.
+Prompt rows are computed in chunks of fixed size, without a question, as soon as the position of their block is final. A
+row attends to the tokens that the memory holds at that moment. Tokens dropped later leave the cache, but rows that
+attended to them keep a trace. So the cache is state. You cannot rebuild it from the memory, and it differs from reading
+the whole prompt (`prefill: exact`). Rows are computed again if their features change (merged sound) or their positions
+move. The prompt-dependent reader does not work with the cache.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ PREFIX, TEXT, VISUAL, AUDIO = range(4)
 
 
 class CachedPrefill:
-    """Keeps the prefill cache of memories up to date, and reads questions with it.
+    """Keep the prefill cache of memories up to date, and read questions with it.
 
     Args:
-        config: of the network; `cached_chunk` rows are computed at a time.
+        config: configuration of the network. `cached_chunk` rows are computed at a time.
         language: the language model.
-        tokenizer: of the checkpoint.
+        tokenizer: tokenizer of the checkpoint.
     """
 
     def __init__(self, config: SalmonnConfig, language: LanguageModel, tokenizer: TextTokenizer) -> None:
         self.config, self.language, self.tokenizer = config, language, tokenizer
 
     def of(self, memory: StreamMemory) -> PrefillCache:
-        """The cache that belongs to a memory: made at first use, or read from what was stored with it."""
+        """Return the cache of a memory. At first use, create it or read it from the stored state."""
         part = memory.parts.get(PART)
         if isinstance(part, PrefillCache):
             return part
@@ -50,7 +50,7 @@ class CachedPrefill:
         return cache
 
     def follow(self, memory: StreamMemory, timeline: Timeline) -> None:
-        """Compute what has become final since the last call, once that fills a chunk."""
+        """Compute the rows that became final since the last call, if they fill a chunk."""
         if timeline.rows - timeline.read_until < self.config.cached_chunk:
             return
         timeline.read_until = timeline.rows
@@ -61,19 +61,19 @@ class CachedPrefill:
             self.advance(self.of(memory), prompt, view, settled_rows(prompt, view, len(timeline.closed)))
 
     def usable(self, prompt: Prompt) -> bool:
-        """Whether a prompt begins as the cached one does. User text before the memory would move every position."""
+        """Whether a prompt begins like the cached one. User text before the memory moves every position."""
         chat = self.config.chat
         prefix = self.tokenizer.encode(chat.opening + chat.before_video)
         return prompt.ids[: len(prefix)].tolist() == prefix and int(prompt.block[len(prefix)]) >= 0
 
     @torch.no_grad()
     def advance(self, cache: PrefillCache, prompt: Prompt, view: SceneView, settled: Tensor) -> None:
-        """Drop what left the memory, and compute whole chunks of what is new.
+        """Drop rows that left the memory, and compute new rows in whole chunks.
 
         Args:
             cache: changed in place.
-            prompt: of the whole memory, with any question.
-            view: that it was made from.
+            prompt: prompt of the whole memory, with any question.
+            view: the view that the prompt was made from.
             settled: (L,) bool, rows that may be computed, see `settled_rows`.
         """
         chunk, keys = self.config.cached_chunk, row_keys(prompt, view)
@@ -86,14 +86,14 @@ class CachedPrefill:
         place = {key: i for i, key in enumerate(keys)}
         for start in range(0, len(new) // chunk * chunk, chunk):
             wanted = new[start : start + chunk]
-            # Cache rows stand in order of computation. The mask lets a row see those before it in the prompt.
+            # Cache rows are in order of computation. The mask lets a row attend to rows before it in the prompt.
             order = torch.tensor([place[key] for key in cache.keys] + wanted, device=tokens.embeddings.device)
             mask = order[None, :] <= order[-chunk:, None]
             hidden = self.language(tokens.select(torch.tensor(wanted)), cache.cache, mask=mask[None, None])
             cache.append([keys[i] for i in wanted], hidden)
 
     def read(self, cache: PrefillCache, prompt: Prompt, view: SceneView) -> Reading:
-        """Read a question's prompt: cached rows as they are, then all others in order."""
+        """Read a question's prompt: reuse the cached rows, then compute all other rows in order."""
         keys = row_keys(prompt, view)
         place = {key: i for i, key in enumerate(cache.keys)}
         cached = [i for i, key in enumerate(keys) if key in place]
@@ -111,7 +111,7 @@ class CachedPrefill:
 
 
 def row_keys(prompt: Prompt, view: SceneView) -> list[Key]:
-    """What each row of a prompt is: kind, number, version, and its three positions.
+    """Identify each row of a prompt by kind, number, version and its three positions.
 
     Rows with equal keys have equal inputs, apart from the rows before them.
     """
@@ -142,9 +142,9 @@ def row_keys(prompt: Prompt, view: SceneView) -> list[Key]:
 
 
 def settled_rows(prompt: Prompt, view: SceneView, closed: int) -> Tensor:
-    """(L,) bool: rows that will not change: the prefix and the committed rows in the first `closed` blocks.
+    """(L,) bool: rows that will not change, which are the prefix and committed rows of the first `closed` blocks.
 
-    The list ends at the first row that may still change, because each row must find those before it in the cache.
+    The mask ends at the first row that may still change, because a row needs all rows before it in the cache.
     """
     committed = torch.cat([view.visual_committed, view.audio_committed, torch.ones(1, dtype=torch.bool)])
     inside = (prompt.block >= 0) & (prompt.block < closed)

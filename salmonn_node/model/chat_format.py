@@ -1,4 +1,4 @@
-"""How a family of networks is asked: the turns around the memory, an instruction for each answer type, yes and no.
+"""Chat format of a family of networks: turns around the memory, instructions per answer type, words for yes and no.
 
 Each family has one file in `model/chat_formats/`. A checkpoint's `calibration.json` may replace single values under
 `chat`.
@@ -21,19 +21,18 @@ CHAT = "chat"
 
 
 class ChatFormat(BaseModel):
-    """What surrounds a memory and a question in the prompt; the defaults are those of the public release.
+    """Text around a memory and a question in the prompt. The defaults are those of the public release.
 
     Attributes:
-        system: text of a system turn; empty: the prompt has none.
-        before_video, after_video: text between the user turn's opening and the first time mark, and between the memory
-            and the question. A question with a `<video>` in it brings its own.
-        answer_tokens: so many tokens of the answer turn's opening end the prompt; None: all of them.
-        instructions: what is added to a question, on a line of its own, by the name of its answer type; `{choices}`
-            stands for the choices.
-        yes, no: how the network writes them; they are compared as whole answers.
-        not_observed: what the instructions tell the network to write when the memory does not show it; an answer that
-            begins with it is NOT_OBSERVED. Empty: they tell it nothing.
-        shown: a yes-or-no question, whether the memory shows what `{question}` asks about; empty: it is not asked.
+        system: text of the system turn. Empty means no system turn.
+        before_video: text between the opening of the user turn and the first time mark.
+        after_video: text between the memory and the question. A question with a `<video>` in it replaces both texts.
+        answer_tokens: how many tokens of the answer turn's opening end the prompt. None means all of them.
+        instructions: by answer type, a line added to the question. `{choices}` stands for the choices.
+        yes, no: the network's words, compared as whole answers.
+        not_observed: what the instructions tell the network to write if the memory does not show the answer. An answer
+            that begins with it is NOT_OBSERVED. Empty if the instructions do not say.
+        shown: a yes-or-no question: does the memory show what `{question}` asks about? Empty means not asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,11 +49,11 @@ class ChatFormat(BaseModel):
 
     @property
     def opening(self) -> str:
-        """The prompt's text up to the user's words."""
+        """Text of the prompt up to the user's words."""
         return (SYSTEM + self.system + END if self.system else "") + USER
 
     def split(self, question: str) -> tuple[str, str]:
-        """User text before and after the memory; an `<image>` stands for a `<video>`."""
+        """Split user text into the parts before and after the memory. `<image>` counts as `<video>`."""
         if "<video>" not in question:
             if "<image>" not in question:
                 return self.before_video, self.after_video + question
@@ -63,23 +62,23 @@ class ChatFormat(BaseModel):
         return before, after
 
     def asked(self, question: str, kind: str, choices: Sequence[str] = ()) -> str:
-        """A question with the instruction of its answer type."""
+        """Return the question with the instruction of its answer type."""
         instruction = self.instructions.get(kind, "")
         if not instruction:
             return question
         return f"{question}\n{instruction.replace('{choices}', '; '.join(choices))}"
 
     def asks_whether_shown(self, question: str) -> str:
-        """The yes-or-no question whether the memory shows what a question asks about; empty when none is asked."""
+        """Return the yes-or-no question: does the memory show what is asked about? Empty if the format has none."""
         return self.shown.replace("{question}", question)
 
     def unknown(self, answer: str) -> bool:
-        """Whether an answer says that the memory does not show what was asked."""
+        """Whether an answer says that the memory does not show what is asked about."""
         return bool(self.not_observed) and answer.strip().casefold().startswith(self.not_observed.casefold())
 
 
 def chat_format(family: str) -> ChatFormat:
-    """The format of a family: a file's name in `model/chat_formats/`.
+    """Load the format of a family, which is the name of a file in `model/chat_formats/`.
 
     Raises:
         ValueError: there is no such family, or its file is malformed.
@@ -92,7 +91,7 @@ def chat_format(family: str) -> ChatFormat:
 
 
 def overridden(family: ChatFormat, calibration: Path) -> ChatFormat:
-    """A family's format with what a calibration file replaces under `chat`; instructions are replaced one by one.
+    """Apply the values under `chat` of a calibration file to a format. Instructions are replaced one by one.
 
     Raises:
         ValueError: the file is malformed, or a value has no such name.

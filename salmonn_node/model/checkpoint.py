@@ -1,4 +1,4 @@
-"""From a folder of safetensors to a running network: checked by its headers first, then streamed tensor by tensor."""
+"""Load a checkpoint: check the safetensors headers of a folder first, then stream the tensors one by one."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Prepared:
     """A checkpoint that fits its network; no weights have been read.
 
     Attributes:
-        config: of the network as it is to run.
-        network: on the meta device.
-        tokenizer: of the folder.
-        index: where each tensor lies.
+        config: configuration of the network to run.
+        network: the network on the meta device.
+        tokenizer: tokenizer of the folder.
+        index: file and name of each tensor.
     """
 
     config: SalmonnConfig
@@ -53,15 +53,15 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSa
     """Load a network.
 
     Args:
-        checkpoint: "tiny" (the one that comes with the package), a folder (ours, the release's, or a stock Qwen3-VL),
-            or a short name or hub id that `salmonn checkpoint get` has downloaded.
-        device: where the weights go.
-        changes: fields of the configuration to replace.
+        checkpoint: "tiny" (comes with the package), a folder (ours, the release's, or a stock Qwen3-VL), or a short
+            name or hub id that you downloaded with `salmonn checkpoint get`.
+        device: device of the weights.
+        changes: configuration fields to replace.
 
     Raises:
-        FileNotFoundError: it is not on this machine, or files of it are missing. Nothing is downloaded here.
-        CheckpointError: tensors are missing, unexpected or of a wrong shape; raised before memory is taken.
-        ValueError: a malformed configuration or tokenizer.
+        FileNotFoundError: the checkpoint or some of its files are not on this machine. Nothing is downloaded here.
+        CheckpointError: tensors are missing, unexpected or have the wrong shape. Raised before memory is allocated.
+        ValueError: the configuration or the tokenizer is malformed.
     """
     if checkpoint == TINY and not (BUNDLED / TINY / CONFIG_FILE).is_file():
         model = VideoSalmonnS.tiny(**changes)
@@ -94,11 +94,11 @@ def _event_heads(folder: Folder, config: SalmonnConfig) -> EventHeads | None:
 
 
 def prepare(folder: Folder, **changes: Any) -> Prepared:
-    """Check that a folder's files make up a network. `load` does so first; what passes here can be loaded.
+    """Check that the files of a folder make up a network. `load` does this first. A folder that passes also loads.
 
     Args:
-        folder: of the checkpoint.
-        changes: fields of the configuration to replace; parts that are switched off are not looked for.
+        folder: folder of the checkpoint.
+        changes: configuration fields to replace. Parts that you switch off are not required.
 
     Raises:
         FileNotFoundError: files are missing.
@@ -125,7 +125,7 @@ def prepare(folder: Folder, **changes: Any) -> Prepared:
 
 
 def config_of(checkpoint: str) -> SalmonnConfig:
-    """The configuration of a checkpoint; no weights are read.
+    """Read the configuration of a checkpoint without its weights.
 
     Raises:
         FileNotFoundError: it is not on this machine.
@@ -137,7 +137,7 @@ def config_of(checkpoint: str) -> SalmonnConfig:
 
 
 def _switched_off(stored: SalmonnConfig, wanted: SalmonnConfig) -> tuple[str, ...]:
-    """Prefixes of the parts that a checkpoint has and the caller wants to do without; their tensors stay unread."""
+    """Prefixes of parts that the checkpoint has and the caller switches off. Their tensors are not read."""
     parts = (
         ("ttt.", stored.ttt is not None and wanted.ttt is None),
         ("recall.", stored.recall and not wanted.recall),
@@ -148,18 +148,18 @@ def _switched_off(stored: SalmonnConfig, wanted: SalmonnConfig) -> tuple[str, ..
 
 
 def merged(weight: Tensor, low: Tensor, high: Tensor, scale: float) -> Tensor:
-    """W + scale * B A: factors in the weight's dtype, product in fp32, rounded, then added, as the release does."""
+    """Compute W + scale * B A as the release does: product of the factors in fp32, rounded to W's dtype, added."""
     a, b = low.to(weight.dtype).float(), high.to(weight.dtype).float()
     return weight + (scale * (b @ a)).to(weight.dtype)
 
 
 def _fill(network: Network, index: TensorIndex, folder: Folder, device: torch.device, dtype: torch.dtype) -> None:
-    """Put each tensor where it belongs; the host holds one tensor beyond those that stay there."""
+    """Put each tensor into the network. The host holds at most one extra tensor at a time."""
     weights = network.config.weights
     for name, entry in index.entries.items():
         if name == HEAD and network.config.tied_embeddings:
             continue
-        # A copy of our own: a mapped file's alignment would choose other kernels, and so other last bits.
+        # Copy: a memory-mapped tensor may have another alignment, so other kernels run and the last bits differ.
         tensor = entry.read().to(dtype, copy=True)
         if name in index.low_rank:
             pair = index.low_rank[name]
@@ -203,10 +203,10 @@ def save(model: VideoSalmonnS, folder: Path, card: str = "", about: dict[str, An
     """Write our own folder: config.json, tokenizer.json, model.safetensors, and a model card.
 
     Args:
-        model: with a tokenizer that can be saved.
-        folder: made if it does not exist.
+        model: the network. Its tokenizer must be one that can be saved.
+        folder: created if it does not exist.
         card: text of the model card.
-        about: name, trained, and family (how it is asked, see `model/chat_format.py`); the model's own name by default.
+        about: name, trained, and family (the chat format). The name defaults to the model's own.
 
     Raises:
         ValueError: quantised weights, or a tokenizer that cannot be saved.

@@ -1,6 +1,6 @@
-"""Find a checkpoint on this machine: the bundled one, a folder, or what `salmonn checkpoint get` brought.
+"""Find a checkpoint on this machine: the bundled one, a folder, or one downloaded with `salmonn checkpoint get`.
 
-Nothing here uses the network.
+Nothing in this module uses the network.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from salmonn_node.model.known_checkpoints import KNOWN
 
 TINY = "tiny"
 BUNDLED = Path(__file__).resolve().parent.parent / "checkpoints"
-# What a checkpoint needs: weights in the one format that cannot run code, configuration, tokenizer, licence and card.
+# Files of a checkpoint: safetensors weights (a format that cannot run code), configuration, tokenizer, licence, card.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "merges.txt", "README.md", "LICENSE*")
 HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
 def find(checkpoint: str) -> Path:
-    """The folder of a checkpoint.
+    """Return the folder of a checkpoint.
 
     Args:
-        checkpoint: "tiny", a folder, a short name of `known_checkpoints`, or a hub id; `@` and a revision may follow
-            the last two. A folder comes before a name of the hub.
+        checkpoint: "tiny", a folder, a short name of `known_checkpoints`, or a hub id. The last two may end in `@` and
+            a revision. An existing folder takes precedence over a hub id.
 
     Raises:
-        FileNotFoundError: it is not on this machine; the message names the command that gets it.
-        ValueError: it is none of the four.
+        FileNotFoundError: the checkpoint is not on this machine. The message names the command that downloads it.
+        ValueError: the text is none of the four.
     """
     if checkpoint == TINY:
         return BUNDLED / TINY
@@ -51,7 +51,7 @@ def find(checkpoint: str) -> Path:
 
 
 def hub_name(checkpoint: str) -> tuple[str, str]:
-    """Hub id and revision ("main" when none is given) of a short name or a hub id.
+    """Return hub id and revision (default "main") of a short name or a hub id.
 
     Raises:
         ValueError: neither.
@@ -67,12 +67,12 @@ def hub_name(checkpoint: str) -> tuple[str, str]:
 
 
 def looks_like_path(checkpoint: str) -> bool:
-    """Whether a text can only be meant as a path."""
+    """Whether a text can only be a path."""
     return checkpoint.startswith(("/", "./", "../", "~")) or checkpoint in ("", ".", "..")
 
 
 def origin(folder: Path) -> tuple[str, str]:
-    """Hub id and commit of a folder in the hub's cache; its own name and "" for any other folder.
+    """Return hub id and commit of a folder in the hub's cache. For any other folder, return its name and "".
 
     The cache names a folder `models--OWNER--NAME/snapshots/COMMIT`.
     """

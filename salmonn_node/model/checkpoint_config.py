@@ -1,4 +1,4 @@
-"""What a checkpoint folder says about its network: ours, the release's two folders, or a stock Qwen3-VL folder."""
+"""Read a checkpoint folder and its configuration: ours, the release's two folders, or a stock Qwen3-VL folder."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from salmonn_node.model.hf_config import AUTO, hf_config
 
 STOCK, RELEASE = "qwen3_vl", "video_salmonn_s"
 BASE, ADAPTER, ADAPTER_FILE = "base", "video_salmonn_s_ttt_lora", "adapter_config.json"
-# The release's settings that its configuration does not name; `W1` gives heads and widths.
+# Settings that the release's configuration does not name. The shape of `W1` gives heads and widths.
 RELEASED_TTT = {"num_heads": 8, "mini_batch": 1024, "base_lr": 0.1, "lag_weight": 0.1, "lag_distance": 1024}
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A checkpoint folder that has been understood.
+    """Description of a checkpoint folder.
 
     Attributes:
         kind: "own", "release" or "qwen3_vl".
         path: the folder.
-        config: of its network, in streaming mode.
+        config: configuration of its network, in streaming mode.
         weights: folder of the base weights and of the tokenizer.
-        family: how the network is asked: a file of `model/chat_formats/`.
+        family: chat format of the network, a file of `model/chat_formats/`.
         adapter: folder of the release's adapter, or None.
         scale: factor of the adapter's low-rank product, alpha / r.
-        name: for people; the hub's name for a folder in its cache.
-        commit: of the hub, "" for a folder from elsewhere.
-        trained: what an own folder says of its weights; True for the others.
-        missing: what the network cannot do for lack of weights.
+        name: name to show to users. For a folder in the hub's cache, the hub id.
+        commit: commit on the hub, "" for a folder from elsewhere.
+        trained: whether the weights are trained, as one of our folders states. True for other folders.
+        missing: abilities that the network lacks because weights are missing.
     """
 
     kind: str
@@ -52,11 +52,11 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Find out what a folder holds.
+    """Find out which kind of checkpoint a folder holds.
 
     Raises:
-        FileNotFoundError: no configuration, or half of the release.
-        ValueError: a configuration that is malformed or of another network.
+        FileNotFoundError: the configuration is missing, or one of the release's two folders is.
+        ValueError: the configuration is malformed, or of another kind of network.
     """
     if not path.is_dir():
         raise FileNotFoundError(f"checkpoint: {path} is not a folder")
@@ -76,7 +76,7 @@ def read_folder(path: Path) -> Folder:
         return Folder("own", path, config, path, family, name=name, trained=trained, missing=missing, commit=commit)
     config = _typed(hf_config(values, STOCK), path).replace(chat=chat_format(STOCK))
     if config.ttt is None:
-        # Without fast weights the discard rule is all there is: `place` is the one that keeps what changed.
+        # Without fast weights, only the discard rule decides what is remembered. `place` keeps what changed.
         config = config.replace(memory=dataclasses.replace(config.memory, visual_rule="place"))
     return Folder("qwen3_vl", path, config, path, STOCK, name=hub_name, missing=_missing(config), commit=commit)
 
@@ -104,7 +104,7 @@ def _release(path: Path) -> Folder:
 
 
 def _typed(config: SalmonnConfig, weights: Path) -> SalmonnConfig:
-    """A configuration whose dtype is known; "auto" is that of the weights."""
+    """Replace the dtype "auto" by the dtype of the stored weights."""
     return config.replace(dtype=stored_dtype(weights)) if config.dtype == AUTO else config
 
 

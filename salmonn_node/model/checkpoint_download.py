@@ -1,8 +1,8 @@
-"""Download a checkpoint into the hub's cache: weights, tokenizer and JSON only; a download that was cut off goes on.
+"""Download a checkpoint into the hub's cache: weights, tokenizer and JSON only. Interrupted downloads resume.
 
-The hub's own library does the work and owns the cache. Large weight files are an exception: the library begins them
-anew after a process has died, so they are fetched here, into the same place, from where they had stopped, and their
-SHA-256 is compared with the hub's.
+The hub's own library does the work and owns the cache. Large weight files are an exception, because the library starts
+them again after a process died. This module downloads them to the same place, resumes where they stopped, and compares
+their SHA-256 with the hub's.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any
 
 from salmonn_node.model.checkpoint_cache import PATTERNS, find, hub_name
 
-# Files from this size on are resumed; smaller ones are quick to begin anew.
+# Files of at least this size are resumed. Smaller ones are quick to download again.
 LARGE_BYTES = 16 << 20
 READ_BYTES = 1 << 22
 
 
 class DownloadError(RuntimeError):
-    """A checkpoint could not be downloaded; the message says why and what to do."""
+    """A checkpoint could not be downloaded. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What the hub says of a checkpoint.
+    """What the hub says about a checkpoint.
 
     Attributes:
         hub_id: owner and name.
-        revision: branch or tag that was asked for.
-        commit: that it stands for.
-        licence: as the model card states it, "not stated" where it does not.
-        files: the files that are wanted.
+        revision: the requested branch or tag.
+        commit: the commit of that revision.
+        licence: the licence from the model card, or "not stated".
+        files: the files to download.
     """
 
     hub_id: str
@@ -47,19 +47,19 @@ class Remote:
 
     @property
     def size(self) -> int:
-        """Bytes of all wanted files."""
+        """Total size of the files in bytes."""
         return sum(file.size for file in self.files)
 
 
 def download(checkpoint: str, say: Callable[[str], None] = print) -> Path:
-    """Download what is missing of a checkpoint, and return its folder.
+    """Download the missing files of a checkpoint, and return its folder.
 
     Args:
-        checkpoint: a short name or a hub id; `@` and a revision may follow.
-        say: gets lines for the user. The progress bars are the hub library's, on stderr.
+        checkpoint: a short name or a hub id, optionally with `@` and a revision.
+        say: called with lines for the user. The hub library shows progress bars on stderr.
 
     Raises:
-        ValueError: neither a short name nor a hub id.
+        ValueError: the text is neither a short name nor a hub id.
         DownloadError: the hub does not have it, cannot be reached, the disk is full, or a file arrived damaged.
     """
     from huggingface_hub import snapshot_download
@@ -90,7 +90,7 @@ def look_up(hub_id: str, revision: str) -> Remote:
     """Ask the hub for a checkpoint's commit, licence and files.
 
     Raises:
-        DownloadError: the hub does not have it, does not give it, or it has no weights in safetensors.
+        DownloadError: the hub does not have the checkpoint, refuses access, or has no safetensors weights for it.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import (
@@ -134,14 +134,14 @@ def look_up(hub_id: str, revision: str) -> Remote:
 
 
 def cache_folder() -> Path:
-    """Where the hub's library keeps downloads; HF_HOME and HF_HUB_CACHE move it."""
+    """Folder where the hub's library keeps downloads. HF_HOME and HF_HUB_CACHE change it."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
 class _Unreachable(DownloadError):
-    """The hub cannot be asked; what is in the cache may still do."""
+    """The hub is unreachable. The files in the cache may be enough."""
 
 
 def _offline(checkpoint: str, reason: str, say: Callable[[str], None]) -> Path:
@@ -180,7 +180,7 @@ def _partial(blobs: Path, name: str) -> Path:
 
 
 def _missing(remote: Remote, place: Path) -> int:
-    """Bytes that still have to come."""
+    """Number of bytes still to download."""
     missing = 0
     for file in remote.files:
         name = _blob_name(file)
@@ -201,10 +201,10 @@ def _check_space(cache: Path, missing: int) -> None:
 
 
 def _fetch(remote: Remote, file: Any, blobs: Path) -> None:
-    """Bring one large file, from where an earlier process has stopped; it takes its name when its SHA-256 is right.
+    """Download one large file and resume where an earlier process stopped. Rename it when its SHA-256 is right.
 
     Raises:
-        DownloadError: the bytes are not those that the hub promised; they are deleted.
+        DownloadError: the connection broke, or the SHA-256 is wrong. In the second case the file is deleted.
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -240,7 +240,7 @@ def _fetch(remote: Remote, file: Any, blobs: Path) -> None:
 
 
 def shown(size: int) -> str:
-    """Bytes for a person, in decimal units, as the hub shows them."""
+    """Format a number of bytes in decimal units, as the hub does."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

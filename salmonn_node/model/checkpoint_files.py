@@ -1,4 +1,4 @@
-"""Weight files of a folder: which of them are the checkpoint, as transformers chooses, and what their headers say."""
+"""Weight files of a folder: choose the files that make up the checkpoint, as transformers does, and read headers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SINGLE = ("model.safetensors", "adapter_model.safetensors")
 INDEX_FILE = "model.safetensors.index.json"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors")
-# Stored types that can be loaded, as safetensors writes them.
+# Stored types that we can load, in safetensors' spelling.
 STORED = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 class CheckpointError(ValueError):
-    """The files of a checkpoint do not make up the network; the message lists what is wrong."""
+    """The files of a checkpoint do not make up the network. The message lists what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class StoredTensor:
     """A tensor in a file.
 
     Attributes:
-        file: where it lies.
-        name: its name there.
-        shape: of the tensor.
-        stored: type as safetensors writes it, such as "BF16".
+        file: path of the file.
+        name: name of the tensor in the file.
+        shape: shape of the tensor.
+        stored: type in safetensors' spelling, such as "BF16".
     """
 
     file: Path
@@ -41,20 +41,20 @@ class StoredTensor:
     stored: str
 
     def read(self) -> Tensor:
-        """The tensor itself."""
+        """Read the tensor."""
         with safe_open(self.file, "pt") as source:
             return source.get_tensor(self.name)
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The .safetensors files that make up the checkpoint in a folder, by name. Pickled files are never read.
+    """Return the .safetensors files that make up the checkpoint in a folder. Pickled files are never read.
 
-    The rules are transformers': `model.safetensors` alone when it is there; else the files that the index names; other
-    files in the folder are not part of the checkpoint. Without both, all files count, if they are one whole split.
+    The rules are those of transformers. If `model.safetensors` exists, it is the whole checkpoint. Otherwise the files
+    named in the index are. Without both, all .safetensors files count; they must be exactly one complete split.
 
     Raises:
-        FileNotFoundError: no file, or one that the index names is missing.
-        CheckpointError: an index that is malformed, files of two splits, or an incomplete one.
+        FileNotFoundError: there is no file, or a file named in the index is missing.
+        CheckpointError: the index is malformed, there are files of two splits, or a split is incomplete.
     """
     for name in SINGLE:
         if (folder / name).is_symlink() or (folder / name).is_file():
@@ -83,7 +83,7 @@ def _indexed(index: Path) -> list[str]:
 
 
 def _one_split(folder: Path, files: list[Path]) -> None:
-    """Refuse the rest of another split, and a split with a part missing."""
+    """Raise an error if the files belong to several splits, or if a part of the split is missing."""
     parts = [match for file in files if (match := PART.fullmatch(file.name))]
     splits = {(match["stem"], match["count"]) for match in parts}
     if len(splits) > 1 or (splits and len(parts) < len(files)):
@@ -106,7 +106,7 @@ def _present(files: list[Path]) -> list[Path]:
 
 
 def refuse_pointer(file: Path) -> None:
-    """Raise `CheckpointError` when a file is only the pointer that Git LFS leaves in its place."""
+    """Raise `CheckpointError` if a file is only a Git LFS pointer."""
     with file.open("rb") as source:
         if source.read(len(LFS_POINTER)) == LFS_POINTER:
             raise CheckpointError(
@@ -115,7 +115,7 @@ def refuse_pointer(file: Path) -> None:
 
 
 def headers(file: Path) -> Iterator[StoredTensor]:
-    """Names, shapes and types of a file's tensors, from its header.
+    """Read names, shapes and types of a file's tensors from its header.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -130,10 +130,10 @@ def headers(file: Path) -> Iterator[StoredTensor]:
 
 
 def stored_dtype(folder: Path) -> str:
-    """The type of a checkpoint's weights: that of its first floating-point tensor, as transformers takes it.
+    """Return the dtype of a checkpoint: that of its first floating-point tensor, as in transformers.
 
     Raises:
-        CheckpointError: there is none that can be loaded.
+        CheckpointError: no tensor has a type that we can load.
     """
     for file in weight_files(folder):
         for tensor in headers(file):

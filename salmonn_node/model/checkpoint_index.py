@@ -1,4 +1,4 @@
-"""Which tensor of a checkpoint's files goes where in the network; what is missing, unexpected or of a wrong shape."""
+"""Tensor index: map the tensors of a checkpoint's files to the network, and list those that do not fit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ LISTED = 20
 
 @dataclass
 class TensorIndex:
-    """Where each of the network's tensors lies.
+    """Location of each tensor of the network.
 
     Attributes:
-        entries: by the network's name.
-        low_rank: "A" and "B" of the adapter, by the name of the weight that their product is added to.
+        entries: stored tensors, by their name in the network.
+        low_rank: the adapter's "A" and "B", by the name of the weight to which their product is added.
         unexpected: tensors that have no place in the network.
     """
 
@@ -62,10 +62,10 @@ def index_of(folder: Folder) -> TensorIndex:
 
 
 def tied(index: TensorIndex, tied_embeddings: bool) -> bool:
-    """Whether output head and embedding table are one tensor, as transformers decides it.
+    """Whether output head and embedding table are one tensor. The rule is that of transformers.
 
-    A configuration that ties them yields when the files hold two different tensors. When they hold only the head, it
-    becomes the table.
+    They are not tied if the files hold two different tensors, even if the configuration ties them. If the files hold
+    only the head, it also becomes the table.
     """
     if not tied_embeddings:
         return False
@@ -80,10 +80,10 @@ def tied(index: TensorIndex, tied_embeddings: bool) -> bool:
 
 
 def check(network: Network, index: TensorIndex) -> None:
-    """Compare an index with a network, which may be on the meta device.
+    """Compare an index with a network. The network may be on the meta device.
 
     Raises:
-        CheckpointError: lists what is missing, unexpected, of a wrong shape or of a type that cannot be loaded.
+        CheckpointError: tensors are missing, unexpected, or have the wrong shape or a type that we cannot load.
     """
     want = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     if network.config.tied_embeddings:

@@ -1,17 +1,17 @@
-"""Names of tensors: those of released checkpoints and stock Qwen3-VL folders, and where they stand in our network."""
+"""Tensor names: map names of the release and of stock Qwen3-VL folders to names in our network, and back."""
 
 from __future__ import annotations
 
 import re
 
 LORA = re.compile(r"^model\.language_model\.layers\.(\d+)\.self_attn\.([qkv]_proj)\.lora_([AB])(?:\.\w+)?\.weight$")
-# Buffers that older files carry and nothing reads.
+# Buffers in older files that nothing reads.
 IGNORED = re.compile(r"(embeddings\.position_ids|rotary_emb\.inv_freq)$")
 _AUDIO_OWN = ("q_tokens", "audio_proj.", "qformer.")
 
 
 def network_name(name: str) -> str | None:
-    """Where a released tensor goes: `model.visual.x` -> `vision.visual.x` and so on; None when it has no place."""
+    """Map a released name to ours, such as `model.visual.x` -> `vision.visual.x`. None if we have no such tensor."""
     for prefix, ours in (
         ("model.visual.", "vision.visual."),
         ("model.language_model.", "language.decoder."),
@@ -50,6 +50,6 @@ def released_name(name: str) -> str:
 
 
 def adapter_name(name: str) -> str:
-    """An adapter's tensor name as the base model would spell it: PEFT's prefix and `modules_to_save` infix removed."""
+    """Remove PEFT's prefix and `modules_to_save` infix from an adapter's tensor name."""
     name = name.removeprefix("base_model.model.")
     return re.sub(r"\.modules_to_save(\.default)?\.", ".", name).replace(".base_layer.", ".")

@@ -1,4 +1,4 @@
-"""What a network is made of: sizes of its towers, fast weights and memory, and which of two behaviours it follows."""
+"""Network configuration: sizes of towers, fast weights and memory, and the mode (streaming or released)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODES = ("streaming", "released")
 TIME_MARKS = ("kept", "all")
 PREFILLS = ("exact", "cached")
 WEIGHTS = ("full", "int8", "int4")
-# A setting that went. It is still written: the ids of checkpoints and stored memories are digests of these values.
+# A removed setting. We still write it, because ids of checkpoints and stored memories are digests of these values.
 FORMER = {"deterministic": True}
 
 
@@ -25,8 +25,8 @@ class FrameConfig:
     """How a camera image becomes patches.
 
     Attributes:
-        max_pixels: budget of one resized frame, in pixels.
-        min_pixels: floor of one resized frame, in pixels.
+        max_pixels: maximum size of a resized frame, in pixels.
+        min_pixels: minimum size of a resized frame, in pixels.
     """
 
     max_pixels: int = 176_400
@@ -35,15 +35,15 @@ class FrameConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Sizes of the audio tower: a Whisper encoder, a windowed Q-Former, a projection to the language model's width.
+    """Sizes of the audio tower: a Whisper encoder, a windowed Q-Former, and a projection to the language model's width.
 
     Attributes:
         d_model, layers, heads, ffn: sizes of the Whisper encoder.
-        mel_bins: log-mel channels.
-        window_s: seconds of sound encoded at once; 100 mel frames and 50 encoder frames a second.
-        pool_frames: encoder frames that become one token (25 frames = 0.5 s).
+        mel_bins: number of log-mel channels.
+        window_s: seconds of sound per window. A second has 100 mel frames and 50 encoder frames.
+        pool_frames: encoder frames per token (25 frames = 0.5 s).
         qformer_hidden, qformer_layers, qformer_heads, qformer_ffn: sizes of the Q-Former.
-        mel_scaling: "whisper" normalises by the loudest bin of the window, "fixed" does not depend on the window.
+        mel_scaling: "whisper" normalises by the loudest bin of the window. "fixed" does not depend on the window.
     """
 
     d_model: int = 1280
@@ -61,12 +61,12 @@ class AudioConfig:
 
     @property
     def window_samples(self) -> int:
-        """Samples of one whole window at 16 kHz."""
+        """Samples per window at 16 kHz."""
         return self.window_s * 16_000
 
     @property
     def window_tokens(self) -> int:
-        """Tokens of one whole window."""
+        """Tokens per window."""
         return self.window_s * 50 // self.pool_frames
 
 
@@ -75,9 +75,9 @@ class MemoryConfig:
     """Budgets and rules of the token memory.
 
     Attributes:
-        visual_tokens, audio_tokens: tokens kept of each modality.
-        visual_step, audio_step: tokens over the budget at which it is restored.
-        visual_rule, audio_rule: names of `memory/discard_rules.py: RULES`, which says what each does.
+        visual_tokens, audio_tokens: budget of each modality, in tokens.
+        visual_step, audio_step: tokens over the budget at which the memory is cut back to it.
+        visual_rule, audio_rule: discard rules. `memory/discard_rules.py: RULES` says what each does.
     """
 
     visual_tokens: int = 16_384
@@ -93,10 +93,10 @@ class ReaderConfig:
     """Settings of the prompt-dependent reader; see `model/reader.py`.
 
     Attributes:
-        working_tokens: M, memory tokens that each layer keeps for a question; 0 turns the reader off.
-        group_tokens: G, context tokens read at a time, text included.
-        div_factor: delta; above 0, scores are cosines and tokens that resemble their neighbours lose.
-        score: "dot", the raw product as released, or "attention", the softmax weights of the same pass (ours).
+        working_tokens: memory tokens that each layer keeps for a question, M. 0 turns the reader off.
+        group_tokens: context tokens read at a time, including text, G.
+        div_factor: diversity weight, delta. Above 0, scores are cosines, lower for tokens similar to their neighbours.
+        score: "dot" is the raw product, as released. "attention" is the softmax weight of the same pass (ours).
     """
 
     working_tokens: int = 0
@@ -116,28 +116,28 @@ class ReaderConfig:
 
 @dataclass(frozen=True)
 class SalmonnConfig:
-    """Everything that fixes a network and its behaviour.
+    """Complete configuration of a network and its behaviour.
 
     Attributes:
         name: short name of the network.
         vision: arguments of transformers' Qwen3VLVisionConfig.
         text: arguments of transformers' Qwen3VLTextConfig.
-        audio: None when the network does not hear.
-        ttt: arguments of `TTTConfig` besides `hidden_size`; None when there are no fast weights.
+        audio: None if the network has no audio tower.
+        ttt: arguments of `TTTConfig` besides `hidden_size`. None if there are no fast weights.
         mode: "streaming" (ours) or "released" (equal to the public release: padded slices train the fast weights).
-        slice_patches: temporal patches in a slice of the released mode.
-        time_marks: "kept" (a patch without a kept token contributes no text) or "all".
-        max_time_marks: at most this many time marks in a streaming prompt, spread evenly (the release has 6 000).
+        slice_patches: temporal patches per slice in released mode.
+        time_marks: "kept" (a patch without a kept token adds no text) or "all".
+        max_time_marks: maximum number of time marks in a streaming prompt, evenly spaced. The release has 6 000.
         prefill: "exact" or "cached", see `model/cached_prefill.py`.
         prefill_chunk: tokens the language model reads at once.
         cached_chunk: tokens that the cached prefill computes at once.
-        evidence_head: pointer over memory tokens (see `model/evidence_head.py`).
-        recall: the question reads the fast weights directly (see `model/evidence_head.py`).
+        evidence_head: add a pointer over memory tokens (see `model/evidence_head.py`).
+        recall: let the question read the fast weights directly (see `model/evidence_head.py`).
         tied_embeddings: lm_head shares the embedding table.
         dtype: torch dtype name of the weights.
-        weights: "full", or "int8" or "int4" for the decoder layers (`model/quantised_linear.py`); chosen when loading.
+        weights: "full", "int8" or "int4", for the decoder layers (`model/quantised_linear.py`). Chosen when loading.
         patch_period_s: seconds between the starts of two temporal patches of a camera.
-        chat: what surrounds memory and question in the prompt, see `model/chat_format.py`; not written to config.json.
+        chat: text around memory and question in the prompt, see `model/chat_format.py`. Not written to config.json.
     """
 
     name: str
@@ -183,27 +183,27 @@ class SalmonnConfig:
 
     @property
     def max_position(self) -> int:
-        """Positions the language model was made for."""
+        """Number of positions that the language model supports."""
         return int(self.text.get("max_position_embeddings", 262_144))
 
     @property
     def all_marks(self) -> bool:
-        """Whether a temporal patch shows its time mark even when none of its tokens is kept, as in the release."""
+        """Whether a temporal patch shows its time mark even if none of its tokens is kept, as in the release."""
         return self.time_marks == "all" or self.mode == "released"
 
     def replace(self, **changes: Any) -> SalmonnConfig:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         values = dataclasses.asdict(self) | FORMER
         del values["chat"]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SalmonnConfig:
-        """Read `to_dict`'s values.
+        """Make a configuration from the values of `to_dict`.
 
         Raises:
             ValueError: a field is unknown or out of range.

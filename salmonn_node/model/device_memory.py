@@ -1,4 +1,4 @@
-"""How much memory this machine has for a network: the GPU's, or the computer's own."""
+"""Device memory: how many bytes the GPU or the computer has for a network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Memory of the device that a network would run on.
+    """Memory of the device on which a network will run.
 
     Attributes:
         device: "cuda" or "cpu".
         name: the GPU's name, or "no GPU".
-        total, free: bytes; on a computer whose GPU shares its memory (Jetson), those of the computer.
+        total, free: bytes. If the GPU shares the computer's memory (Jetson), those of the computer.
     """
 
     device: str
@@ -27,16 +27,16 @@ class DeviceMemory:
     free: int
 
     def describe(self) -> str:
-        """One line for people."""
+        """Describe the memory in one line."""
         what = "GPU memory" if self.device == "cuda" else "memory"
         return f"{self.name}; {self.total / GIB:.1f} GiB of {what}, {self.free / GIB:.1f} GiB free"
 
 
 def device_memory(device: str) -> DeviceMemory:
-    """Look at this machine.
+    """Read the memory of this machine.
 
     Args:
-        device: "cuda" or "cpu", as `network_settings.device_of` gives it.
+        device: "cuda" or "cpu", as returned by `network_settings.device_of`.
     """
     total, free = computer_memory()
     if device != "cuda":
@@ -51,11 +51,11 @@ def device_memory(device: str) -> DeviceMemory:
 
 
 def computer_memory() -> tuple[int, int]:
-    """(total, free) bytes of this computer, or of the container that limits it."""
+    """Return (total, free) bytes of this computer, or of the container that limits it."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     if MEMINFO.exists():
-        # What can be had without swapping, the cache of files included.
+        # Memory available without swapping, including the file cache.
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
         free = int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else free
     try:

@@ -1,8 +1,8 @@
-"""Two heads that add what they read to the answer's hidden state: the evidence head and the recall read-out.
+"""Evidence head and recall read-out: two heads that add what they read to the answer's hidden state.
 
-The evidence head points at memory tokens. The node returns its pointer as grounding, and abstains by its weight on
-"nothing". The recall read-out asks the fast weights, so it can answer about tokens that were discarded. Neither is
-part of video-SALMONN S.
+The evidence head points at memory tokens. The node returns the pointer as grounding, and uses its weight on "nothing"
+to abstain. The recall read-out queries the fast weights, so it can answer about discarded tokens. Neither is part of
+video-SALMONN S.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ ORDER_FEATURES = 3
 WAYS = 3
 QUERIES = 2
 TALLIES = 32
-RUN = 10  # tokens of one event that are told together, at most
-# Log-odds from which a token is said to match: what tells lengths best on the worlds kept for calibration.
+RUN = 10  # maximum number of tokens in a run, that is, in one event
+# Log-odds from which a token counts as a match. Chosen for the best event lengths on the calibration worlds.
 MATCHES = 1.0
 LOG_TOKENS = math.log(512)
 
@@ -33,9 +33,9 @@ class Pointing:
 
     Attributes:
         weights: (Q, T) probability of each memory token.
-        null: (Q,) probability of none; weights and null sum to one.
-        context: (Q, D) what was read, to be added to the answer's hidden states.
-        match: (Q, T) log-odds of each memory token to be what is asked for, by itself, whichever is wanted of those.
+        null: (Q,) probability of "nothing". Weights and null sum to one.
+        context: (Q, D) what the head read, to be added to the answer's hidden states.
+        match: (Q, T) log-odds that each memory token, on its own, matches the question.
     """
 
     weights: Tensor
@@ -45,11 +45,11 @@ class Pointing:
 
 
 def last_run(match: Tensor, last: Tensor) -> Tensor:
-    """(Q, T) probability of each token to belong to the run of matches that ends at the last one, up to RUN tokens.
+    """(Q, T): probability that a token belongs to the last run of matches, which has at most RUN tokens.
 
     Args:
-        match: (Q, T) probability of each token to match by itself.
-        last: (Q, T) probability of each token to be the last that does.
+        match: (Q, T) probability that each token matches on its own.
+        last: (Q, T) probability that each token is the last match.
     """
     run = last
     for _ in range(RUN - 1):
@@ -58,7 +58,7 @@ def last_run(match: Tensor, last: Tensor) -> Tensor:
 
 
 def order_features(tokens: int) -> Tensor:
-    """(T, 3) float32: place of each token in the order of time, and its logarithm from either end, about zero."""
+    """(T, 3) float32: place of each token in time order, and the logarithm of its distance from each end, centred."""
     number = torch.arange(tokens, dtype=torch.float32)
     late, early = torch.log1p(number), torch.log1p(number.flip(0))
     features = torch.stack([number / max(1, tokens - 1), late / LOG_TOKENS, early / LOG_TOKENS], dim=1)
@@ -66,16 +66,16 @@ def order_features(tokens: int) -> Tensor:
 
 
 def first_and_last(match: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability of each token to be the first that matches and the last, and of none to match.
+    """Return the probabilities that each token is the first match, that it is the last match, and that none matches.
 
-    Stick-breaking from either end: a token takes what the tokens before it (after it) have left. So one that does not
-    match takes nothing, however many of them there are.
+    Stick-breaking from each end: a token takes its share of the probability that the tokens before it (or after it)
+    left over. So tokens that do not match take nothing, however many there are.
 
     Args:
-        match: (Q, T) log-odds of each token to match by itself.
+        match: (Q, T) log-odds that each token matches on its own.
 
     Returns:
-        first (Q, T), last (Q, T), none (Q,); either of the two and none sum to one.
+        first (Q, T), last (Q, T), none (Q,). first and none sum to one; so do last and none.
     """
     yes, no = functional.logsigmoid(match), functional.logsigmoid(-match)
     before = no.cumsum(-1) - no
@@ -84,18 +84,19 @@ def first_and_last(match: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class EvidenceHead(nn.Module):
-    """Pointer over memory with a learned null, and a context read: half at the token, half over its frame.
+    """Pointer over the memory with a learned null. It reads a context, half at the token and half over its frame.
 
-    "First" and "last" compare tokens with each other, which rotary positions of hours apart do not tell. So the answer
-    chooses between three ways to point: at all that matches (a softmax, to which it adds how much it wants of early
-    and of late tokens), at the first match, and at the last. A token matches as far as its score exceeds the null's.
+    Questions about "first" and "last" compare tokens with each other. Rotary positions that are hours apart do not
+    allow that. So the answer chooses between three ways to point: at all matches, at the first match, or at the last.
+    Pointing at all matches is a softmax, with a learned preference for early or late tokens. A token matches to the
+    degree that its score exceeds the score of the null.
 
-    What is to be counted is in no mean over tokens. So two tallies are read besides: the most of each feature among
-    all that matches (how many different ones there were), and the sum of each over the last run of matches (how many
-    knocks one knocking had).
+    A mean over tokens does not contain a count. So the head also reads two tallies. One is the maximum of each feature
+    over all matches (how many different things there were). The other is the sum of each feature over the last run of
+    matches (how many knocks there were).
 
-    Two queries, and a token matches when it matches either: "the blue star or the orange cube" is no one direction,
-    which a blue cube would match as well.
+    The head has two queries, and a token matches if it matches either. "The blue star or the orange cube" needs two
+    directions: a single one would also match a blue cube.
     """
 
     def __init__(self, hidden_size: int) -> None:
@@ -118,12 +119,12 @@ class EvidenceHead(nn.Module):
         Args:
             answer: (Q, D) hidden states at answer positions.
             memory: (T, D) hidden states of the memory tokens in the prompt, in its order, that of time.
-            frame: (T,) int64, tokens with equal numbers belong to one frame (or one stretch of sound).
+            frame: (T,) int64, number of the frame (or stretch of sound) of each token.
         """
         query = self.query(answer).unflatten(-1, (QUERIES, -1)).float()
         keys = torch.cat([self.key(memory), self.null_key[None]]).float()
         scores = query @ keys.T * self.scale  # (Q, QUERIES, T + 1)
-        # By how much a token exceeds "nothing" for either query: a softened maximum, of two equal ones just that.
+        # How much a token exceeds "nothing" for either query: a soft maximum, equal to the value if both are the same.
         excess = torch.logsumexp(scores[..., :-1] - scores[..., -1:], dim=1) - math.log(QUERIES)
         order = self.order(answer).float() @ order_features(len(memory)).to(excess).T
         every = torch.softmax(functional.pad(excess + order, (0, 1)), dim=-1)
@@ -151,7 +152,7 @@ class EvidenceHead(nn.Module):
 
 
 class RecallReadout(nn.Module):
-    """Question hidden state -> queries of the TTT layer -> addition to the answer's hidden states."""
+    """Recall read-out: map question states to queries of the TTT layer; its output is added to the answer's states."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -160,6 +161,6 @@ class RecallReadout(nn.Module):
         self.gate = nn.Parameter(torch.zeros(hidden_size))
 
     def forward(self, question: Tensor, layer: TTTLayer, state: TTTState) -> Tensor:
-        """(Q, D) hidden states of question tokens -> (D,); the state is untouched, and a zero gate adds nothing."""
+        """Map hidden states of question tokens (Q, D) to (D,). Does not change the state; a zero gate adds nothing."""
         recalled = layer.recall(self.query(question), state)
         return torch.tanh(self.gate) * self.out(recalled.to(question.dtype)).mean(0)

@@ -1,8 +1,9 @@
-"""Evidence of a network without an evidence head: which two seconds of the memory make its answer likely.
+"""Evidence windows: for a network without an evidence head, find the two seconds that make its answer likely.
 
-The answer position's attention proposes windows. For each, the question is read again over the cached memory with
-only that window readable. The window's sufficiency is the log-likelihood of the answer then, less the one with nothing
-readable. Keys and values of the memory are not computed again, so a window costs the rows of question and answer.
+The attention of the answer position proposes windows. For each window, the network reads the question again over the
+cached memory, and sees only that window. The sufficiency of a window is the log-likelihood of the answer in that pass,
+minus the log-likelihood with nothing visible. Keys and values of the memory are reused, so a window only costs the rows
+of question and answer.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.observations import SECOND_NS
 
 WINDOW_NS = 2 * SECOND_NS
-# Windows that are compared: the evidence is almost always among the first 8 that attention proposes.
+# Number of windows to compare. The evidence is almost always among the first 8 that attention proposes.
 CANDIDATES = 8
 
 
 @dataclass(frozen=True)
 class Rereading:
-    """A question that is put once more to a memory that has been read.
+    """A question to read again over a cached memory.
 
     Attributes:
-        question: ids of the prompt's rows after the memory, up to the answer.
-        answer: ids whose log-likelihood is wanted, at least one.
-        readable: (T,) bool, memory tokens of the view that the question may read.
+        question: ids of the prompt rows after the memory, up to the answer.
+        answer: ids to score, at least one.
+        readable: (T,) bool, which memory tokens of the view the question may attend to.
     """
 
     question: Sequence[int]
@@ -41,17 +42,17 @@ class Rereading:
 
 
 def can_reread(decoder: AnswerDecoder) -> bool:
-    """Whether every layer's cache holds the same rows; the prompt-dependent reader keeps others in each layer."""
+    """Whether all layers cache the same rows. The prompt-dependent reader keeps different rows in each layer."""
     rows = decoder.reading.rows
     return len(decoder.view) > 0 and all(index is rows[0] for index in rows)
 
 
 @torch.no_grad()
 def log_likelihoods(decoder: AnswerDecoder, rereadings: Sequence[Rereading]) -> Tensor:
-    """(n,) float32 log-likelihood of each answer. Generated rows leave the cache; the prompt's rows stay.
+    """(n,) float32: log-likelihood of each answer. Generated rows leave the cache; the rows of the prompt stay.
 
     Raises:
-        ValueError: an answer without tokens.
+        ValueError: an answer has no tokens.
     """
     if any(not r.answer for r in rereadings):
         raise ValueError("rereadings: expected answers of at least one token")
@@ -71,7 +72,7 @@ def log_likelihoods(decoder: AnswerDecoder, rereadings: Sequence[Rereading]) -> 
 
 
 def _pass(decoder: AnswerDecoder, batch: Sequence[Rereading]) -> Tensor:
-    """One pass over the cache; a mask keeps the rereadings apart and hides what each may not read."""
+    """Run one pass over the cache. A mask separates the rereadings and hides what each may not read."""
     language, prompt, cache = decoder.network.language, decoder.prompt, decoder.reading.cache
     device, row = language.lm_head.weight.device, decoder.reading.rows[0]
     first = question_row(decoder)
@@ -102,13 +103,13 @@ def question_row(decoder: AnswerDecoder) -> int:
 
 
 def grounded(decoder: AnswerDecoder, attention: Tensor, answer: Sequence[int]) -> Tensor:
-    """(T,) float32 weight of each memory token as evidence for an answer; sums to one, or is all zero.
+    """(T,) float32: weight of each memory token as evidence for an answer. The weights sum to one, or are all zero.
 
-    A window's weight is its share of the softmax over sufficiencies; within a window, tokens share it by attention.
+    The weight of a window comes from a softmax over sufficiencies. Attention distributes it over the window's tokens.
 
     Args:
-        decoder: of the prompt.
-        attention: (T,) of the answer position; it proposes the windows.
+        decoder: decoder of the prompt.
+        attention: (T,) attention of the answer position. It proposes the windows.
         answer: ids of the network's answer.
     """
     window = windows_of(decoder.view)
@@ -125,6 +126,6 @@ def grounded(decoder: AnswerDecoder, attention: Tensor, answer: Sequence[int]) -
 
 
 def windows_of(view: SceneView) -> Tensor:
-    """(T,) int64 number of the two seconds in which each memory token was observed."""
+    """(T,) int64: number of the two-second window in which each memory token was observed."""
     batches: list[TokenBatch] = [batch for batch in (view.visual, view.audio) if batch is not None]
     return torch.cat([batch.stamp_ns for batch in batches]).div(WINDOW_NS, rounding_mode="floor")

@@ -1,6 +1,6 @@
-"""From camera images to the vision model's patches: resize under a pixel budget, normalise, put in merge order.
+"""Frame preprocessing: resize camera images to a pixel budget, normalise, and cut into patches in merge order.
 
-The rules are those of Qwen3-VL's video processor, which needs torchvision; this needs torch alone.
+The rules are those of Qwen3-VL's video processor. That one needs torchvision; this module needs torch only.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ MAX_ASPECT = 200
 
 
 def resized(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Height and width, multiples of `factor`, near the image's aspect and inside the budget (pixels of one frame).
+    """Return height and width: multiples of `factor`, near the image's aspect ratio, within the budget of a frame.
 
     Raises:
-        ValueError: the image is empty or more than 200 times longer than wide.
+        ValueError: the image is empty, or its aspect ratio exceeds 200.
     """
     if height < 1 or width < 1:
         raise ValueError(f"image of {width}x{height} pixels is empty")
@@ -43,14 +43,14 @@ def resized(height: int, width: int, factor: int, min_pixels: int, max_pixels: i
 
 
 def fitted(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Resize (H, W, 3) uint8 RGB bicubically with antialiasing to whole grey levels: (h, w, 3) uint8.
+    """Resize (H, W, 3) uint8 RGB to (h, w, 3) uint8, bicubic with antialiasing.
 
     Raises:
         ValueError: not an (H, W, 3) uint8 image.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    # A view of a message is read-only, and torch warns of such arrays: np.require copies them, and no others.
+    # torch warns about read-only arrays, such as a view of a message. np.require copies only those.
     image = np.require(image, requirements=["C", "W"])
     if image.shape[:2] == size:
         return image
@@ -60,9 +60,9 @@ def fitted(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[n
 
 
 def normalise(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """Resize (H, W, 3) uint8 RGB bicubically with antialiasing and scale it to -1..1: (3, h, w) float32.
+    """Resize (H, W, 3) uint8 RGB, bicubic with antialiasing, and scale it to -1..1: (3, h, w) float32.
 
-    Like the video processor, the resized picture is rounded to whole grey levels before it is scaled.
+    As in the video processor, the resized image is rounded to integers before it is scaled.
 
     Raises:
         ValueError: not an (H, W, 3) uint8 image.
@@ -72,10 +72,10 @@ def normalise(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
 
 
 def patchify(first: Tensor, second: Tensor, patch: int, merge: int) -> tuple[Tensor, tuple[int, int]]:
-    """Two normalised frames (3, H, W) -> rows (h * w, 3 * 2 * patch * patch) in merge order, and the grid (h, w).
+    """Cut two normalised frames (3, H, W) into rows (h * w, 3 * 2 * patch * patch) in merge order. Also return (h, w).
 
-    Merge order: blocks of merge x merge patches in raster order, raster within a block; a row is laid out as
-    channel, time, y, x.
+    Merge order: blocks of merge x merge patches in raster order, with raster order within each block. The layout of a
+    row is channel, time, y, x.
     """
     clip = torch.stack([first, second])  # (2, 3, H, W)
     frames, channels, height, width = clip.shape

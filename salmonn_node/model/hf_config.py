@@ -1,4 +1,4 @@
-"""Read `config.json` of a Qwen3-VL folder as transformers reads it, and refuse networks of other kinds by name."""
+"""Read `config.json` of a Qwen3-VL folder as transformers does, and refuse other kinds of network by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from huggingface_hub.errors import StrictDataclassError
 from salmonn_node.model.config import AudioConfig, MemoryConfig, SalmonnConfig
 
 STOCK_TYPE, STOCK_TEXT_TYPE = "qwen3_vl", "qwen3_vl_text"
-# Kinds that people try, with the names they know them by.
+# Kinds of network that users try, with the names they know.
 OTHERS = {
     "qwen3_vl_moe": "Qwen3-VL with a mixture of experts",
     "qwen2_5_vl": "Qwen2.5-VL",
@@ -47,7 +47,7 @@ VISION_FIELDS = (
     "num_position_embeddings",
     "deepstack_visual_indexes",
 )
-# Fields whose defaults in transformers belong to no published network: a folder has to state them.
+# Required fields: no published network uses transformers' defaults for them.
 STATED = (
     ("text_config", ("vocab_size", "hidden_size", "num_hidden_layers")),
     ("vision_config", ("depth", "hidden_size", "out_hidden_size")),
@@ -58,17 +58,17 @@ DEFAULT_THETA = 500_000.0
 
 
 def hf_config(values: Mapping[str, Any], family: str) -> SalmonnConfig:
-    """The configuration of a folder of the Qwen3-VL family, written by transformers 4 or 5.
+    """Read the configuration of a folder of the Qwen3-VL family, written by transformers 4 or 5.
 
-    Its dtype is "auto" when the folder leaves it to the weights.
+    The dtype is "auto" if the folder does not state it.
 
     Args:
-        values: what `config.json` holds.
-        family: first part of the network's name; its sizes follow. A folder's own name is not part of it, so that a
-            checkpoint that is moved or renamed stays the same.
+        values: content of `config.json`.
+        family: first part of the network's name; the sizes follow. The folder's name is not part of it, so you may
+            move or rename a checkpoint.
 
     Raises:
-        ValueError: another kind of network, quantised weights, or parts that are missing.
+        ValueError: the network is of another kind, has quantised weights, or lacks parts.
     """
     from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig, Qwen3VLVisionConfig
 
@@ -94,7 +94,7 @@ def hf_config(values: Mapping[str, Any], family: str) -> SalmonnConfig:
 
 
 def refuse_others(values: Mapping[str, Any]) -> None:
-    """Raise ValueError, naming it, for a kind of network that is not Qwen3-VL, and for quantised weights."""
+    """Raise ValueError if the network is not Qwen3-VL (the message names its kind) or has quantised weights."""
     text = values.get("text_config")
     text = text if isinstance(text, Mapping) else {}
     for kind, expected in ((values.get("model_type"), STOCK_TYPE), (text.get("model_type"), STOCK_TEXT_TYPE)):
@@ -117,9 +117,9 @@ def refuse_others(values: Mapping[str, Any]) -> None:
 
 
 def rope(text: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotary parameters of `text_config`, as transformers' `convert_rope_params_to_dict` resolves them.
+    """Read the rotary parameters of `text_config` as transformers' `convert_rope_params_to_dict` does.
 
-    `rope_scaling` (transformers 4) comes before `rope_parameters` (5); a `rope_theta` within comes before one beside.
+    `rope_scaling` (transformers 4) overrides `rope_parameters` (5). A `rope_theta` inside overrides one beside them.
     """
     given = dict(text.get("rope_scaling") or text.get("rope_parameters") or {})
     kind = given.pop("rope_type", given.pop("type", "default"))
@@ -135,7 +135,7 @@ def rope(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(part: str, given: Mapping[str, Any], names: tuple[str, ...], kind: Callable[..., Any]) -> dict[str, Any]:
-    """The named fields of a part; transformers' configuration class checks them and fills in what is left out."""
+    """Return the named fields of a part. transformers' configuration class checks them and fills in defaults."""
     try:
         resolved = kind(**{name: given[name] for name in names if name in given})
     except (TypeError, ValueError, StrictDataclassError) as error:
@@ -144,7 +144,7 @@ def _fields(part: str, given: Mapping[str, Any], names: tuple[str, ...], kind: C
 
 
 def _dtype(values: Mapping[str, Any], text: Mapping[str, Any]) -> str:
-    """The stated type of the weights; "auto" when the weights themselves say it."""
+    """Return the stated dtype of the weights, or "auto"."""
     stated = values.get("dtype") or values.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype") or AUTO
     name = str(stated).removeprefix("torch.")
     if name not in (*DTYPES, AUTO):
@@ -153,7 +153,7 @@ def _dtype(values: Mapping[str, Any], text: Mapping[str, Any]) -> str:
 
 
 def _audio(values: Mapping[str, Any]) -> AudioConfig:
-    """Sizes of the audio tower from the release's `audio_config`; Whisper-large-v3's where it says nothing."""
+    """Read the sizes of the audio tower from the release's `audio_config`. Defaults are those of Whisper-large-v3."""
     default, inner = AudioConfig(), values.get("qformer_config") or {}
     return AudioConfig(
         d_model=values.get("d_model", default.d_model),

@@ -1,4 +1,4 @@
-"""Short names of published checkpoints: what each is called on the hub, and which profile has its sizes."""
+"""Short names of published checkpoints, with their hub id and the profile of their sizes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Known:
 
     Attributes:
         hub_id: owner and name on the hub.
-        profile: name in `model/profiles.py`; says what it needs before it is there.
+        profile: name in `model/profiles.py`. It gives the sizes before the checkpoint is downloaded.
     """
 
     hub_id: str
     profile: str
 
 
-# Smallest first. Any other hub id of the same families works, too.
+# Smallest first. Other hub ids of the same families work, too.
 KNOWN = {
     "qwen3-vl-2b": Known("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl_2b"),
     "qwen3-vl-4b": Known("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl_4b"),

@@ -1,4 +1,4 @@
-"""Keys and values of the language model: a growing buffer a layer whose rows can be selected."""
+"""KV cache of the language model: one growing buffer per layer, whose rows can be selected."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 class KVCache:
-    """Per layer: keys after rotation and values, (1, KV heads, S, head) each; all layers hold the same number of rows.
+    """Rotated keys and values of each layer, (1, KV heads, S, head). All layers hold the same number of rows.
 
-    Offers the part of transformers' cache interface that its attention calls: `update`.
+    It implements `update`, the part of transformers' cache interface that attention calls.
     """
 
     def __init__(self, layers: int) -> None:
@@ -36,7 +36,7 @@ class KVCache:
         for store, new in ((self._keys, keys), (self._values, values)):
             buffer = store[layer_idx]
             if buffer is None or buffer.shape[2] < total:
-                # An eighth as much again, so that decoding one token seldom copies the cache.
+                # Grow by an eighth, so that decoding one token rarely copies the cache.
                 room = max(self._reserved, total + total // 8 if used else total)
                 grown = new.new_empty((*new.shape[:2], room, new.shape[3]))
                 if buffer is not None:
@@ -48,29 +48,29 @@ class KVCache:
         return buffers[0], buffers[1]
 
     def reserve(self, rows: int) -> None:
-        """Make room for so many rows in all at the next `update`. A cache that grows holds old and new rows at once."""
+        """Make room for `rows` rows in total at the next `update`. This avoids growing, which holds all rows twice."""
         self._reserved = rows
 
     def keys(self, layer: int) -> Tensor:
-        """(1, KV heads, S, head) keys of a layer, rotated."""
+        """Rotated keys of a layer, (1, KV heads, S, head)."""
         keys = self._keys[layer]
         if keys is None:
             raise ValueError("the cache is empty")
         return keys[:, :, : self._used[layer]]
 
     def values(self, layer: int) -> Tensor:
-        """(1, KV heads, S, head) values of a layer."""
+        """Values of a layer, (1, KV heads, S, head)."""
         values = self._values[layer]
         if values is None:
             raise ValueError("the cache is empty")
         return values[:, :, : self._used[layer]]
 
     def truncate(self, length: int) -> None:
-        """Forget all rows from `length` on."""
+        """Drop all rows from `length` on."""
         self._used = [min(used, length) for used in self._used]
 
     def select(self, rows: Tensor | Sequence[Tensor]) -> None:
-        """Keep these rows, in this order; one (S,) int64 tensor for all layers, or one a layer, of equal lengths."""
+        """Keep these rows, in this order. `rows` is one (S,) int64 tensor, or one per layer, all of equal length."""
         if isinstance(rows, Tensor):
             rows = [rows] * self.layers
         for layer, index in enumerate(rows):
@@ -81,7 +81,7 @@ class KVCache:
                 self._used[layer] = len(index)
 
     def copy(self, rows: Tensor | None = None) -> KVCache:
-        """An independent cache; with `rows`, of these rows only."""
+        """Return an independent copy, optionally of some rows only."""
         other = KVCache(self.layers)
         for layer in range(self.layers):
             if self._keys[layer] is None:
@@ -95,19 +95,19 @@ class KVCache:
         return other
 
     def share(self) -> KVCache:
-        """The same rows, unaffected by later changes of this cache; to be read or copied, not appended to."""
+        """Return a view of the same rows that later changes do not affect. Read or copy it; do not append to it."""
         other = KVCache(self.layers)
         other._keys, other._values, other._used = list(self._keys), list(self._values), list(self._used)
         return other
 
     def append(self, other: KVCache) -> None:
-        """Append another cache's rows."""
+        """Append the rows of another cache."""
         for layer in range(self.layers):
             if other._keys[layer] is not None:
                 self.update(other.keys(layer), other.values(layer), layer)
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Named tensors, bit for bit."""
+        """Return the rows in use as named tensors."""
         tensors = {}
         for layer in range(self.layers):
             if self._keys[layer] is not None:
@@ -117,7 +117,7 @@ class KVCache:
 
     @classmethod
     def from_tensors(cls, layers: int, tensors: dict[str, Tensor]) -> KVCache:
-        """Read `to_tensors`'s result."""
+        """Restore a cache from `to_tensors`."""
         cache = cls(layers)
         for layer in range(layers):
             if f"{layer}.keys" in tensors:
@@ -125,11 +125,11 @@ class KVCache:
         return cache
 
     def nbytes(self) -> int:
-        """Bytes of the rows in use."""
+        """Size of the rows in use, in bytes."""
         return sum(t.numel() * t.element_size() for t in self.to_tensors().values())
 
 
 def causal_mask(cached: int, new: int, device: torch.device) -> Tensor:
-    """(1, 1, new, cached + new) bool: each new row sees everything cached and the new rows up to itself."""
+    """(1, 1, new, cached + new) bool: each new row sees all cached rows, and the new rows up to itself."""
     mask = torch.ones(new, cached + new, dtype=torch.bool, device=device).tril_(cached)
     return mask[None, None]

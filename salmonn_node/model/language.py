@@ -1,4 +1,4 @@
-"""The language model: transformers' Qwen3-VL text model, with our embeddings, deepstack rows, positions and cache."""
+"""Language model: transformers' Qwen3-VL text model, with our embeddings, deepstack rows, positions and cache."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.kv_cache import KVCache, causal_mask
 
 ATTENTION = "salmonn"
-# Rows that a cache has room for beyond the prompt, for options and answer.
+# Extra cache rows beyond the prompt, for options and answer.
 ANSWER_ROWS = 256
 
 
 @dataclass
 class AttentionRecord:
-    """Attention of the last query row of one pass, averaged over heads: (cached + new,) float32 for each layer."""
+    """Attention of the last query row of a pass, averaged over heads: (cached + new,) float32 per layer."""
 
     layers: list[Tensor] = field(default_factory=list)
 
@@ -35,7 +35,7 @@ class AttentionRecord:
         self.layers.append(weights.mean(dim=(0, 1)))
 
     def mean(self, rows: list[Tensor] | None = None, length: int = 0) -> Tensor:
-        """Average over layers; with `rows`, row i of layer l is row `rows[l][i]` of `length`, and others have none."""
+        """Average over layers. With `rows`, row i of layer l counts as row `rows[l][i]` of `length`."""
         if not self.layers:
             raise ValueError("nothing was recorded")
         if rows is None:
@@ -48,12 +48,12 @@ class AttentionRecord:
 
 @dataclass
 class Captured:
-    """What the reader scores with, one entry a layer.
+    """Inputs of the reader's scores, one entry per layer.
 
     Attributes:
-        queries: (1, H, L, d) after the norm and before rotation.
-        keys: (1, KV, L, d) likewise.
-        hidden: (L, D) after the input norm.
+        queries: (1, H, L, d), after the norm and before rotation.
+        keys: (1, KV, L, d), likewise.
+        hidden: (L, D), after the input norm.
         rotated: queries (1, H, L, d) after rotation.
     """
 
@@ -75,7 +75,7 @@ def _attention(
     captured: Captured | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Scaled dot-product attention; without a mask it is causal over equal lengths."""
+    """Scaled dot-product attention. Without a mask it is causal over equal lengths."""
     if record is not None:
         record.add(query, key, scaling)
     if captured is not None:
@@ -105,7 +105,7 @@ class PromptTokens:
     Attributes:
         embeddings: (L, D).
         positions: (3, L) int64, M-RoPE time, row, column.
-        visual: (L,) bool, rows that get deepstack features.
+        visual: (L,) bool, whether a row gets deepstack features.
         deepstack: (K, V, D) for the V visual rows in order, or None.
     """
 
@@ -118,7 +118,7 @@ class PromptTokens:
         return self.embeddings.shape[0]
 
     def slice(self, start: int, stop: int) -> PromptTokens:
-        """Rows `start` to `stop`."""
+        """Return rows `start` to `stop`."""
         deepstack = None
         if self.deepstack is not None:
             before = int(self.visual[:start].sum())
@@ -128,7 +128,7 @@ class PromptTokens:
         )
 
     def select(self, rows: Tensor) -> PromptTokens:
-        """These rows, ascending."""
+        """Return these rows, ascending."""
         deepstack = None
         if self.deepstack is not None:
             order = torch.cumsum(self.visual, 0) - 1
@@ -137,7 +137,7 @@ class PromptTokens:
 
     @staticmethod
     def cat(first: PromptTokens, second: PromptTokens) -> PromptTokens:
-        """One run after the other."""
+        """Concatenate two runs."""
         parts = [t.deepstack for t in (first, second) if t.deepstack is not None]
         return PromptTokens(
             torch.cat([first.embeddings, second.embeddings]),
@@ -148,7 +148,7 @@ class PromptTokens:
 
 
 class LanguageModel(nn.Module):
-    """Decoder and output head. Batch of one throughout."""
+    """Decoder and output head. The batch size is always one."""
 
     def __init__(self, config: SalmonnConfig) -> None:
         super().__init__()
@@ -166,11 +166,11 @@ class LanguageModel(nn.Module):
         return len(self.decoder.layers)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(L,) int64 -> (L, D)."""
+        """Embed ids: (L,) int64 -> (L, D)."""
         return self.decoder.embed_tokens(ids)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) normed hidden states -> (..., vocabulary) float32."""
+        """Map normed hidden states (..., D) to logits (..., vocabulary) float32."""
         return self.lm_head(hidden).float()
 
     def forward(
@@ -180,7 +180,7 @@ class LanguageModel(nn.Module):
         record: AttentionRecord | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Read tokens after what the cache holds, which grows by them; returns normed hidden states (L, D)."""
+        """Read tokens after those in the cache, and append them to it. Return normed hidden states (L, D)."""
         cached = len(cache) if cache is not None else 0
         if mask is None and cached and len(tokens) > 1:
             mask = causal_mask(cached, len(tokens), tokens.embeddings.device)
@@ -201,9 +201,9 @@ class LanguageModel(nn.Module):
         return out.last_hidden_state[0]
 
     def prefill(self, tokens: PromptTokens, cache: KVCache, record_last: AttentionRecord | None = None) -> Tensor:
-        """Read many tokens in chunks; causal attention makes the result that of one pass. Hidden states (L, D).
+        """Read many tokens in chunks and return hidden states (L, D). Causal attention gives the result of one pass.
 
-        With `record_last`, the attention of the very last row is recorded.
+        With `record_last`, record the attention of the last row.
         """
         hidden = []
         cache.reserve(len(cache) + len(tokens) + ANSWER_ROWS)
@@ -215,7 +215,7 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def capture(self) -> Iterator[Captured]:
-        """While open, each pass leaves what the reader scores with."""
+        """Context manager: while it is open, each pass records the inputs of the reader's scores."""
         captured = self._captured = Captured()
         handles = []
         for layer in self.decoder.layers:

@@ -1,4 +1,4 @@
-"""The way in: frames are paired into temporal patches, sound fills windows; both are encoded and committed."""
+"""Memory writer: pair frames into temporal patches, fill audio windows, encode both and commit them to the memory."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from salmonn_node.model.tokenizer import TextTokenizer
 from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval
 
-# Two frames of a camera that are further apart do not share a temporal patch.
+# Two frames of a camera that are further apart than this do not share a temporal patch.
 PAIR_GAP_NS = 5 * SECOND_NS
-# Sound of a microphone that begins within this of its last sample continues it.
+# Sound that begins within this time after a microphone's last sample continues that sample's window.
 JOIN_NS = SECOND_NS // 25
-# After this many closed blocks, blocks without a kept token are looked for.
+# Prune blocks without a kept token each time this many blocks have closed.
 PRUNE_EVERY = 32
-# Audio tokens of one moment of evidence.
+# Audio tokens per moment of evidence.
 MOMENT_TOKENS = 4
 
 
 class MemoryWriter:
-    """Takes frames and sound into memories.
+    """Write frames and sound into memories.
 
     Args:
-        config: of the network.
-        encoder: makes the tokens.
+        config: configuration of the network.
+        encoder: encodes patches and windows into tokens.
         tokenizer: counts the tokens of time marks.
-        prefill: the prefill cache that follows the memory with `prefill: cached`, else None.
+        prefill: with `prefill: cached`, the prefill cache that follows the memory. Otherwise None.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class MemoryWriter:
         self.config, self.encoder, self.tokenizer, self.prefill = config, encoder, tokenizer, prefill
 
     def pending(self, memory: StreamMemory) -> PendingInput:
-        """What waits to be encoded for a memory: made at first use, or read from what was stored with it."""
+        """Return the input that waits to be encoded. At first use, create it or read it from the stored state."""
         part = memory.parts.get(PART)
         if isinstance(part, PendingInput):
             return part
@@ -60,16 +60,16 @@ class MemoryWriter:
     # -- frames -----------------------------------------------------------------------------------------------------
 
     def observe_frame(self, memory: StreamMemory, frame: Frame, pose_id: int = -1) -> list[Moment]:
-        """Take a camera frame in. The second frame of a pair completes a temporal patch, which is then committed.
+        """Observe a camera frame. The second frame of a pair completes a temporal patch, which is then committed.
 
-        A frame begins a new patch when it comes more than 5 s after its predecessor or has another size. The
-        predecessor is then paired with itself.
+        A frame begins a new patch if it comes more than 5 s after the previous one or has another size. The previous
+        frame is then paired with itself.
 
         Returns:
-            A moment for each patch that was committed.
+            A moment for each committed patch.
 
         Raises:
-            ValueError: not an (H, W, 3) uint8 image, or a stamp that is not after the camera's last; nothing changes.
+            ValueError: the image is not (H, W, 3) uint8, or the stamp is not after the camera's last. Nothing changes.
         """
         pending = self.pending(memory)
         pixels = normalise(frame.image, self.encoder.frame_size(frame.image))
@@ -92,7 +92,7 @@ class MemoryWriter:
     def commit_frames(
         self, memory: StreamMemory, source: str, first: WaitingFrame, second: WaitingFrame | None
     ) -> Moment:
-        """Commit a temporal patch of two frames, or of one that is repeated; the first one waits no longer."""
+        """Commit a temporal patch of two frames, or of one frame repeated. The first frame no longer waits."""
         pixels, grid = self.encoder.patches(first, second)
         stamps = (first.stamp_ns, (second or first).stamp_ns)
         moment = self.observe_patch(memory, pixels, grid, stamps, source, first.pose_id, first.frame_id)
@@ -111,16 +111,16 @@ class MemoryWriter:
         pose_id: int = -1,
         frame_id: str = "",
     ) -> Moment:
-        """Encode and commit a temporal patch.
+        """Encode and commit one temporal patch.
 
         Args:
             memory: that takes it in.
             pixels: (h * w, C) rows of `frames.patchify`.
             grid: (h, w), before merging.
-            stamps_ns: stamps of the two frames.
+            stamps_ns: stamps of the two frames, nanoseconds.
             source: name of the camera.
-            pose_id: of the robot at the first frame, -1 when unknown.
-            frame_id: of the camera.
+            pose_id: pose of the robot at the first frame, -1 if unknown.
+            frame_id: frame of the camera.
         """
         tokens, deepstack = self.encoder.encode_patch(pixels, grid)
         pending = self.pending(memory)
@@ -151,13 +151,13 @@ class MemoryWriter:
     # -- sound ------------------------------------------------------------------------------------------------------
 
     def observe_audio(self, memory: StreamMemory, span: AudioSpan) -> list[Moment]:
-        """Take sound in. Whole windows are committed, the rest waits; a gap ends a window early.
+        """Observe sound. Complete windows are committed; the rest waits. A gap ends a window early.
 
         Returns:
-            Moments of about two seconds for the windows that were committed; none without an audio tower.
+            Moments of about two seconds for the committed windows. None without an audio tower.
 
         Raises:
-            ValueError: samples that are not finite or not (n,), or a span that begins before the last one ended.
+            ValueError: the samples are not finite or not (n,), or the span begins before the last one ended.
         """
         if self.encoder.mel is None:
             return []
@@ -191,7 +191,7 @@ class MemoryWriter:
         return moments
 
     def commit_sound(self, memory: StreamMemory, source: str, sound: WaitingSound) -> list[Moment]:
-        """Commit a window, whole or ended by a gap; it waits no longer."""
+        """Commit a window that is complete or was ended by a gap. It no longer waits."""
         assert self.encoder.mel is not None
         moments: list[Moment] = []
         if len(sound.samples):
@@ -216,10 +216,10 @@ class MemoryWriter:
         Args:
             memory: that takes it in.
             mel: (mel_bins, frames) log-mel.
-            start_ns: stamp of its first sample.
+            start_ns: stamp of its first sample, nanoseconds.
             source: name of the microphone.
-            tokens: how many tokens of the window to keep; None keeps all.
-            frame_id: of the microphone.
+            tokens: how many tokens of the window to keep. None keeps all.
+            frame_id: frame of the microphone.
         """
         encoded = self.encoder.encode_window(mel, tokens)
         pending = self.pending(memory)
@@ -238,17 +238,17 @@ class MemoryWriter:
         return moments
 
     def kept_tokens(self, sound: WaitingSound) -> int | None:
-        """How many tokens of a window are kept; None keeps all."""
+        """How many tokens of a window to keep. None keeps all."""
         return sound_tokens(sound)
 
     def place_sound(self, timeline: Timeline, run: AudioRun) -> None:
-        """Give committed sound its place in the prompt."""
+        """Place committed sound in the prompt."""
         timeline.add_sound(run)
 
     # -- both -------------------------------------------------------------------------------------------------------
 
     def _settle(self, memory: StreamMemory, pending: PendingInput) -> None:
-        """Fix positions that have become final, and forget blocks that have no kept token any more."""
+        """Fix the positions that have become final, and forget blocks without a kept token."""
         timeline = pending.timeline
         window_s = self.config.audio.window_s if self.config.audio else 0
         timeline.close(2 * window_s * SECOND_NS)

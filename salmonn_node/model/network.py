@@ -1,4 +1,4 @@
-"""All trained parts of the network in one module, under the released checkpoint's names where it has them."""
+"""Network: all trained parts in one module, with the names of the released checkpoint where it has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 
 def ttt_config(config: SalmonnConfig) -> TTTConfig | None:
-    """Settings of the TTT layer; None when the network has no fast weights."""
+    """Return the settings of the TTT layer, or None if the network has no fast weights."""
     if config.ttt is None:
         return None
     values: dict[str, Any] = dict(config.ttt)
@@ -41,22 +41,22 @@ class Network(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """Device of the weights."""
         return self.language.lm_head.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Dtype of the weights."""
         return self.language.lm_head.weight.dtype
 
     def cast(self, dtype: torch.dtype) -> Network:
-        """Give all weights a dtype; rotary frequencies stay fp32, which `to(dtype)` would round."""
+        """Cast all weights. Rotary frequencies stay fp32; `to(dtype)` would round them."""
         for parameter in self.parameters():
             parameter.data = parameter.data.to(dtype)
         return self
 
     def initialise(self, seed: int) -> None:
-        """Random weights from a seed, by fan-in; the same on every machine with the same torch."""
+        """Set random weights from a seed, scaled by fan-in. They are the same on every machine with the same torch."""
         generator = torch.Generator().manual_seed(seed)
         done: set[int] = set()
         for name, parameter in sorted(self.named_parameters()):

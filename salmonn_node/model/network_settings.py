@@ -1,4 +1,4 @@
-"""Which network answers, where it runs, and how much it remembers: one set of settings for node, replay and ask."""
+"""Network settings, shared by node, replay and ask: which network, which device, how much memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 DEVICES = (AUTO, "cpu", "cuda")
-# The memory grows by a fourth of its budget before it is cut back; one time mark is shown for sixteen visual tokens.
-# Those are the shares of the published budgets, 16 384 tokens, steps of 4 096 and 1 024 marks.
+# The step is a fourth of the budget, and there is one time mark per sixteen visual tokens. These are the ratios of the
+# published budgets: 16 384 tokens, a step of 4 096 and 1 024 marks.
 STEP_SHARE, MARK_SHARE = 4, 16
 LEAST_MARKS = 64
 
@@ -26,15 +26,15 @@ def _setting(default: Any, text: str, *, choices: tuple[str, ...] = (), low: int
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What can be set of a network. Each field's metadata has its meaning, its choices and its closed range.
+    """Settings of a network. The metadata of each field holds its description, its choices and its closed range.
 
     Attributes:
         checkpoint: "tiny", a folder, a short name or a hub id, see `model/checkpoint_cache.py`.
-        device: "auto" takes the GPU when there is one.
+        device: "auto" uses the GPU if there is one.
         weights: "full", "int8" or "int4", see `model/quantised_linear.py`.
-        prefill: how a question reads the memory, "exact" or "cached"; "auto" is the checkpoint's own way.
-        visual_tokens, audio_tokens: budgets of the memory; 0 is the checkpoint's own.
-        max_new_tokens: longest text of an answer, in tokens.
+        prefill: how a question reads the memory, "exact" or "cached". "auto" uses the checkpoint's setting.
+        visual_tokens, audio_tokens: budgets of the memory. 0 uses the checkpoint's budgets.
+        max_new_tokens: maximum length of an answer, in tokens.
     """
 
     checkpoint: str = _setting(
@@ -63,7 +63,7 @@ class NetworkSettings:
                 raise ValueError(f"{entry.name}: {value} is outside {limits['low']} to {limits['high']}")
 
     def changed(self, config: SalmonnConfig) -> SalmonnConfig:
-        """The configuration of a checkpoint with these settings."""
+        """Apply these settings to the configuration of a checkpoint."""
         memory = config.memory
         for name in ("visual", "audio"):
             budget = getattr(self, f"{name}_tokens")
@@ -78,10 +78,10 @@ class NetworkSettings:
 
 
 def device_of(name: str) -> str:
-    """The device that a setting stands for.
+    """Resolve the setting to "cuda" or "cpu".
 
     Raises:
-        ValueError: "cuda", and torch sees no GPU.
+        ValueError: the setting is "cuda", but torch sees no GPU.
     """
     import torch
 
@@ -93,14 +93,14 @@ def device_of(name: str) -> str:
 
 
 def load_network(settings: NetworkSettings, **changes: object) -> VideoSalmonnS:
-    """Load the network of some settings.
+    """Load the network that the settings describe.
 
     Args:
-        settings: what is wanted.
-        changes: fields of the configuration to replace beyond them.
+        settings: the settings.
+        changes: further configuration fields to replace.
 
     Raises:
-        ValueError: no such device, checkpoint, or value.
+        ValueError: the device, the checkpoint or a value does not exist.
         FileNotFoundError: the checkpoint is not on this machine.
     """
     from salmonn_node.model.checkpoint import config_of, load

@@ -1,4 +1,4 @@
-"""What has been observed but does not yet make a whole temporal patch or audio window."""
+"""Pending input: frames and sound that do not yet fill a temporal patch or an audio window."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor
 from salmonn_node.model.timeline import Timeline
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, Interval
 
-# Name of the part under which it is saved with a memory.
+# Name of the state part under which it is saved with a memory.
 PART = "ingest"
 
 
 @dataclass
 class WaitingFrame:
-    """A normalised frame (3, H, W) that waits for its partner."""
+    """A normalised frame (3, H, W) that waits for the second frame of its patch."""
 
     stamp_ns: int
     pixels: Tensor
@@ -30,7 +30,7 @@ class WaitingFrame:
 
 @dataclass
 class WaitingSound:
-    """Samples of a microphone that wait for a whole window."""
+    """Samples of a microphone that wait for a complete window."""
 
     start_ns: int
     samples: npt.NDArray[np.float32]
@@ -43,12 +43,12 @@ class WaitingSound:
 
 
 class PendingInput:
-    """Frames and sound of a stream that wait, and the timeline. It is saved with the memory as its part `ingest`.
+    """Waiting frames and sound of a stream, and the timeline. Saved with the memory as its part `ingest`.
 
     Attributes:
         timeline: positions of blocks in the prompt.
         cameras: names of the cameras seen, in order of appearance.
-        frames, sounds: what waits, by source: at most one frame a camera, less than a window a microphone.
+        frames, sounds: waiting input by source: at most one frame per camera, less than a window per microphone.
         lock: held while memory and timeline change together.
     """
 
@@ -60,7 +60,7 @@ class PendingInput:
         self.lock = threading.RLock()
 
     def forget(self, interval: Interval) -> None:
-        """Drop the frames and the sound of an interval that wait for their patch or window."""
+        """Drop the waiting frames and sound of an interval."""
         with self.lock:
             for name, frame in list(self.frames.items()):
                 if interval.start_ns <= frame.stamp_ns <= interval.end_ns:
@@ -70,7 +70,7 @@ class PendingInput:
                     del self.sounds[name]
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors for safetensors and JSON values, bit for bit."""
+        """Return tensors for safetensors and JSON values that restore the state bit for bit."""
         with self.lock:
             tensors: dict[str, Tensor] = {}
             for name, frame in self.frames.items():
@@ -85,7 +85,7 @@ class PendingInput:
             }
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Read `to_tensors`'s result."""
+        """Restore the state from `to_tensors`."""
         self.cameras = list(meta["cameras"])
         self.timeline.restore(meta["timeline"])
         self.frames = {

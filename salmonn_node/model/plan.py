@@ -1,4 +1,4 @@
-"""What a network needs in memory, from its configuration alone: predicted before a byte of weights is read."""
+"""Memory plan: predict the bytes that a network needs from its configuration, before any weights are read."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from salmonn_node.model.language import ANSWER_ROWS
 from salmonn_node.model.network import Network, ttt_config
 from salmonn_node.model.quantised_linear import LAYERS, saved_bytes
 
-# Longest time mark in tokens, vision_start and vision_end included, when every digit is a token.
+# Longest time mark in tokens, including vision_start and vision_end, if every digit is a token.
 MARK_TOKENS = 16
 QUESTION_TOKENS = 512
-# Beside tensors. On a GPU: CUDA's context, the allocator's slack and cuBLAS; an estimate, not measured here. On a CPU:
-# the interpreter and its libraries, as `salmonn bench footprint` measures them before loading.
+# Memory besides tensors. On a GPU: the CUDA context, the allocator's slack and cuBLAS (an estimate, not measured).
+# On a CPU: the interpreter and its libraries, as measured by `salmonn bench footprint` before loading.
 BESIDE = {"cuda": ("CUDA context", 1_200 << 20), "cpu": ("Python and libraries", 440 << 20)}
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes a network needs, by item.
+    """Bytes that a network needs, by item.
 
     Attributes:
-        config: of the network.
-        items: name and bytes.
-        prompt_tokens: the longest prompt that a question can have.
+        config: configuration of the network.
+        items: names and bytes.
+        prompt_tokens: length of the longest prompt that a question can have.
     """
 
     config: SalmonnConfig
@@ -36,14 +36,14 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """Total bytes."""
         return sum(self.items.values())
 
 
 def prompt_maximum(config: SalmonnConfig) -> int:
-    """The longest prompt with time marks `kept`: budgets and their steps, the waiting tail, marks, the question.
+    """Longest prompt with `time_marks: kept`: budgets and their steps, the waiting tail, time marks, the question.
 
-    It does not depend on how long the stream has run.
+    It does not depend on the length of the stream.
     """
     m, audio = config.memory, config.audio
     mini_batch = int((config.ttt or {}).get("mini_batch", 0))
@@ -56,7 +56,7 @@ def prompt_maximum(config: SalmonnConfig) -> int:
 
 
 def tokens_per_patch(config: SalmonnConfig, camera: tuple[int, int] = (640, 360)) -> int:
-    """Tokens of a temporal patch of a camera (width, height)."""
+    """Tokens per temporal patch of a camera (width, height)."""
     vision = config.vision
     factor = vision["patch_size"] * vision["spatial_merge_size"]
     high, wide = resized(camera[1], camera[0], factor, config.frames.min_pixels, config.frames.max_pixels)
@@ -65,11 +65,11 @@ def tokens_per_patch(config: SalmonnConfig, camera: tuple[int, int] = (640, 360)
 
 @dataclass(frozen=True)
 class Weighed:
-    """A network's weights, counted once for all budgets.
+    """Size of a network's weights, counted once for all budgets.
 
     Attributes:
         full: bytes of unquantised weights.
-        quantised: by "int8" and "int4" the bytes saved, and those of the largest matrix turned back.
+        quantised: for "int8" and "int4", the bytes saved, and the bytes of the largest expanded matrix.
     """
 
     full: int
@@ -77,7 +77,7 @@ class Weighed:
 
 
 def weigh(config: SalmonnConfig) -> Weighed:
-    """Count the weights of a configuration, on the meta device."""
+    """Count the weights of a configuration on the meta device."""
     size = element_size(config)
     with torch.device("meta"):
         network = Network(config.replace(weights="full"))
@@ -86,20 +86,20 @@ def weigh(config: SalmonnConfig) -> Weighed:
 
 
 def element_size(config: SalmonnConfig) -> int:
-    """Bytes of one unquantised weight."""
+    """Bytes per unquantised weight."""
     return torch.tensor([], dtype=getattr(torch, config.dtype)).element_size()
 
 
 def plan(
     config: SalmonnConfig, device: str = "cuda", prompt_tokens: int | None = None, weighed: Weighed | None = None
 ) -> MemoryPlan:
-    """Predict what a network needs: weights, and state and activations from the configuration.
+    """Predict the memory that a network needs: weights, state and activations, from the configuration.
 
     Args:
         config: of the network.
         device: "cuda" or "cpu".
-        prompt_tokens: rows of the longest prompt; the most that the configuration allows when left out.
-        weighed: what `weigh` gave for this network with any budgets; counted when left out.
+        prompt_tokens: rows of the longest prompt. Defaults to the most that the configuration allows.
+        weighed: result of `weigh` for this network with any budgets. Computed if left out.
     """
     size, weighed = element_size(config), weighed or weigh(config)
     text, m = config.text, config.memory
@@ -114,7 +114,7 @@ def plan(
     if ttt is not None:
         inner = ttt.inner_size or ttt.head_dim
         floats = ttt.num_heads * (2 * ttt.head_dim * inner + inner + ttt.head_dim)
-        # Weights, their gradient, and the vectors of conjugate gradient.
+        # Fast weights, their gradient, and the vectors of conjugate gradient.
         fast = floats * 4 * 6 + (ttt.mini_batch + ttt.lag_distance) * width * size
         fast += ttt.mini_batch * width * 4 * 12
     chunk = config.prefill_chunk

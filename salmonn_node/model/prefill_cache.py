@@ -1,4 +1,4 @@
-"""The cache of a memory's prompt: keys, values and hidden states of rows that were computed before any question."""
+"""Prefill cache: keys, values and hidden states of a memory's prompt rows, computed before any question."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Key = tuple[int, ...]
 
 
 class PrefillCache:
-    """Computed rows of one memory's prompt. It is saved with the memory as its part `prefill`.
+    """Computed rows of one memory's prompt. Saved with the memory as its part `prefill`.
 
     Attributes:
-        cache: keys and values, one row for each entry of `keys`.
-        keys: what each row is, see `cached_prefill.row_keys`.
-        hidden: (n, D) normed hidden states of the rows, None before the first.
+        cache: keys and values, one row per entry of `keys`.
+        keys: identity of each row, see `cached_prefill.row_keys`.
+        hidden: (n, D), normed hidden states of the rows, None before the first row.
         computed: rows computed so far.
-        invalidated: rows that had to be computed again because their features or positions changed.
+        invalidated: rows computed again because their features or positions changed.
     """
 
     def __init__(self, layers: int) -> None:
@@ -31,13 +31,13 @@ class PrefillCache:
         self.invalidated = 0
 
     def append(self, keys: list[Key], hidden: Tensor) -> None:
-        """Name the rows that the language model has just added to `cache`: their keys and hidden states (n, D)."""
+        """Record keys and hidden states (n, D) of the rows that the language model has just added to `cache`."""
         self.hidden = hidden if self.hidden is None else torch.cat([self.hidden, hidden])
         self.keys += keys
         self.computed += len(keys)
 
     def keep(self, wanted: list[Key]) -> None:
-        """Drop rows that are not `wanted`; count those that are wanted at another position or in another version."""
+        """Drop rows that are not `wanted`. Count those that are wanted at another position or in another version."""
         kept = set(wanted)
         rows = [i for i, key in enumerate(self.keys) if key in kept]
         if len(rows) == len(self.keys):
@@ -50,13 +50,13 @@ class PrefillCache:
         self.hidden = None if self.hidden is None else self.hidden[index]
 
     def snapshot(self) -> PrefillCache:
-        """A cache that a question may read while the stream goes on changing this one."""
+        """Return a cache that a question may read while the stream changes this one."""
         other = PrefillCache(self.cache.layers)
         other.cache, other.keys, other.hidden = self.cache.share(), list(self.keys), self.hidden
         return other
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The whole state, bit for bit."""
+        """Return the whole state, bit for bit."""
         tensors = self.cache.to_tensors() if self.keys else {}
         if self.hidden is not None and self.keys:
             tensors["hidden"] = self.hidden.contiguous()
@@ -65,7 +65,7 @@ class PrefillCache:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], meta: dict[str, Any]) -> PrefillCache:
-        """Read `to_tensors`'s result."""
+        """Restore a cache from `to_tensors`."""
         self = cls(int(meta["layers"]))
         self.cache = KVCache.from_tensors(self.cache.layers, tensors)
         self.keys = [tuple(row) for row in tensors["rows"].tolist()]

@@ -1,4 +1,4 @@
-"""Named networks: video-SALMONN S at the released size, stock Qwen3-VL without memory training, and the tiny one."""
+"""Profiles: configurations of named networks (video-SALMONN S as released, stock Qwen3-VL, the tiny network)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from salmonn_node.model.checkpoint_config import RELEASED_TTT
 from salmonn_node.model.config import AudioConfig, MemoryConfig, SalmonnConfig
 from salmonn_node.model.tiny import tiny_config
 
-# Largest first; sizes as published. A folder's own config.json decides when one is loaded.
+# Largest first, with the published sizes. When you load a folder, its own config.json decides.
 PROFILES = ("video_salmonn_s_8b", "qwen3_vl_8b", "qwen3_vl_4b", "qwen3_vl_2b", "tiny")
 _TEXT = {  # width, feed-forward, layers, heads, tied
     "8b": (4096, 12288, 36, 32, False),
@@ -23,10 +23,10 @@ _VISION = {  # depth, width, feed-forward, deepstack layers
 
 
 def profile(name: str) -> SalmonnConfig:
-    """The configuration of a profile.
+    """Return the configuration of a profile.
 
     Raises:
-        ValueError: unknown.
+        ValueError: there is no such profile.
     """
     if name == "tiny":
         return tiny_config()

@@ -1,8 +1,8 @@
-"""The windowed Q-Former of the audio tower: learned queries read 0.5 s of encoder frames (BLIP-2, arXiv:2301.12597).
+"""Windowed Q-Former of the audio tower: learned queries read 0.5 s of encoder frames (BLIP-2, arXiv:2301.12597).
 
 Post-norm BERT layers: self-attention among the queries, cross-attention to the window in every layer, feed-forward.
-Parameter names are those of the released checkpoint (`qformer.bert.encoder.layer.{i}...`). No word or position
-embeddings.
+There are no word or position embeddings. Parameter names are those of the released checkpoint
+(`qformer.bert.encoder.layer.{i}...`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LAYER_NORM_EPS = 1e-12
 
 
 class _Projections(nn.Module):
-    """Query, key and value of one attention; keys and values may come from another width."""
+    """Query, key and value projections of one attention. Keys and values may have another input width."""
 
     def __init__(self, hidden: int, context: int) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class QFormer(nn.Module):
 
 
 def windows_of(frames: Tensor, size: int) -> Tensor:
-    """Cut (B, S, C) encoder frames into whole non-overlapping windows (B * (S // size), size, C)."""
+    """Cut encoder frames (B, S, C) into complete, non-overlapping windows (B * (S // size), size, C)."""
     batch, count, width = frames.shape
     whole = count // size
     return torch.reshape(frames[:, : whole * size], (batch * whole, size, width))

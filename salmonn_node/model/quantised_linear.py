@@ -1,7 +1,7 @@
-"""8-bit and 4-bit weights of the language model's decoder layers: fewer bytes, turned back for each product.
+"""Quantised linear layers: 8-bit and 4-bit weights for the language model's decoder, expanded for each product.
 
-Both round to the nearest step and need no data. torchao was tried and not taken, see bench/RESULTS.md: its 8-bit layer
-has the same error and bytes and takes longer on a CPU, and none of its released 4-bit layouts runs on one.
+Both round to the nearest step and need no calibration data. We tried torchao and do not use it (bench/RESULTS.md). Its
+8-bit layer has the same error and size and is slower on a CPU. None of its released 4-bit layouts runs on a CPU.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PREFIX = "language.decoder.layers."
-# Columns of a 4-bit weight that share a scale and a lowest value.
+# Number of columns of a 4-bit weight that share a scale and a lowest value.
 GROUP = 32
 
 
 class Int8Linear(nn.Module):
-    """A linear layer y = s * (x Q^T) + b with a whole-number weight Q and one scale s for each output channel.
+    """Linear layer y = s * (x Q^T) + b, with an integer weight Q and one scale s per output channel.
 
-    Symmetric and of the weight alone: s = max|row| / 127, Q = round(row / s), so no weight is off by more than s / 2.
-    The values -127 to 127 are exact in bf16, so turning Q back costs no accuracy; it costs one temporary matrix.
+    Quantisation is symmetric: s = max|row| / 127 and Q = round(row / s), so the error of a weight is at most s / 2. The
+    values -127 to 127 are exact in bf16, so expanding Q costs no accuracy. It costs one temporary matrix.
 
     Attributes:
         weight: (out, in) int8.
@@ -39,7 +39,7 @@ class Int8Linear(nn.Module):
         super().__init__()
         rows = _checked(weight)
         scale = rows.abs().amax(dim=1) / 127
-        # A row of zeros has no scale; any will do.
+        # Any scale works for a row of zeros.
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         self.register_buffer("weight", torch.round(rows / scale[:, None]).to(torch.int8))
         self.register_buffer("scale", scale)
@@ -57,13 +57,13 @@ class Int8Linear(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """A linear layer whose weight has 16 steps for each group of 32 columns: w = low + scale * q, q in 0..15.
+    """Linear layer whose weight has 16 levels per group of 32 columns: w = low + scale * q, with q in 0..15.
 
-    low is a group's smallest weight and scale a fifteenth of its range, so no weight is off by more than scale / 2,
-    apart from the rounding of the two to fp16. 5 bits a weight in all.
+    low is the smallest weight of a group, and scale is a fifteenth of its range. So the error of a weight is at most
+    scale / 2, apart from the rounding of low and scale to fp16. This takes 5 bits per weight.
 
     Attributes:
-        weight: (out, in / 32, 16) uint8; byte i of a group holds column i in its low half, column i + 16 in its high.
+        weight: (out, in / 32, 16) uint8. Byte i of a group holds column i in its low half and i + 16 in its high half.
         scale, low: (out, in / 32, 1) float16.
         bias: (out,) or None.
     """
@@ -76,7 +76,7 @@ class Int4Linear(nn.Module):
         """Quantise a (out, in) floating-point weight on the device where it lies.
 
         Raises:
-            ValueError: not two dimensions, in is no multiple of 32, or values that are not finite.
+            ValueError: the weight is not 2-D or not finite, or `in` is not a multiple of 32.
         """
         super().__init__()
         rows = _checked(weight)
@@ -85,7 +85,7 @@ class Int4Linear(nn.Module):
         groups = rows.unflatten(1, (-1, GROUP))
         low = groups.amin(dim=-1, keepdim=True).half()
         scale = ((groups.amax(dim=-1, keepdim=True) - low) / 15).half()
-        # A group of equal weights has no scale; any will do.
+        # Any scale works for a group of equal weights.
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         steps = torch.round((groups - low) / scale.float()).clamp_(0, 15).to(torch.uint8)
         first, second = steps.split(GROUP // 2, dim=-1)
@@ -95,7 +95,7 @@ class Int4Linear(nn.Module):
         self.bias = bias
 
     def full(self, dtype: torch.dtype) -> Tensor:
-        """(out, in) the weight turned back."""
+        """Return the expanded weight, (out, in)."""
         steps = torch.cat([self.weight & 15, self.weight >> 4], dim=-1).to(dtype)
         return steps.mul_(self.scale.to(dtype)).add_(self.low.to(dtype)).flatten(1)
 
@@ -113,7 +113,7 @@ LAYERS: dict[str, type[Int8Linear] | type[Int4Linear]] = {"int8": Int8Linear, "i
 
 
 def _checked(weight: Tensor) -> Tensor:
-    """The weight in float32."""
+    """Check a weight and return it in float32."""
     if weight.dim() != 2:
         raise ValueError(f"weight: shape {tuple(weight.shape)}, expected (out, in)")
     rows = weight.detach().float()
@@ -123,20 +123,20 @@ def _checked(weight: Tensor) -> Tensor:
 
 
 def quantised(name: str, module: nn.Module) -> bool:
-    """Whether the network's module of this name gets fewer bits: linear layers of the decoder's layers.
+    """Whether the module of this name is quantised. Only linear layers in the decoder's layers are.
 
-    Embeddings and output head, towers and TTT layer keep their type.
+    Embeddings, output head, towers and TTT layer keep their type.
     """
     return name.startswith(PREFIX) and isinstance(module, nn.Linear)
 
 
 def replace(network: nn.Module, name: str, weight: Tensor, weights: str) -> None:
-    """Put a quantised layer in place of a linear one; the old one may be on the meta device.
+    """Replace a linear layer by a quantised one. The old layer may be on the meta device.
 
     Args:
         network: changed in place.
-        name: of the linear layer.
-        weight: (out, in) its weight.
+        name: name of the linear layer.
+        weight: its weight, (out, in).
         weights: "int8" or "int4".
     """
     owner, _, leaf = name.rpartition(".")
@@ -146,13 +146,13 @@ def replace(network: nn.Module, name: str, weight: Tensor, weights: str) -> None
 
 
 def quantise(network: nn.Module, weights: str) -> None:
-    """Turn a whole network that is in memory already."""
+    """Quantise a whole network that is already in memory."""
     for name, module in [(n, m) for n, m in network.named_modules() if quantised(n, m)]:
         replace(network, name, module.weight, weights)
 
 
 def saved_bytes(network: nn.Module, weights: str, element: int) -> tuple[int, int]:
-    """Bytes that "int8" or "int4" save over `element` bytes a value, and those of the largest matrix turned back."""
+    """Bytes saved by "int8" or "int4" against `element` bytes a value, and bytes of the largest expanded matrix."""
     shapes = [m.weight.shape for n, m in network.named_modules() if quantised(n, m)]
     saved = sum(out * columns * element - LAYERS[weights].nbytes(out, columns) for out, columns in shapes)
     return saved, max((out * columns for out, columns in shapes), default=0) * element

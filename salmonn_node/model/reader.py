@@ -1,7 +1,7 @@
-"""Read a prompt into keys and values: all of it, or only the memory tokens that the question asks for.
+"""Reader: read a prompt into keys and values, either all of it or only the memory tokens that matter to the question.
 
-The prompt-dependent reader of video-SALMONN S: the language model reads [group ; question] group by group, and each
-layer keeps the memory tokens that the question's queries score highest.
+The second is the prompt-dependent reader of video-SALMONN S. The language model reads [group ; question] group by
+group. Each layer keeps the memory tokens that the question's queries score highest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reading:
 
 
 def read(language: LanguageModel, prompt: Prompt, tokens: PromptTokens, reader: ReaderConfig) -> Reading:
-    """Read a prompt; selectively when the reader's budget is smaller than the number of memory tokens in the prompt."""
+    """Read a prompt. Read selectively if the reader's budget is smaller than the number of memory tokens."""
     memory_tokens = int((prompt.memory >= 0).sum())
     if 0 < reader.working_tokens < memory_tokens:
         return read_selectively(language, prompt, tokens, reader)
@@ -52,10 +52,10 @@ def read(language: LanguageModel, prompt: Prompt, tokens: PromptTokens, reader: 
 
 
 def read_selectively(language: LanguageModel, prompt: Prompt, tokens: PromptTokens, reader: ReaderConfig) -> Reading:
-    """Read the context in groups, each together with the whole question; then the question alone.
+    """Read the context in groups, each together with the whole question. Then read the question alone.
 
-    After each group every layer keeps its best `working_tokens` memory tokens and all text. The question's keys and
-    values leave the cache after each group; they stay after the last pass.
+    After each group, every layer keeps its best `working_tokens` memory tokens and all text. The question's keys and
+    values leave the cache after each group. They stay after the last pass.
     """
     start, length = prompt.question_start, len(prompt)
     question = tokens.slice(start, length)
@@ -96,7 +96,7 @@ def read_selectively(language: LanguageModel, prompt: Prompt, tokens: PromptToke
 def _scores(
     captured: Captured, cache: KVCache, layer: int, group: int, scoring: int, cached: int, reader: ReaderConfig
 ) -> Tensor:
-    """(T,) scores of the new tokens of a pass [group ; question] in one layer."""
+    """(T,): scores of the new tokens of a pass [group ; question] in one layer."""
     asking = slice(group, group + scoring)
     if reader.score == "attention":
         queries = captured.rotated[layer][0, :, asking]
@@ -110,7 +110,7 @@ def _scores(
 
 
 def _mean_scores(kept: list[Selection], rows: list[Tensor], length: int) -> Tensor:
-    """(L,) mean score over the layers that kept a row; -inf for rows that none kept."""
+    """(L,): mean score over the layers that kept a row, -inf for rows that no layer kept."""
     total = torch.zeros(length, device=rows[0].device)
     count = torch.zeros(length, device=rows[0].device)
     for selection, index in zip(kept, rows, strict=True):

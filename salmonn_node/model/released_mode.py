@@ -1,8 +1,8 @@
-"""The released mode: memories and prompts as the public release computes them for a whole recording.
+"""Released mode: compute memories and prompts as the public release does for a whole recording.
 
-The node never runs in this mode. The golden checks do, and thereby show that the streaming code computes the same.
-Differences to streaming: all tokens of a window are kept, sound is dealt to the patches when the recording ends, and
-a view brings a copy of the memory to that end.
+The node never runs in this mode. The golden checks do; they show that the streaming code computes the same. It differs
+from streaming in three ways: all tokens of a window are kept, sound is assigned to patches when the recording ends, and
+a view finishes a copy of the memory.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from salmonn_node.model.timeline import Timeline
 
 
 class ReleasedMemoryWriter(MemoryWriter):
-    """Commits whole windows, padding included, and leaves their place in the prompt open."""
+    """Commit whole windows, including padding, and leave their place in the prompt open."""
 
     def kept_tokens(self, sound: WaitingSound) -> int | None:
-        """All tokens of a window."""
+        """Keep all tokens of a window."""
         return None
 
     def place_sound(self, timeline: Timeline, run: AudioRun) -> None:
-        """Nothing: `released_layout` deals the sound to the patches."""
+        """Do nothing. `released_layout` assigns the sound to the patches."""
 
 
 class ReleasedSceneBuilder(SceneBuilder):
-    """Views as of the end of the recording: odd frame repeated, last window padded, last slice processed."""
+    """Build views as of the end of the recording: odd frame repeated, last window padded, last slice processed."""
 
     def view(
         self, memory: StreamMemory, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()
     ) -> SceneView:
-        """What the release would compute if the recording ended here; the memory itself is untouched."""
+        """Return what the release would compute if the recording ended here. The memory does not change."""
         writer = self.writer
         with writer.pending(memory).lock:
             copy = StreamMemory.from_tensors(*memory.to_tensors(), self.ttt, memory.events)

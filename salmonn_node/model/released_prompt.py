@@ -1,7 +1,7 @@
-"""The prompt of the public release for a whole recording: its text, audio pads, layout and M-RoPE positions.
+"""Prompt of the public release for a whole recording: text, audio pads, layout and M-RoPE positions.
 
-The released mode and the golden checks use it. The node lays its prompt out as the stream runs (`model/timeline.py`)
-and reaches the same positions.
+The released mode and the golden checks use it. The node builds its prompt as the stream runs (`model/timeline.py`), and
+gets the same positions.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from salmonn_node.model.tokenizer import SpecialIds
 
 
 def patch_time(first_s: float, second_s: float | None) -> float:
-    """Time of a temporal patch: the mean of its frames' times; a missing second frame repeats the first."""
+    """Time of a temporal patch: the mean time of its frames. A missing second frame repeats the first."""
     return (first_s + (first_s if second_s is None else second_s)) / 2
 
 
 def audio_pads(patches: int, tokens: int, second: float | None) -> list[int]:
-    """Audio pads of each patch when the whole recording is known, as the release splits them.
+    """Number of audio pads of each patch, for a whole recording, as the release splits them.
 
     Args:
         patches: number of temporal patches, at least 1.
-        tokens: audio tokens in all, 2 a second, including the padding of the last window.
-        second: seconds that a patch spans; None spreads the tokens evenly.
+        tokens: total number of audio tokens, 2 a second, including the padding of the last window.
+        second: seconds per patch. None spreads the tokens evenly.
 
     Raises:
         ValueError: the audio ends before the last patch begins.
@@ -55,7 +55,7 @@ def audio_pads(patches: int, tokens: int, second: float | None) -> list[int]:
 def render_turn(
     user: str, marks: Sequence[str], video_pads: int, pads: Sequence[int] | None, answer: str | None = None
 ) -> str:
-    """The whole text of a user's turn over one video, and of the assistant's when `answer` is given."""
+    """Render the text of a user turn over one video, and of the assistant's turn if `answer` is given."""
     shown = set(marked_patches(len(marks), pads is not None))
     parts = []
     for patch, mark in enumerate(marks):
@@ -67,7 +67,7 @@ def render_turn(
 
 
 def released_layout(blocks: Sequence[Block], audio_tokens: int, second: float) -> tuple[list[Block], int]:
-    """Blocks of a whole recording as the release lays them out: marks thinned beyond 6 000 patches."""
+    """Lay out the blocks of a whole recording as the release does. Marks are thinned beyond 6 000 patches."""
     counts = audio_pads(len(blocks), audio_tokens, second) if audio_tokens and blocks else [0] * len(blocks)
     shown = set(marked_patches(len(blocks), audio_tokens > 0))
     laid, pointer, first = [], 0, 0
@@ -82,12 +82,12 @@ def released_layout(blocks: Sequence[Block], audio_tokens: int, second: float) -
 
 
 def mrope_positions(ids: Sequence[int], grids: Sequence[tuple[int, int]], specials: SpecialIds) -> tuple[Tensor, int]:
-    """Number an unsliced prompt.
+    """Compute the M-RoPE positions of an unsliced prompt.
 
-    A pointer p counts ordinary tokens (text, marks, audio pads): each gets (p, p, p), then p grows by 1. A block of
+    A pointer p counts ordinary tokens (text, marks, audio pads). Each gets (p, p, p), then p grows by 1. A block of
     video pads with the merged grid (h, w) gets (p, p + row, p + column) in raster order, then p grows by max(h, w).
-    The number of placed blocks is the number of vision_start tokens that a video pad follows. Blocks are placed in the
-    order of the pads; pads beyond them are ordinary tokens.
+    There are as many placed blocks as vision_start tokens directly before a video pad. Blocks are placed in the order
+    of the pads. Pads beyond them are ordinary tokens.
 
     Args:
         ids: the prompt.
@@ -98,7 +98,7 @@ def mrope_positions(ids: Sequence[int], grids: Sequence[tuple[int, int]], specia
         (3, L) int64 positions, and the position of the first generated token.
 
     Raises:
-        ValueError: fewer video pads than the placed grids need.
+        ValueError: there are fewer grids or fewer video pads than the placed blocks need.
     """
     count = len(ids)
     starts = sum(1 for i in range(count - 1) if ids[i] == specials.vision_start and ids[i + 1] == specials.video_pad)

@@ -1,4 +1,4 @@
-"""What a question sees: the memory at one instant, with a provisional tail of what waits to be committed."""
+"""Scene builder: make the view that a question sees, with a provisional tail of input that waits to be committed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from salmonn_node.ttt.state import TTTState
 
 
 class SceneBuilder:
-    """Builds the views of memories.
+    """Build the views of memories.
 
     Args:
-        writer: of these memories; it knows what waits, and its encoder makes the tail's tokens.
-        ttt: the fast weights' layer, through which the tail passes; None without fast weights.
+        writer: writer of these memories. It holds the waiting input, and its encoder makes the tokens of the tail.
+        ttt: the TTT layer that the tail goes through. None without fast weights.
     """
 
     def __init__(self, writer: MemoryWriter, ttt: TTTLayer | None) -> None:
@@ -32,15 +32,15 @@ class SceneBuilder:
     def view(
         self, memory: StreamMemory, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = ()
     ) -> SceneView:
-        """The memory at this instant, with unpaired frames and windows that are not full as its tail.
+        """Return the memory at this instant, with unpaired frames and partial windows as its tail.
 
-        Nothing is committed. In released mode it is what the release would compute if the recording ended here.
+        Nothing is committed. In released mode, this is what the release would compute if the recording ended here.
 
         Args:
             memory: of this network.
-            after_ns: leave out tokens that ended before this stamp; 0 is no bound.
-            before_ns: leave out tokens that began after this stamp; 0 is no bound.
-            sources: names of the sources wanted; empty means all.
+            after_ns: drop tokens that ended before this stamp. 0 means no bound.
+            before_ns: drop tokens that began after this stamp. 0 means no bound.
+            sources: names of the sources to keep. Empty means all.
         """
         writer, encoder = self.writer, self.writer.encoder
         pending = writer.pending(memory)
@@ -52,7 +52,7 @@ class SceneBuilder:
             cameras = list(pending.cameras)
             prefill = writer.prefill.of(memory).snapshot() if writer.prefill is not None else None
             if after_ns or sources or (before_ns and before_ns < base.newest_ns):
-                prefill = None  # its rows have seen tokens that this question must not see
+                prefill = None  # its rows have attended to tokens that this question must not see
             (index, patch), (heard, window) = memory.next_visual, memory.next_audio
         visual, blocks = [], []
         for name, frame in frames:
@@ -95,7 +95,7 @@ class SceneBuilder:
 
 @torch.no_grad()
 def _through_fast_weights(batch: TokenBatch, ttt: TTTLayer, state: TTTState) -> Tensor:
-    """(L, D) tail tokens through the current weights, as the rows that wait for a mini-batch pass through them."""
+    """(L, D): run the tail's tokens through the current weights, like the rows that wait for a mini-batch."""
     assert batch.grid is not None
     place, width = batch.place.long(), batch.grid[:, 1].long()
     positions = torch.stack([batch.patch, place // width, place % width], dim=1).to(batch.z.device)
@@ -105,7 +105,7 @@ def _through_fast_weights(batch: TokenBatch, ttt: TTTLayer, state: TTTState) -> 
 def _within(
     batches: Sequence[TokenBatch], after_ns: int, before_ns: int, names: Sequence[str], wanted: list[int]
 ) -> TokenBatch | None:
-    """The tail's tokens in the window [after_ns, before_ns] and of the sources `wanted`; None when none are left."""
+    """Keep the tail's tokens in [after_ns, before_ns] from the sources `wanted`. None if no token is left."""
     if not batches or (names and not wanted):
         return None
     batch = TokenBatch.concat(list(batches))

@@ -1,4 +1,4 @@
-"""What a question sees: the memory at one instant with its provisional tail, and its place in the prompt."""
+"""Scene view: a memory view with its provisional tail and the layout of its blocks in the prompt."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salmonn_node.model.prefill_cache import PrefillCache
 class SceneView(MemoryView):
     """A `MemoryView` with the blocks of the unsliced prompt.
 
-    Token number i is visual token i for i < V, and audio token i - V after that.
+    Token number i is visual token i for i < V, and audio token i - V otherwise.
 
     Attributes:
-        blocks: remembered and provisional blocks in order of time, with positions.
+        blocks: remembered and provisional blocks in time order, with positions.
         next_position: position after the last block.
-        prefill: keys and values of the kept tokens, with `prefill: cached`; None when the question reads all anew.
+        prefill: with `prefill: cached`, keys and values of kept tokens. None if the question reads the whole prompt.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -30,6 +30,6 @@ class SceneView(MemoryView):
     def of(
         cls, view: MemoryView, blocks: Sequence[Block], after: int, prefill: PrefillCache | None = None
     ) -> SceneView:
-        """A memory's view with its blocks and the position `after` them."""
+        """Make a scene view from a memory view, its blocks and the position `after` them."""
         values = {item.name: getattr(view, item.name) for item in fields(view)}
         return cls(**values, blocks=tuple(blocks), next_position=after, prefill=prefill)

@@ -1,4 +1,4 @@
-"""From 16 kHz samples to log-mel windows, through transformers' Whisper feature extractor."""
+"""Mel front end: 16 kHz samples to log-mel windows, with transformers' Whisper feature extractor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIXED_FLOOR, FIXED_TOP = -6.0, 2.0
 
 
 class MelFrontEnd:
-    """Samples of one window, padded with silence -> (mel_bins, 100 * window_s) float32."""
+    """Map the samples of one window, padded with silence, to log-mel (mel_bins, 100 * window_s) float32."""
 
     def __init__(self, audio: AudioConfig) -> None:
         self.config = audio
@@ -27,7 +27,7 @@ class MelFrontEnd:
         self._filters = filters.T.contiguous()  # (mel_bins, 201)
 
     def __call__(self, samples: npt.NDArray[np.float32]) -> Tensor:
-        """Log-mel of at most one window.
+        """Compute the log-mel of at most one window.
 
         Raises:
             ValueError: more samples than a window holds, or samples that are not finite.
@@ -42,7 +42,7 @@ class MelFrontEnd:
         return self._fixed(samples)
 
     def _fixed(self, samples: npt.NDArray[np.float32]) -> Tensor:
-        """The same filters, scaled independently of the window: a sound looks alike in any company."""
+        """Apply the same filters with a fixed scale, so that a sound looks the same whatever else is in its window."""
         wave = torch.zeros(self.config.window_samples)
         wave[: len(samples)] = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
         spectrum = torch.stft(wave, 400, 160, window=torch.hann_window(400), return_complex=True)

@@ -1,4 +1,4 @@
-"""From pixels and samples to tokens: the encoders of the network, one temporal patch or one audio window a call."""
+"""Stream encoder: pixels and samples to tokens, one temporal patch or one audio window per call."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from salmonn_node.model.pending_input import WaitingFrame, WaitingSound
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.stream.observations import SECOND_NS
 
-# One audio token is half a second of sound.
+# Each audio token covers half a second of sound.
 TOKEN_NS = SECOND_NS // 2
 TOKEN_SAMPLES = 8_000
 
 
 class StreamEncoder:
-    """The encoders and what prepares their input. It keeps nothing between calls.
+    """The encoders and their preprocessing. It keeps nothing between calls.
 
     Args:
         config: of the network.
-        network: its towers are used until others are put in their place.
+        network: its towers are used until you replace `vision` and `audio`.
 
     Attributes:
         vision: (B, h * w, C) patches and their grid (h, w) -> tokens (B, T, D), deepstack rows (K, B, T, D).
-        audio: log-mel (B, mel_bins, frames) -> tokens (B, T, D); None when the network does not hear.
-        mel: samples of a window to log-mel (mel_bins, frames); None when the network does not hear.
+        audio: log-mel (B, mel_bins, frames) -> tokens (B, T, D). None without an audio tower.
+        mel: samples of a window -> log-mel (mel_bins, frames). None without an audio tower.
     """
 
     def __init__(self, config: SalmonnConfig, network: Network) -> None:
@@ -42,37 +42,37 @@ class StreamEncoder:
         self.mel = MelFrontEnd(config.audio) if config.audio else None
 
     def frame_size(self, image: npt.NDArray[np.uint8]) -> tuple[int, int]:
-        """Height and width in pixels at which the vision tower sees an image (H, W, 3)."""
+        """Height and width in pixels to which an image (H, W, 3) is resized for the vision tower."""
         high, wide, *_ = (*image.shape, 0, 0)
         vision, budget = self.config.vision, self.config.frames
         factor = vision["patch_size"] * vision["spatial_merge_size"]
         return resized(high, wide, factor, budget.min_pixels, budget.max_pixels)
 
     def fit(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The image at the resolution of the vision tower. To observe it instead changes no bit of the memory."""
+        """Resize an image for the vision tower. Observing the result gives the same memory, bit for bit."""
         return fitted(image, self.frame_size(image))
 
     def patches(self, first: WaitingFrame, second: WaitingFrame | None) -> tuple[Tensor, tuple[int, int]]:
-        """Two frames, or one repeated, as rows (h * w, C) for the vision encoder, and their grid (h, w)."""
+        """Convert two frames, or one repeated, to rows (h * w, C) for the vision encoder. Also return (h, w)."""
         vision = self.config.vision
         other = first if second is None else second
         return patchify(first.pixels, other.pixels, vision["patch_size"], vision["spatial_merge_size"])
 
     def merged(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """The grid of tokens that a grid of patches becomes."""
+        """Grid of tokens for a grid of patches."""
         merge = int(self.config.vision["spatial_merge_size"])
         return grid[0] // merge, grid[1] // merge
 
     @torch.no_grad()
     def encode_patch(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """(h * w, C) -> tokens (T, D), and deepstack rows (K, T, D) or None. One patch a call keeps one batch shape."""
+        """Encode (h * w, C) to tokens (T, D), and deepstack rows (K, T, D) or None. The batch is always one patch."""
         pixels = pixels[None].to(device=self.network.device, dtype=self.network.dtype)
         tokens, deepstack = self.vision(pixels, grid)
         return tokens[0], deepstack[:, 0] if deepstack.shape[0] else None
 
     @torch.no_grad()
     def encode_window(self, mel: Tensor, tokens: int | None = None) -> Tensor:
-        """(mel_bins, frames) log-mel -> (T, D), the first `tokens` of them when given.
+        """Encode log-mel (mel_bins, frames) to (T, D). With `tokens`, return only the first ones.
 
         Raises:
             ValueError: the network has no audio tower.
@@ -83,19 +83,19 @@ class StreamEncoder:
         return encoded[:tokens]
 
     def encode_sound(self, sound: WaitingSound, tokens: int | None = None) -> Tensor:
-        """Samples of at most one window -> (T, D), the first `tokens` of them when given."""
+        """Encode the samples of at most one window to (T, D). With `tokens`, return only the first ones."""
         if self.mel is None:
             raise ValueError("samples: this network has no audio tower")
         return self.encode_window(self.mel(sound.samples), tokens)
 
 
 def sound_tokens(sound: WaitingSound) -> int:
-    """How many tokens stand for sound; the rest of a window would stand for the silence that fills it up."""
+    """Number of tokens that cover sound. The other tokens of a window would cover its padding."""
     return -(-len(sound.samples) // TOKEN_SAMPLES)
 
 
 def audio_batch(following: tuple[int, int], tokens: Tensor, start_ns: int, source: int) -> TokenBatch:
-    """Tokens (n, D) of one window as a batch; `following` is the next original index and the window's number."""
+    """Make a batch of the tokens (n, D) of a window. `following` is the next original index and the window number."""
     index, window = following
     steps = torch.arange(len(tokens))
     fill = torch.ones_like(steps)

@@ -1,8 +1,8 @@
-"""Where each temporal patch and audio token stands in the prompt, known as the stream runs, in bounded state.
+"""Timeline: prompt positions of temporal patches and audio tokens, computed as the stream runs, with bounded state.
 
-Positions are those of the prompt in which nothing was dropped, as in the release. The position of a block is known for
-good once all sound before it is known, so blocks are closed in order. A closed block without a kept token is
-forgotten; the pointer remembers its length. So the state stays small however long the stream is.
+Positions are those of the prompt without any drops, as in the release. The position of a block is final when all sound
+before it is known, so blocks are closed in order. A closed block without a kept token is forgotten; the pointer still
+counts its length. So the state stays small, however long the stream is.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from salmonn_node.model.blocks import AudioRun, Block, block_values, read_block
 from salmonn_node.model.prompt import time_mark
 from salmonn_node.stream.observations import SECOND_NS
 
-# A block takes sound until the next block begins, but at most for this long after its own start.
+# A block collects sound until the next block begins, but at most for this long after its own start.
 REACH_NS = 10 * SECOND_NS
-# Positions left free for the question and the answer.
+# Positions reserved for the question and the answer.
 RESERVED_POSITIONS = 4_096
 
 
 class Timeline:
-    """Blocks of the stream in order of time.
+    """Blocks of the stream in time order.
 
     Args:
         count_tokens: number of tokens of a time mark's text.
-        keep_all: never forget a block (time_marks "all").
-        max_position: positions the language model was made for; beyond, gaps between kept blocks are closed.
+        keep_all: never forget a block (`time_marks: all`).
+        max_position: number of positions that the language model supports. Beyond it, gaps between blocks are closed.
     """
 
     def __init__(self, count_tokens: Callable[[str], int], keep_all: bool, max_position: int) -> None:
@@ -46,7 +46,7 @@ class Timeline:
         self.sound_until_ns: int | None = None
 
     def begin(self, stamp_ns: int) -> None:
-        """The first observation sets the origin of the time marks."""
+        """Set the origin of the time marks at the first observation."""
         if self.origin_ns is None:
             self.origin_ns = stamp_ns
 
@@ -55,27 +55,27 @@ class Timeline:
         return (stamp_ns - (self.origin_ns or 0)) / SECOND_NS
 
     def block(self, patch: int, source: int, stamps_ns: Sequence[int], grid: tuple[int, int], name: str) -> Block:
-        """A block for a temporal patch of these frames, not yet part of the timeline."""
+        """Make a block for a temporal patch of these frames. It is not yet part of the timeline."""
         mean_s = sum(self.seconds(stamp) for stamp in stamps_ns) / len(stamps_ns)
         mark = time_mark(mean_s, name)
         return Block(patch, source, stamps_ns[0], grid, mark, self._count_tokens(mark))
 
     def add_patch(self, block: Block) -> None:
-        """Take in a whole temporal patch."""
+        """Add a complete temporal patch."""
         bisect.insort(self.open, block, key=lambda b: b.start_ns)
         self.patches += 1
 
     def add_sound(self, run: AudioRun) -> None:
-        """Take in committed audio tokens, and close the blocks whose sound is complete."""
+        """Add committed audio tokens, and close the blocks whose sound is complete."""
         self.open = self._with_sound(self.open, run)
         end = run.start_ns + run.count * run.step_ns
         self.sound_until_ns = end if self.sound_until_ns is None else max(end, self.sound_until_ns)
 
     def close(self, patience_ns: int) -> None:
-        """Fix the position of blocks whose sound is complete, or `patience_ns` older than the newest block."""
+        """Fix the position of blocks whose sound is complete, or that are `patience_ns` older than the newest block."""
         while len(self.open) > 1:
             after = self.open[1].start_ns
-            # Before the first sound nothing is complete: it may be late, and positions must not depend on that.
+            # Before the first sound, no block is complete. Sound may be late, and positions must not depend on that.
             complete = self.sound_until_ns is not None and after <= self.sound_until_ns
             if not complete and self.open[-1].start_ns - after <= patience_ns:
                 return
@@ -86,7 +86,7 @@ class Timeline:
             self.closed.append(block)
 
     def _with_sound(self, blocks: list[Block], run: AudioRun) -> list[Block]:
-        """Blocks with a run of audio tokens added: each goes to the last block that begins before the token ends."""
+        """Add a run of audio tokens to blocks. Each token goes to the last block that begins before the token ends."""
         blocks = [dataclasses.replace(b, audio=list(b.audio)) for b in blocks]
         for i in range(run.count):
             start = run.start_ns + i * run.step_ns
@@ -106,7 +106,7 @@ class Timeline:
         return blocks
 
     def layout(self, tail: Sequence[Block] = (), sound: Sequence[AudioRun] = ()) -> tuple[list[Block], int]:
-        """Remembered and provisional blocks with positions, and the position after them; nothing changes here."""
+        """Return remembered and provisional blocks with positions, and the position after them. Changes nothing."""
         blocks = sorted([*self.open, *tail], key=lambda b: b.start_ns)
         blocks = [dataclasses.replace(b, audio=list(b.audio)) for b in blocks]
         for run in sound:
@@ -118,7 +118,7 @@ class Timeline:
         return [*self.closed, *blocks], pointer
 
     def prune(self, patches: Collection[int], audio: Sequence[int]) -> None:
-        """Forget closed blocks none of whose tokens is kept; close gaps when positions run out.
+        """Forget closed blocks without a kept token, and close gaps when positions run out.
 
         Args:
             patches: numbers of the patches with a kept or waiting token.
@@ -132,10 +132,10 @@ class Timeline:
             self._compact()
 
     def _compact(self) -> None:
-        """Close gaps between remembered blocks, the longest first, to the largest bound that frees half of the range.
+        """Shorten the longest gaps between remembered blocks to the largest bound that frees half of the range.
 
-        Order, blocks and gaps below the bound stay as they are. When even without gaps the blocks do not fit in half
-        of the range, they are laid end to end.
+        Order, blocks and gaps below the bound do not change. If the blocks do not fit in half of the range even
+        without gaps, they are placed end to end.
         """
         room = (self.max_position - RESERVED_POSITIONS) // 2
         gaps, end = [], 0
@@ -168,7 +168,7 @@ class Timeline:
         }
 
     def restore(self, values: dict[str, Any]) -> None:
-        """Read `to_dict`'s values."""
+        """Restore the timeline from `to_dict`."""
         self.closed, self.open = ([read_block(v) for v in values[name]] for name in ("closed", "open"))
         for name in (
             "origin_ns",
@@ -183,7 +183,7 @@ class Timeline:
             setattr(self, name, values[name])
 
     def copy(self) -> Timeline:
-        """An independent timeline."""
+        """Return an independent copy."""
         other = Timeline(self._count_tokens, self.keep_all, self.max_position)
         other.restore(self.to_dict())
         return other
@@ -198,7 +198,7 @@ def _any_kept(runs: Sequence[tuple[int, int]], kept: Sequence[int]) -> bool:
 
 
 def _largest_bound(gaps: Sequence[int], room: int) -> int:
-    """The largest bound on each gap with which the gaps fit `room`; 0 when none does."""
+    """Largest bound on each gap such that all gaps fit into `room`, or 0."""
     low, high = 0, max(gaps, default=0)
     while low < high:
         middle = (low + high + 1) // 2

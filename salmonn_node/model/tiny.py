@@ -1,4 +1,4 @@
-"""The tiny network: its sizes, and an untrained instance with fixed weights that runs anywhere."""
+"""Tiny network: its sizes and its tokenizer. It runs on any machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WORDS = (
 
 
 def tiny_config(**changes: object) -> SalmonnConfig:
-    """Sizes of the tiny network; `changes` replaces fields."""
+    """Return the configuration of the tiny network. `changes` replaces fields."""
     config = SalmonnConfig(
         name="tiny",
         vision={
@@ -80,5 +80,5 @@ def tiny_config(**changes: object) -> SalmonnConfig:
 
 
 def tiny_tokenizer() -> FileTokenizer:
-    """The tiny network's tokenizer."""
+    """Return the tokenizer of the tiny network."""
     return byte_tokenizer(WORDS, VOCABULARY)

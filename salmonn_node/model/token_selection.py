@@ -1,7 +1,7 @@
-"""Which memory tokens a layer keeps for a question: their scores, and the best of them after each group of context.
+"""Token selection of the prompt-dependent reader: score memory tokens and keep the best after each group of context.
 
-The rules of the prompt-dependent reader (see `model/reader.py`), for one layer and one sequence. Shapes are (heads,
-tokens, head_dim). Nothing here knows a model class.
+These are the rules of `model/reader.py` for one layer and one sequence. Shapes are (heads, tokens, head_dim). The
+module does not depend on a model class.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Score of a text token. Text is always kept, so its score must never win a place from a memory token.
+# Score of a text token. Text is always kept, so its score must never displace a memory token.
 TEXT_SCORE = -1e5
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of context tokens that is read at once.
+    """A group of context tokens that are read at once.
 
     Attributes:
-        start, end: its positions in the context, half open.
-        memory_size: msize, how many memory tokens a layer holds after the group.
+        start, end: positions [start, end) in the context.
+        memory_size: number of memory tokens that a layer holds after the group, msize.
     """
 
     start: int
@@ -32,7 +32,7 @@ class Group:
 
 
 def groups(is_memory: Tensor, group_tokens: int, working_tokens: int) -> Iterator[Group]:
-    """Cut a context into groups of G tokens; msize = min(M, memory tokens up to the end of the group).
+    """Cut a context into groups of G tokens, with msize = min(M, memory tokens up to the end of the group).
 
     Args:
         is_memory: (C,) bool, False for text.
@@ -46,12 +46,12 @@ def groups(is_memory: Tensor, group_tokens: int, working_tokens: int) -> Iterato
 
 
 def dot_scores(queries: Tensor, keys: Tensor, normalised: bool = False) -> Tensor:
-    """Mean over query heads and rows of q . k, before the rotary embedding, without 1/sqrt(d) and softmax.
+    """Mean of q . k over query heads and rows, before the rotary embedding, without 1/sqrt(d) and softmax.
 
     Args:
         queries: (H, Q, d) of the question's scoring rows.
-        keys: (H_kv, T, d) of the new tokens; H is a multiple of H_kv, query head h uses key head h // (H / H_kv).
-        normalised: take q / |q| and k / |k| (as the release does with a diversity term).
+        keys: (H_kv, T, d) of the new tokens. H is a multiple of H_kv; query head h uses key head h // (H / H_kv).
+        normalised: use q / |q| and k / |k|, as the release does with a diversity term.
 
     Returns:
         (T,) float32.
@@ -69,12 +69,12 @@ def dot_scores(queries: Tensor, keys: Tensor, normalised: bool = False) -> Tenso
 
 
 def attention_scores(queries: Tensor, keys: Tensor, first_query: int, cached: int) -> Tensor:
-    """Attention that the question pays to each new token in this same pass. Not part of the release.
+    """Attention of the question to each new token in the same pass. Not part of the release.
 
-    Softmax over cached and new keys after the rotary embedding with 1/sqrt(d), causal, mean over heads and rows.
+    Causal softmax over cached and new keys, after the rotary embedding, with 1/sqrt(d); mean over heads and rows.
 
     Args:
-        queries: (H, Q, d) of the question's scoring rows, rotated; row i is at position `first_query` + i of `keys`.
+        queries: (H, Q, d) of the question's scoring rows, rotated. Row i is at position `first_query` + i of `keys`.
         keys: (H_kv, T_cached + T, d), rotated: the cache, then the new tokens.
         first_query: position in `keys` of the first query row.
         cached: T_cached.
@@ -105,14 +105,14 @@ def _per_key_head(queries: Tensor, keys: Tensor) -> int:
 
 
 def diversity_term(hidden: Tensor, delta: float) -> Tensor:
-    """The term added to the scores: -delta / 2 (c_{j-1} + c_j), where c_j is the cosine of hidden states j and j + 1.
+    """Diversity term added to the scores: -delta / 2 (c_{j-1} + c_j), c_j the cosine of hidden states j and j + 1.
 
     Args:
-        hidden: (T, D) states after the layer's input norm of the pass [group ; question].
+        hidden: (T, D), hidden states of the pass [group ; question] after the layer's input norm.
         delta: weight.
 
     Returns:
-        (T,) float32; a missing neighbour counts as 1.
+        (T,) float32. A missing neighbour counts as a cosine of 1.
     """
     cosine = F.cosine_similarity(hidden[:-1].float(), hidden[1:].float(), dim=-1)
     one = cosine.new_ones(1)
@@ -121,10 +121,10 @@ def diversity_term(hidden: Tensor, delta: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """What a layer keeps after a group. It is the input `cached` of the next `select`.
+    """Tokens that a layer keeps after a group. It is the argument `cached` of the next `select`.
 
     Attributes:
-        positions: (n,) int64 ascending positions in [cached ; new] whose keys and values stay.
+        positions: (n,) int64, ascending positions in [cached ; new] whose keys and values stay.
         scores: (n,) float32 scores of these positions. A token is scored once, when it is new.
         is_memory: (n,) bool, False for text.
     """
@@ -144,19 +144,19 @@ def nothing_cached(device: torch.device | None = None) -> Selection:
 
 
 def select(scores: Tensor, is_memory: Tensor, question: int, memory_size: int, cached: Selection) -> Selection:
-    """Keep the `memory_size` best memory tokens, cached and new ones together, and all text.
+    """Keep the `memory_size` best memory tokens among cached and new ones, and all text.
 
-    The question's own keys leave. Of equal scores the earlier position is kept.
+    The question's own keys are removed. Ties go to the earlier position.
 
     Args:
-        scores: (T,) of the new tokens [group ; question]; those of text are ignored.
+        scores: (T,), scores of the new tokens [group ; question]. Scores of text are ignored.
         is_memory: (T,) bool of the new tokens.
-        question: how many of the new tokens, at the end, are the question.
+        question: number of question tokens at the end of the new tokens.
         memory_size: msize of this group.
-        cached: the selection after the group before.
+        cached: the selection after the previous group.
 
     Raises:
-        ValueError: shapes that differ, a question longer than the pass, or scores that are not finite.
+        ValueError: shapes differ, the question is longer than the pass, or a score is not finite.
     """
     if scores.shape != is_memory.shape or scores.dim() != 1:
         raise ValueError(f"scores, is_memory: shapes {tuple(scores.shape)} and {tuple(is_memory.shape)} differ")
@@ -175,5 +175,5 @@ def select(scores: Tensor, is_memory: Tensor, question: int, memory_size: int, c
 
 
 def new_scores(scores: Tensor, is_memory: Tensor) -> Tensor:
-    """(T,) float32: the scores with those of text set to `TEXT_SCORE`."""
+    """(T,) float32: the scores, with those of text set to `TEXT_SCORE`."""
     return torch.where(is_memory.bool(), scores.float(), TEXT_SCORE)

@@ -1,4 +1,4 @@
-"""Text to ids and back: a checkpoint's tokenizer.json, or a byte-level one made in place; ids of special tokens."""
+"""Tokenizer: text to ids and back, from a checkpoint's tokenizer.json or byte-level, with ids of special tokens."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SPECIALS = {
     "video_pad": "<|video_pad|>",
     "audio_pad": "<|audio_pad|>",
 }
-# Where a vocabulary of the Qwen3-VL family lacks the audio token, the release's id is used.
+# If a vocabulary of the Qwen3-VL family lacks the audio token, use the release's id.
 RELEASED_AUDIO_PAD = 151_669
 
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids of the tokens that structure a prompt; -1 when the vocabulary has none."""
+    """Ids of the tokens that structure a prompt. -1 if the vocabulary lacks the token."""
 
     im_start: int
     im_end: int
@@ -39,7 +39,7 @@ class SpecialIds:
 
 
 class TextTokenizer(Protocol):
-    """What the prompt needs of a tokenizer."""
+    """Interface of the tokenizer that the prompt needs."""
 
     specials: SpecialIds
     ends: tuple[int, ...]
@@ -58,7 +58,7 @@ class TextTokenizer(Protocol):
 
 
 class FileTokenizer:
-    """A tokenizer of the `tokenizers` library."""
+    """Tokenizer of the `tokenizers` library."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -71,7 +71,7 @@ class FileTokenizer:
         if found["audio_pad"] is None and found["im_start"] == 151_644:
             found["audio_pad"] = RELEASED_AUDIO_PAD
         names = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | set(SPECIALS.values())
-        # Longest first; a space cannot make another of them.
+        # Longest first. Inserting a space cannot create another special token.
         self._added = sorted((n for n in names if len(n) > 1 and not n.isspace()), key=lambda n: (-len(n), n))
         end_of_text = tokenizer.token_to_id("<|endoftext|>")
         self.ends: tuple[int, ...] = () if end_of_text is None else (end_of_text,)
@@ -79,7 +79,7 @@ class FileTokenizer:
 
     @property
     def largest_id(self) -> int:
-        """The largest id that a text can have."""
+        """The largest id that a text can produce."""
         return max(self.tokenizer.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str) -> list[int]:
@@ -93,7 +93,7 @@ class FileTokenizer:
     def escape(self, text: str) -> str:
         """The text with a space inside whatever would become a special or added token.
 
-        What others wrote is data: it must not end a turn, open another, or stand for an image.
+        Text from others is data. It must not end a turn, open another one, or stand for an image.
         """
         for name in self._added:
             text = text.replace(name, f"{name[0]} {name[1:]}")
@@ -104,8 +104,8 @@ class FileTokenizer:
         """Read `tokenizer.json`.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is not a tokenizer or lacks special tokens.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a tokenizer, or lacks special tokens.
         """
         path = folder / TOKENIZER_FILE
         if not path.is_file():
@@ -127,9 +127,9 @@ class FileTokenizer:
 
 
 def byte_tokenizer(texts: Iterable[str] = (), vocabulary: int = 512) -> FileTokenizer:
-    """A byte-level BPE tokenizer: every text has ids; merges are learned from `texts`.
+    """Make a byte-level BPE tokenizer. Every text has ids; merges are learned from `texts`.
 
-    Deterministic in its arguments. Special tokens come first.
+    The result depends on the arguments only. Special tokens come first.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

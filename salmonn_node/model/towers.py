@@ -1,4 +1,4 @@
-"""The two encoders: camera patches and log-mel windows to tokens of the language model's width."""
+"""Vision tower and audio tower: encode camera patches and log-mel windows to tokens of the language model's width."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salmonn_node.model.qformer import QFormer, windows_of
 
 
 def vision_config(config: SalmonnConfig) -> Qwen3VLVisionConfig:
-    """Transformers' configuration of the vision model."""
+    """Return transformers' configuration of the vision model."""
     return Qwen3VLVisionConfig(**config.vision)
 
 
 def whisper_config(audio: AudioConfig) -> WhisperConfig:
-    """Transformers' configuration of the Whisper encoder."""
+    """Return transformers' configuration of the Whisper encoder."""
     return WhisperConfig(
         d_model=audio.d_model,
         encoder_layers=audio.layers,
@@ -35,7 +35,7 @@ def whisper_config(audio: AudioConfig) -> WhisperConfig:
 
 
 class VisionTower(nn.Module):
-    """Qwen3-VL's vision model over temporal patches of one camera grid; patches do not see each other."""
+    """Qwen3-VL's vision model over temporal patches of one camera grid. Patches do not attend to each other."""
 
     def __init__(self, config: SalmonnConfig) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class VisionTower(nn.Module):
 
     @property
     def merge(self) -> int:
-        """Patches along a side that become one token."""
+        """Patches per token along a side."""
         return int(self.visual.spatial_merge_size)
 
     def forward(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -66,7 +66,7 @@ class VisionTower(nn.Module):
 
 
 class AudioTower(nn.Module):
-    """Whisper encoder, one learned query per 0.5 s through the Q-Former, projection. Names as in the release."""
+    """Whisper encoder, Q-Former with one learned query per 0.5 s, projection. Names as in the release."""
 
     def __init__(self, audio: AudioConfig, hidden_size: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class AudioTower(nn.Module):
         self.audio_proj = nn.Linear(audio.qformer_hidden, hidden_size)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Encode whole windows: log-mel (B, mel_bins, 100 * window_s) -> tokens (B, window_tokens, D)."""
+        """Encode complete windows: log-mel (B, mel_bins, 100 * window_s) -> tokens (B, window_tokens, D)."""
         frames = self.encoder(mel).last_hidden_state
         windows = windows_of(frames, self.config.pool_frames)
         queries = self.q_tokens.expand(windows.shape[0], -1, -1)

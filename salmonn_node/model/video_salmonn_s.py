@@ -1,4 +1,4 @@
-"""video-SALMONN S as a true stream: observations become memory as they come; a question runs the language model."""
+"""video-SALMONN S as a true stream: observations become memory as they arrive; a question runs the language model."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from salmonn_node.model.tokenizer import TextTokenizer
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Which weights these are.
+    """Description of the loaded weights.
 
     Attributes:
-        id: digest that names the weights.
-        name: what people call them.
-        trained: False for random weights; every answer then says that it means nothing.
+        id: digest that identifies the weights.
+        name: name to show to users.
+        trained: False for random weights. Every answer then carries a warning that it is meaningless.
         card: path of the model card, None when there is none.
-        missing: what this checkpoint cannot do, one sentence each.
+        missing: abilities that this checkpoint lacks, one sentence each.
         calibration: path of the calibration file, None when there is none.
     """
 
@@ -46,17 +46,17 @@ class CheckpointInfo:
 
 
 class VideoSalmonnS:
-    """A network with its tokenizer, and the four parts that do the work; what a node calls are methods of the parts.
+    """A network with its tokenizer, and the four parts that do the work. A node calls the methods of these parts.
 
-    One thread observes. Any thread may ask, one at a time.
+    One thread observes. Any thread may ask, but only one at a time.
 
     Attributes:
-        config, network, tokenizer, checkpoint: what it was made of.
-        event_heads: read-outs of the discard rule `events`; None where no memory uses it.
-        encoder: turns pixels and samples into tokens; its encoders can be replaced by compiled ones.
-        writer: takes observations into a memory.
-        scenes: builds what a question sees of a memory.
-        answers: reads a question and answers it.
+        config, network, tokenizer, checkpoint: the components it was made of.
+        event_heads: read-outs of the discard rule `events`. None if no memory uses the rule.
+        encoder: encodes pixels and samples into tokens. You can replace its encoders by compiled ones.
+        writer: writes observations into a memory.
+        scenes: builds the view of a memory that a question sees.
+        answers: answers questions.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class VideoSalmonnS:
 
     @classmethod
     def untrained(cls, config: SalmonnConfig, tokenizer: TextTokenizer, seed: int = 0) -> VideoSalmonnS:
-        """A network with random weights, the same for the same seed; it says that it is untrained."""
+        """Make a network with random weights from a seed. It reports that it is untrained."""
         network = Network(config).cast(getattr(torch, config.dtype))
         network.initialise(seed)
         suffix = ""
@@ -95,18 +95,18 @@ class VideoSalmonnS:
 
     @classmethod
     def tiny(cls, seed: int = 0, **changes: Any) -> VideoSalmonnS:
-        """The tiny network with random weights; `changes` replaces fields of its configuration."""
+        """Make the tiny network with random weights. `changes` replaces fields of its configuration."""
         from salmonn_node.model.tiny import tiny_config, tiny_tokenizer
 
         return cls.untrained(tiny_config(**changes), tiny_tokenizer(), seed)
 
     @property
     def hears(self) -> bool:
-        """Whether there is an audio tower; without one, sound is not taken in."""
+        """Whether the network has an audio tower. Without one, sound is ignored."""
         return self.encoder.mel is not None
 
     def new_memory(self) -> StreamMemory:
-        """An empty memory with this network's budgets and rules."""
+        """Return an empty memory with this network's budgets and rules."""
         m = self.config.memory
         return StreamMemory(
             self.network.ttt,
