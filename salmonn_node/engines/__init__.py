@@ -1,1 +1,1 @@
-"""An encoder as a TensorRT plan: spec, export, build, cache, parity, runtime."""
+"""TensorRT plans of the encoders: specification, export, build, cache, parity check, runtime."""

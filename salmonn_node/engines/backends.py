@@ -1,4 +1,4 @@
-"""Ways to run one static encoder, all with the same call: tensor in, tuple of tensors out, and `close()`.
+"""Backends that run a static encoder. All have the same interface: tensor in, tuple of tensors out, and `close()`.
 
 torch owns the CUDA stream and every tensor. `EnginePlan` and `TorchGraph` need a GPU and have not run on one yet.
 """
@@ -27,14 +27,14 @@ class EncoderBackend(Protocol):
     name: str
 
     def __call__(self, tensor: Tensor) -> Sequence[Tensor]:
-        """Tensor of the spec's input shape -> the spec's outputs."""
+        """Map a tensor of the spec's input shape to the spec's outputs."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free all resources."""
 
 
 class TorchEager:
-    """The static wrapper as it is."""
+    """The static wrapper, run by torch as it is."""
 
     name = "torch"
 
@@ -48,12 +48,12 @@ class TorchEager:
         return self._static(tensor)
 
     def close(self) -> None:
-        """Let go of the module."""
+        """Release the module."""
         self._static = None
 
 
 class TorchGraph:
-    """The static wrapper recorded once as a CUDA graph, optionally compiled before; needs a CUDA device."""
+    """The static wrapper recorded once as a CUDA graph, optionally compiled first. Needs a CUDA device."""
 
     name = "torch_graph"
 
@@ -66,7 +66,7 @@ class TorchGraph:
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream), torch.no_grad():
-            for _ in range(3):  # libraries set themselves up, and compilation happens, before anything is recorded
+            for _ in range(3):  # warm up, so that library setup and compilation happen before recording
                 run(self._input)
         torch.cuda.current_stream(device).wait_stream(stream)
         with torch.no_grad(), torch.cuda.graph(self._graph):
@@ -85,7 +85,7 @@ class TorchGraph:
 
 
 class OnnxCpu:
-    """An exported graph on ONNX Runtime's CPU provider; for tests and for the parity of an export."""
+    """An exported graph on ONNX Runtime's CPU provider, for tests and for the parity check of an export."""
 
     name = "onnx_cpu"
 
@@ -106,18 +106,18 @@ class OnnxCpu:
         return [torch.from_numpy(array) for array in found]
 
     def close(self) -> None:
-        """End the session."""
+        """Close the session."""
         self._session = None
 
 
 class EnginePlan:
-    """A serialised engine of `tensorrt` or `tensorrt_rtx`, on torch's current stream and into tensors allocated once.
+    """A serialised engine of `tensorrt` or `tensorrt_rtx`. It runs on torch's current stream and reuses its tensors.
 
     Args:
         bindings: the imported module of the flavour.
-        path: the plan; the caller has checked it against its manifest.
+        path: the plan file. The caller has checked it against its manifest.
         spec: names, shapes and dtypes that the plan must have.
-        device: where the tensors live.
+        device: device of the tensors.
         cuda_graph: record the execution once and replay it.
     """
 
@@ -129,7 +129,7 @@ class EnginePlan:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._runtime = bindings.Runtime(bindings.Logger(bindings.Logger.ERROR))
         plan = path.read_bytes()
-        if hasattr(self._runtime, "get_engine_validity"):  # TensorRT-RTX reads its header: version, GPU, driver
+        if hasattr(self._runtime, "get_engine_validity"):  # TensorRT-RTX checks version, GPU and driver in the header
             validity, diagnostics = self._runtime.get_engine_validity(plan)
             if validity == bindings.EngineValidity.INVALID:
                 raise EngineError(
@@ -145,7 +145,7 @@ class EnginePlan:
         if self._context is None:
             raise EngineError(Reason(reasons.LOAD_FAIL, "no execution context: not enough GPU memory?"))
         self._input = spec.inputs[0].empty(device, fill=0.0)
-        # Poisoned, so that an output that is never written is seen as not finite rather than as an old result.
+        # Fill the outputs with NaN, so that an output that is never written is not mistaken for a result.
         self._outputs = [t.empty(device, fill=float("nan")) for t in spec.outputs]
         for t, tensor in zip((*spec.inputs, *spec.outputs), (self._input, *self._outputs), strict=True):
             self._context.set_tensor_address(t.name, tensor.data_ptr())
@@ -201,7 +201,7 @@ class EnginePlan:
         return [t.clone() for t in self._outputs]
 
     def poison(self) -> None:
-        """Fill the outputs with NaN, so that the next call must write them."""
+        """Fill the outputs with NaN, so that an output that the next call does not write is noticed."""
         for tensor in self._outputs:
             tensor.fill_(float("nan"))
 

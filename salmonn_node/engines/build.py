@@ -1,4 +1,4 @@
-"""From a tower to an entry of the cache: export, check the graph, build in a subprocess, check the plan, rename."""
+"""Build a plan: export a tower, check the graph, build in a subprocess, check the plan, move it into the cache."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Built:
-    """What a build gave: the entry, whether it was there before, and seconds and MiB by step."""
+    """Result of a build: the entry, whether it existed before, and seconds and MiB per step."""
 
     entry: CacheEntry
     reused: bool
@@ -39,11 +39,11 @@ class Built:
 
 
 def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: None) -> Built:
-    """Build one plan, or give the one that is there.
+    """Build one plan, or return the existing one.
 
     Raises:
-        EngineError: the flavour is missing, the graph or the plan fails parity, or TensorRT gives no plan; nothing is
-            left behind in the cache.
+        EngineError: the flavour is missing, the graph or the plan fails parity, or TensorRT produces no plan. Nothing
+            stays in the cache.
     """
     version = machine.version(request.flavour)
     if version is None:
@@ -51,7 +51,7 @@ def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: N
     capability, gpu_name = machine.target(request.flavour)
     static = request.static(request.dtype)
     if request.front_end == "torch_tensorrt" and machine.gpu() is not None:
-        static = static.to("cuda")  # torch_tensorrt converts where the plan will run
+        static = static.to("cuda")  # torch_tensorrt converts on the GPU that will run the plan
     spec = spec_of(static, request.model, request.flavour)
     opset = opset_for(request.flavour, version)
     seconds: dict[str, float] = {}
@@ -129,7 +129,7 @@ def build_engine(request: Request, cache: EngineCache, say: Say = lambda line: N
 
 
 def builder_flags(spec: EngineSpec, front_end: FrontEnd, opset: int) -> list[str]:
-    """Flags that the builder sets for a spec; they are part of the key."""
+    """Return the builder flags for a spec. They are part of the key."""
     flags = ["STRONGLY_TYPED"]
     if front_end == "onnx" and opset >= 23:
         flags.append("DECOMPOSABLE_ATTENTION")
@@ -139,7 +139,7 @@ def builder_flags(spec: EngineSpec, front_end: FrontEnd, opset: int) -> list[str
 
 
 def graph_parity(request: Request, static: StaticEncoder, spec: EngineSpec, graph: Path) -> list[parity.Measure]:
-    """The exported graph, widened to float32, on ONNX Runtime against torch with the same rounded weights."""
+    """Compare the exported graph, widened to float32, on ONNX Runtime with torch and the same rounded weights."""
     path = graph if spec.dtype == "fp32" else widen(graph, graph.with_name("wide.onnx"))
     reference = request.around(cast_copy(static.tower, torch.float32))
     encoder = OnnxCpu(path, spec)
@@ -155,7 +155,7 @@ def graph_parity(request: Request, static: StaticEncoder, spec: EngineSpec, grap
 def plan_parity(
     request: Request, static: StaticEncoder, spec: EngineSpec, plan: Path, sha256: str, record: parity.Parity
 ) -> parity.Parity:
-    """Run the plan on this machine's GPU against float32 torch, or note why it was not run."""
+    """Compare the plan on this machine's GPU with float32 torch, or record why it was not run."""
     refused, device = machine.can_run(spec.flavour), machine.gpu()
     if refused is not None or device is None:
         record.not_run = str(refused)
@@ -182,10 +182,10 @@ def plan_parity(
 
 
 def run_builder(job: dict[str, Any], folder: Path, say: Say) -> dict[str, Any]:
-    """Run `builder.py` in its own process; gives its result.
+    """Run `builder.py` in its own process and return its result.
 
     Raises:
-        EngineError: it failed or was killed (by the kernel for memory, say); the message holds its reason.
+        EngineError: it failed or was killed, for example by the kernel for lack of memory. The message says why.
     """
     path = folder / "job.json"
     path.write_text(json.dumps(job))
@@ -211,7 +211,7 @@ def run_builder(job: dict[str, Any], folder: Path, say: Say) -> dict[str, Any]:
 
 
 def provenance(seconds: dict[str, float], peaks: dict[str, float], request: Request) -> dict[str, Any]:
-    """How a plan came about, for people; not part of the key."""
+    """How a plan was made, for people. Not part of the key."""
     return {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": {k: round(v, 3) for k, v in seconds.items()},

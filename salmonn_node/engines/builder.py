@@ -1,8 +1,8 @@
-"""The builder's own process: `python -m salmonn_node.engines.builder job.json` turns an ONNX file into a plan.
+"""Builder process: `python -m salmonn_node.engines.builder job.json` turns an ONNX file into a plan.
 
-It imports neither torch nor transformers, so that its peak memory is TensorRT's. Progress and the result are JSON lines
-on standard output; TensorRT's own log goes to the job's log file. The APIs of `tensorrt` 10 and 11 and of
-`tensorrt_rtx` are alike.
+It imports neither torch nor transformers, so its peak memory is that of TensorRT. It writes progress and the result as
+JSON lines to standard output. TensorRT's own log goes to the job's log file. The same code works with `tensorrt` 10 and
+11 and with `tensorrt_rtx`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, TextIO
 
 
 def say(**values: Any) -> None:
-    """One JSON line to whoever started the build."""
+    """Write one JSON line to the process that started the build."""
     print(json.dumps(values), flush=True)
 
 
 def peak_rss_mib() -> float:
     """Largest resident size of this process so far, in MiB.
 
-    From /proc where there is one: `ru_maxrss` of a started process begins at its parent's.
+    Uses /proc if it exists, because `ru_maxrss` of a new process starts at the value of its parent.
     """
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -36,7 +36,7 @@ def peak_rss_mib() -> float:
 
 
 def make_logger(trt: Any, stream: TextIO) -> Any:
-    """A TensorRT logger that writes to a file and keeps the errors."""
+    """Make a TensorRT logger that writes to a file and keeps the errors."""
 
     class Log(trt.ILogger):
         def __init__(self) -> None:
@@ -54,7 +54,7 @@ def make_logger(trt: Any, stream: TextIO) -> Any:
 
 
 def make_monitor(trt: Any) -> Any:
-    """A progress monitor that reports the outermost phases."""
+    """Make a progress monitor that reports the outermost phases."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -78,9 +78,9 @@ def make_monitor(trt: Any) -> Any:
 
 
 def loosen_attention(trt: Any, network: Any) -> int:
-    """Let every attention be split into kernels where no fused one exists; gives how many there are.
+    """Allow TensorRT to decompose each attention that has no fused kernel. Return the number of attentions.
 
-    Otherwise a shape without a fused kernel (head size 72 of the vision tower, float32) ends the build.
+    Otherwise a shape without a fused kernel (head size 72 of the vision tower, float32) aborts the build.
     """
     if not hasattr(trt.LayerType, "ATTENTION_OUTPUT"):
         return 0
@@ -93,17 +93,17 @@ def loosen_attention(trt: Any, network: Any) -> int:
 
 
 def build(job: dict[str, Any], stream: TextIO) -> dict[str, Any]:
-    """Parse, build, write the plan; gives the flags that were used.
+    """Parse the graph, build and write the plan. Return the flags used.
 
     Raises:
-        RuntimeError: the graph does not parse or no plan comes out; the message holds TensorRT's errors.
+        RuntimeError: the graph does not parse, or TensorRT produces no plan. The message holds TensorRT's errors.
     """
     trt = importlib.import_module(job["flavour"])
     log = make_logger(trt, stream)
     builder = trt.Builder(log)
     flags, creation = [], 0
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        # Required from 10.12 on; TensorRT 11 knows only strongly typed networks.
+        # Required from 10.12 on. TensorRT 11 only has strongly typed networks.
         creation = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         flags.append("STRONGLY_TYPED")
     network = builder.create_network(creation)
@@ -137,7 +137,7 @@ def build(job: dict[str, Any], stream: TextIO) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> int:
-    """Run one job file; exit status 1 and an `error` line when it fails."""
+    """Run one job file. On failure, write an `error` line and return exit status 1."""
     job = json.loads(Path(argv[0]).read_text())
     started = time.monotonic()
     with open(job["log"], "w") as stream:

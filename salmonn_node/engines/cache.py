@@ -1,4 +1,4 @@
-"""Where plans lie: `engines/<model>/<grid>-<dtype>-sm<cc>-trt<version>-<key12>/`, written whole or not at all.
+"""Cache of plans: `engines/<model>/<grid>-<dtype>-sm<cc>-trt<version>-<key12>/`, written atomically.
 
 An entry holds `engine.plan`, `manifest.json`, `parity.json` and `build.log`.
 """
@@ -26,7 +26,7 @@ TEMPORARY = ".building-"
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """A folder of the cache and its manifest, or why that cannot be read."""
+    """A folder of the cache with its manifest, or the reason why the manifest cannot be read."""
 
     folder: Path
     manifest: PlanManifest | Reason
@@ -38,9 +38,9 @@ class CacheEntry:
 
 
 def default_root() -> Path:
-    """`$SALMONN_ENGINES`, else `engines/` of the checkout, else `$XDG_CACHE_HOME/salmonn_node/engines`.
+    """Return `$SALMONN_ENGINES`, else `engines/` of the checkout, else `$XDG_CACHE_HOME/salmonn_node/engines`.
 
-    Raises ValueError for a user without a home.
+    Raises ValueError if the user has no home directory.
     """
     if named := os.environ.get("SALMONN_ENGINES"):
         return Path(named)
@@ -59,7 +59,7 @@ def default_root() -> Path:
 
 
 class EngineCache:
-    """A folder of plans; an entry appears by one rename, so readers need no lock; writers of a model take turns."""
+    """A folder of plans. One rename adds an entry, so readers need no lock. A lock per model serialises writers."""
 
     def __init__(self, root: Path | str | None = None):
         self.root = Path(root) if root is not None else default_root()
@@ -71,10 +71,10 @@ class EngineCache:
         return [CacheEntry(folder, manifest.read(folder)) for folder in folders]
 
     def find(self, spec: EngineSpec, weights_sha256: str, device: machine.Gpu | None) -> CacheEntry | Reason:
-        """The newest usable plan of a spec; otherwise why the newest one that is there is refused.
+        """Return the newest usable plan of a spec, or the reason why the newest existing one is refused.
 
-        Everything is checked before a byte of the plan reaches TensorRT: the fields, the GPU (when `device` is given),
-        the plan file's size and sha256, and that its outputs were seen to equal torch's on this very GPU.
+        Everything is checked before TensorRT reads a byte of the plan: the fields, the GPU (if `device` is given), the
+        size and sha256 of the plan file, and the record that its outputs equal torch's on this GPU.
         """
         wanted, first = manifest.expected(spec, weights_sha256), None
         for entry in self.entries(spec.model):
@@ -82,7 +82,7 @@ class EngineCache:
                 continue
             found = entry.manifest
             if isinstance(found, PlanManifest) and found.fields.flavour != spec.flavour:
-                continue  # another flavour's plan is not a stale plan of this one
+                continue  # a plan of another flavour is not a stale plan of this one
             refusal = check(entry, wanted, device)
             if refusal is None:
                 return entry
@@ -93,7 +93,7 @@ class EngineCache:
 
     @contextlib.contextmanager
     def lock(self, model: str) -> Iterator[None]:
-        """Hold a model's writer lock; waits for another builder to finish."""
+        """Hold the writer lock of a model. Waits until other builders finish."""
         folder = self.root / model
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as stream:
@@ -102,7 +102,7 @@ class EngineCache:
 
     @contextlib.contextmanager
     def workspace(self, model: str) -> Iterator[Path]:
-        """A temporary folder beside the model's entries, removed at the end unless it was renamed into one."""
+        """Context manager: a temporary folder beside the model's entries, removed unless it became an entry."""
         (self.root / model).mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=self.root / model))
         try:
@@ -111,7 +111,7 @@ class EngineCache:
             shutil.rmtree(folder, ignore_errors=True)
 
     def install(self, workspace: Path, built: PlanManifest) -> CacheEntry:
-        """Make a workspace the entry of its key by one rename; an older one gives way. The lock must be held."""
+        """Turn a workspace into the entry of its key by one rename, replacing an older entry. Requires the lock."""
         built.write(workspace)
         for path in workspace.iterdir():
             with path.open("rb") as stream:
@@ -127,7 +127,7 @@ class EngineCache:
         return CacheEntry(folder, built)
 
     def prune(self, keep: set[Path] | None = None, dry_run: bool = False) -> list[tuple[Path, Reason]]:
-        """Remove unfinished builds and entries that this machine cannot use; gives what went and why."""
+        """Remove unfinished builds and entries that this machine cannot use. Return what was removed and why."""
         gone: list[tuple[Path, Reason]] = []
         for model in sorted(p.name for p in self.root.glob("*") if p.is_dir()):
             with self.lock(model):
@@ -144,7 +144,7 @@ class EngineCache:
 
 
 def unusable(entry: CacheEntry) -> Reason | None:
-    """Why no model on this machine could use an entry: wrapper, TensorRT version, GPU or a damaged plan."""
+    """Why no model on this machine can use an entry (wrapper, TensorRT version, GPU or a damaged plan), or None."""
     found = entry.manifest
     if isinstance(found, Reason):
         return found
@@ -162,7 +162,7 @@ def unusable(entry: CacheEntry) -> Reason | None:
 
 
 def check(entry: CacheEntry, wanted: dict[str, Any], device: machine.Gpu | None) -> Reason | None:
-    """Why an entry is refused, or None: fields, GPU, plan file, then parity, cheapest first."""
+    """Why an entry is refused, or None. Checks fields, GPU, plan file, then parity: cheapest first."""
     found = entry.manifest
     if isinstance(found, Reason):
         return found

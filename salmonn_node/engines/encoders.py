@@ -1,4 +1,4 @@
-"""A network's two encoders as the observer calls them: on a plan where one may be used, else on torch, and a report."""
+"""Encoders of a network: run each on a plan if one may be used, else on torch, and report which."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """What runs one encoder: `label` (`vision18x34`), `backend`, and why it is no plan: a code and words, or ""."""
+    """How one encoder runs: `label` (`vision18x34`), `backend`, and a code and a reason if it is not a plan."""
 
     label: str
     backend: str
@@ -42,7 +42,7 @@ class EncoderReport:
 
 
 class VisionEncoder:
-    """A `VisionTower`'s call. Loaded grids run on their backend, others on the tower, counted in `elsewhere`."""
+    """Drop-in for `VisionTower`. Loaded grids run on their backend. Others run on the tower, counted in `elsewhere`."""
 
     def __init__(self, tower: VisionTower, loaded: dict[tuple[int, int], LoadedEncoder]):
         self.tower, self.loaded = tower, loaded
@@ -50,11 +50,11 @@ class VisionEncoder:
 
     @property
     def merge(self) -> int:
-        """Patches along a side that become one token."""
+        """Patches per token along a side."""
         return self.tower.merge
 
     def __call__(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Pixels (B, rows * columns, C) and grid -> tokens (B, N, D), deepstack (K, B, N, D).
+        """Encode pixels (B, rows * columns, C) of a grid to tokens (B, N, D) and deepstack rows (K, B, N, D).
 
         Raises:
             EngineError: RUNTIME_FAIL, see LoadedEncoder.
@@ -65,36 +65,36 @@ class VisionEncoder:
             if self.loaded and self.elsewhere[(int(grid[0]), int(grid[1]))] == 1:
                 log.warning("vision: grid %dx%d has no loaded encoder; it runs on torch", *grid)
             return self.tower(pixels, grid)
-        pairs = [encoder(patch[None]) for patch in pixels]  # one patch per call: the shape the plan was built for
+        pairs = [encoder(patch[None]) for patch in pixels]  # one patch per call, the shape that the plan was built for
         return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs], dim=1)
 
 
 class AudioEncoder:
-    """An `AudioTower`'s call on whole windows."""
+    """Drop-in for `AudioTower`, for whole windows."""
 
     def __init__(self, tower: AudioTower, loaded: LoadedEncoder):
         self.tower, self.loaded = tower, loaded
 
     @property
     def config(self) -> AudioConfig:
-        """The tower's AudioConfig."""
+        """AudioConfig of the tower."""
         return self.tower.config
 
     def __call__(self, mel: Tensor) -> Tensor:
-        """Log-mel (B, mel bins, frames) -> tokens (B, window tokens, D); raises EngineError, see LoadedEncoder."""
+        """Encode log-mel (B, mel bins, frames) to tokens (B, window tokens, D); errors as in LoadedEncoder."""
         return torch.cat([self.loaded(window[None])[0] for window in mel])
 
 
 @dataclass
 class Encoders:
-    """Both encoders of a network; `audio` is None when the network does not hear."""
+    """Both encoders of a network. `audio` is None without an audio tower."""
 
     vision: VisionEncoder
     audio: AudioEncoder | None
     report: list[EncoderReport]
 
     def close(self) -> None:
-        """Free every plan; the towers stay usable."""
+        """Free all plans. The towers stay usable."""
         for encoder in self._all():
             encoder.close()
 
@@ -102,7 +102,7 @@ class Encoders:
         return [*self.vision.loaded.values(), *([self.audio.loaded] if self.audio is not None else [])]
 
     def summary(self, encoder: str) -> EncoderReport:
-        """One line for a status about "vision" or "audio": backends joined by `+` if grids differ, the first reason."""
+        """Summarise "vision" or "audio" for a status: backends joined by `+` if grids differ, and the first reason."""
         lines = [r for r in self.report if r.label.startswith(encoder)]
         if not lines:
             return EncoderReport(encoder, "none", "", "the network has no such encoder")
@@ -112,7 +112,7 @@ class Encoders:
 
 
 def built_grids(name: str, settings: EngineSettings) -> list[tuple[int, int]]:
-    """Grids for which the cache has a vision plan of a network, usable or not."""
+    """Return the grids for which the cache has a vision plan of a network, usable or not."""
     found = {
         (e.manifest.fields.grid[0], e.manifest.fields.grid[1])
         for e in EngineCache(settings.root).entries(name)
@@ -124,14 +124,14 @@ def built_grids(name: str, settings: EngineSettings) -> list[tuple[int, int]]:
 def load_encoders(
     vision: VisionTower, audio: AudioTower | None, name: str, settings: EngineSettings | None = None
 ) -> Encoders:
-    """Load and warm up the encoders of a network for a node's configure transition. Nothing is built here.
+    """Load and warm up the encoders of a network, for the configure transition of a node. Builds nothing.
 
     Args:
-        vision: the network's `VisionTower`, on its device.
-        audio: its `AudioTower`, or None.
-        name: the network's name, under which its plans lie.
-        settings: see EngineSettings; one encoder is loaded for each of `settings.grids`, or, when none is named and an
-            engine may be used, for each grid that has a plan in the cache.
+        vision: `VisionTower` of the network, on its device.
+        audio: `AudioTower` of the network, or None.
+        name: name of the network, which is also the folder of its plans.
+        settings: see EngineSettings. One encoder is loaded for each of `settings.grids`. If none is named and an engine
+            may be used, one is loaded for each grid that has a plan in the cache.
 
     Raises:
         EngineError: an engine is required and cannot be used, or a warm-up failed.
@@ -177,7 +177,7 @@ def load_encoders(
 
 
 def no_plan(name: str, settings: EngineSettings) -> Reason:
-    """Why no vision plan was even looked at: nothing here can run one, or none was built."""
+    """Why no vision plan was looked for: this machine cannot run one, or none was built."""
     if settings.backend == "torch_graph":
         return Reason(reasons.NO_ENGINE, "backend 'torch_graph' needs the camera's grid")
     flavours = [flavour for flavour in FLAVOURS if settings.backend in ("auto", flavour)]

@@ -1,4 +1,4 @@
-"""From a static wrapper to an ONNX file whose bytes depend on the graph and the weights alone."""
+"""Export a static wrapper to an ONNX file whose bytes depend only on the graph and the weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import nn
 from salmonn_node.engines.spec import EngineSpec
 
 GRAPH = "graph.onnx"
-# TensorRT 10.3 (JetPack 6) reads opset 20. 23 has an Attention operator; it was seen to parse in TensorRT-RTX 1.7.
+# TensorRT 10.3 (JetPack 6) reads opset 20. Opset 23 has an Attention operator; TensorRT-RTX 1.7 parses it.
 OPSET = 20
 OPSET_WITH_ATTENTION = 23
 
 
 def opset_for(flavour: str, version: str) -> int:
-    """The newest opset that a TensorRT version is known to read."""
+    """Return the newest opset that a TensorRT version is known to read."""
     major, minor = (int(n) for n in version.split(".")[:2])
     newest = (major, minor) >= (1, 7) if flavour == "tensorrt_rtx" else major >= 11
     return OPSET_WITH_ATTENTION if newest else OPSET
@@ -28,7 +28,7 @@ def export_onnx(static: nn.Module, spec: EngineSpec, folder: Path, opset: int = 
     """Write `graph.onnx` (and its weights, `graph.onnx.data`) into a folder.
 
     Raises:
-        torch.onnx.OnnxExporterError: an operator cannot be exported; nothing is left out silently.
+        torch.onnx.OnnxExporterError: an operator cannot be exported. None is left out silently.
     """
     inputs = tuple(t.empty(next(static.parameters()).device, fill=0.0) for t in spec.inputs)
     path = folder / GRAPH
@@ -50,7 +50,7 @@ def export_onnx(static: nn.Module, spec: EngineSpec, folder: Path, opset: int = 
 
 
 def _strip(path: Path) -> None:
-    """Remove what differs between machines: source paths, stack traces, the exporter's version."""
+    """Remove data that differs between machines: source paths, stack traces, the version of the exporter."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)
@@ -69,7 +69,7 @@ def _strip(path: Path) -> None:
 
 
 def graph_sha256(path: Path) -> str:
-    """sha256 over an ONNX file and its weights file."""
+    """Return the sha256 over an ONNX file and its weights file."""
     digest = hashlib.sha256()
     for file in (path, path.with_name(path.name + ".data")):
         if file.exists():
@@ -80,10 +80,10 @@ def graph_sha256(path: Path) -> str:
 
 
 def widen(path: Path, out: Path) -> Path:
-    """Rewrite a bf16 or fp16 graph in float32, same nodes and same (rounded) weights, for ONNX Runtime's CPU.
+    """Rewrite a bf16 or fp16 graph in float32, with the same nodes and the same rounded weights.
 
-    Its CPU provider has hardly a bf16 kernel, so this is how the very graph that TensorRT gets is checked without a
-    GPU; rounding between layers is what it does not show.
+    ONNX Runtime's CPU provider has few bf16 kernels. The rewritten graph lets us check, without a GPU, the graph that
+    TensorRT gets. It does not show the rounding between layers.
     """
     import numpy as np
     import onnx

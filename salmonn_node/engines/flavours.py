@@ -1,4 +1,4 @@
-"""The names of TensorRT's flavours and of a plan's number types; no torch, so that `--help` can list them."""
+"""Names of TensorRT flavours and of plan dtypes. No torch import, so that `--help` can list them quickly."""
 
 from __future__ import annotations
 

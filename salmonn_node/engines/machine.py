@@ -1,4 +1,4 @@
-"""What this machine has: TensorRT flavours that import, their versions, and the GPU that plans are built for."""
+"""This machine: its TensorRT flavours and versions, and the GPU that plans are built for."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from salmonn_node.engines import reasons
 from salmonn_node.engines.flavours import Flavour
 from salmonn_node.engines.reasons import Reason
 
-# A TensorRT-RTX plan built without naming a GPU runs on these and later (NVIDIA's TensorRT-RTX guide, "Compute
-# Capability").
+# A TensorRT-RTX plan built without naming a GPU runs on this compute capability and later (NVIDIA's TensorRT-RTX guide,
+# "Compute Capability").
 RTX_PORTABLE = "8.0+"
-RTX_REFUSES = ("9.0",)  # Hopper is in none of TensorRT-RTX 1.7's tables
+RTX_REFUSES = ("9.0",)  # Hopper is in no table of TensorRT-RTX 1.7
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The CUDA device that torch uses; `compute_capability` is "8.9", `name` as the driver gives it."""
+    """The CUDA device that torch uses: `compute_capability` such as "8.9", and `name` as reported by the driver."""
 
     compute_capability: str
     name: str
@@ -36,11 +36,11 @@ def gpu() -> Gpu | None:
 
 
 def bindings(flavour: Flavour) -> ModuleType | None:
-    """The Python module of a flavour, or None when it or its libraries are missing."""
+    """The Python module of a flavour, or None if the module or its libraries are missing."""
     try:
         module = importlib.import_module(flavour)
     except (ImportError, OSError, RuntimeError):
-        # `tensorrt` without its libraries raises ImportError or OSError; its PyPI stub raises RuntimeError.
+        # `tensorrt` raises ImportError or OSError without its libraries. Its PyPI stub raises RuntimeError.
         return None
     return module if hasattr(module, "Builder") and hasattr(module, "Runtime") else None
 
@@ -52,7 +52,7 @@ def version(flavour: Flavour) -> str | None:
 
 
 def can_run(flavour: Flavour) -> Reason | None:
-    """None when plans of a flavour can run here, else why not."""
+    """Return None if plans of a flavour can run here, else the reason."""
     found, device = version(flavour), gpu()
     if found is None:
         return Reason(reasons.NO_TRT, f"{flavour} is not installed (`salmonn doctor` says how)")
@@ -66,10 +66,10 @@ def can_run(flavour: Flavour) -> Reason | None:
 
 
 def target(flavour: Flavour) -> tuple[str, str]:
-    """(compute capability, GPU name) that a plan built here is for; TensorRT-RTX plans are portable and name neither.
+    """Return (compute capability, GPU name) for plans built here. TensorRT-RTX plans are portable and name neither.
 
     Raises:
-        EngineError: `tensorrt` builds for the GPU it runs on, and there is none.
+        EngineError: `tensorrt` builds for the GPU of this machine, and there is none.
     """
     if flavour == "tensorrt_rtx":
         return RTX_PORTABLE, "any"
@@ -80,7 +80,7 @@ def target(flavour: Flavour) -> tuple[str, str]:
 
 
 def package(name: str) -> str | None:
-    """Version of an installed distribution, or None; nothing is imported."""
+    """Version of an installed distribution, or None. Imports nothing."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

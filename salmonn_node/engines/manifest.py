@@ -1,4 +1,4 @@
-"""The sidecar of a plan: every field that decides whether the plan is the right one here, and the key made of them."""
+"""Manifest of a plan: all fields that decide whether the plan fits this machine and network, and their key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAN = "engine.plan"
 
 @dataclass(frozen=True)
 class Fields:
-    """What a plan was built from and for; the key is the sha256 of exactly these."""
+    """What a plan was built from and for. The key is the sha256 of exactly these fields."""
 
     schema: int
     model: str
@@ -58,7 +58,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class PlanManifest:
-    """Fields of the key, what the plan file must be, and how it came about (`built`: free, for people)."""
+    """Fields of the key, size and sha256 of the plan file, and how it was made (`built`: free text for people)."""
 
     fields: Fields
     plan_sha256: str
@@ -78,7 +78,7 @@ class PlanManifest:
 
 
 def read(folder: Path) -> PlanManifest | Reason:
-    """Read a folder's manifest; a Reason when it is missing, damaged, or does not fit its own key."""
+    """Read the manifest of a folder. Return a Reason if it is missing, damaged, or does not match its own key."""
     try:
         values = json.loads((folder / FILE).read_text())
         fields = Fields(**values["fields"])
@@ -96,7 +96,7 @@ def read(folder: Path) -> PlanManifest | Reason:
 
 
 def expected(spec: EngineSpec, weights_sha256: str) -> dict[str, Any]:
-    """Fields that can be known without exporting the graph again; what a plan is compared with before it is used."""
+    """Return the fields that are known without exporting the graph again. A plan must match them before it is used."""
     return {
         "schema": SCHEMA,
         "model": spec.model,
@@ -114,7 +114,7 @@ def expected(spec: EngineSpec, weights_sha256: str) -> dict[str, Any]:
 
 
 def differs(manifest: PlanManifest, wanted: dict[str, Any]) -> Reason | None:
-    """The first field in which a plan is not what is wanted, in the order a person would look; None when all agree."""
+    """Return the first field in which a plan differs from `wanted`, most telling field first, or None."""
     for name, value in wanted.items():
         found = getattr(manifest.fields, name)
         if found != value:
@@ -123,7 +123,7 @@ def differs(manifest: PlanManifest, wanted: dict[str, Any]) -> Reason | None:
 
 
 def foreign(manifest: PlanManifest, device: machine.Gpu) -> Reason | None:
-    """Whether a plan was built for another GPU than `device`; portable TensorRT-RTX plans need 8.0 or later."""
+    """Return a Reason if a plan was built for another GPU than `device`. Portable TensorRT-RTX plans need 8.0+."""
     fields = manifest.fields
     if fields.compute_capability == machine.RTX_PORTABLE:
         if tuple(int(n) for n in device.compute_capability.split(".")) < (8, 0):
@@ -137,7 +137,7 @@ def foreign(manifest: PlanManifest, device: machine.Gpu) -> Reason | None:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hex, read in pieces."""
+    """Return the sha256 of a file in hex. Reads it in pieces."""
     with path.open("rb") as stream:
         digest = hashlib.sha256()
         while piece := stream.read(1 << 20):
@@ -146,7 +146,7 @@ def file_sha256(path: Path) -> str:
 
 
 def damaged(folder: Path, manifest: PlanManifest) -> Reason | None:
-    """Whether the plan file is missing, truncated or altered."""
+    """Return a Reason if the plan file is missing, truncated or altered."""
     path = folder / PLAN
     if not path.is_file():
         return stale("plan", "no file", PLAN)

@@ -1,4 +1,4 @@
-"""The towers that a command builds engines for (a profile or a checkpoint), and samples to try them on."""
+"""Towers to build engines for, from a profile or a checkpoint, and samples to test them with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHOTOGRAPHS = ("astronaut", "coffee")  # files of scikit-image's wheel
 
 @dataclass
 class Towers:
-    """Both towers of a network in evaluation mode, on the CPU; `trained` is False for random weights."""
+    """Both towers of a network in evaluation mode, on the CPU. `trained` is False for random weights."""
 
     name: str
     config: SalmonnConfig
@@ -34,14 +34,14 @@ class Towers:
 
 
 def checkpoint_towers(name: str | Path) -> Towers:
-    """Towers of a checkpoint, a folder or a name; raises ValueError when it is none."""
+    """Load the towers of a checkpoint, given as folder or name. Raises ValueError if it is neither."""
     model = checkpoint.load(str(name))
     network = model.network
     return Towers(folder_name(model.config.name), model.config, network.vision, network.audio, model.checkpoint.trained)
 
 
 def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:
-    """Towers of a configuration with random weights from a seed; the language model is not made."""
+    """Make the towers of a configuration with random weights from a seed, without the language model."""
     torch.manual_seed(seed)
     vision = VisionTower(config).eval().requires_grad_(False)
     audio = AudioTower(config.audio, config.hidden_size).eval().requires_grad_(False) if config.audio else None
@@ -49,22 +49,22 @@ def random_towers(config: SalmonnConfig, seed: int = 0) -> Towers:
 
 
 def camera_grid(config: SalmonnConfig, width: int, height: int) -> tuple[int, int]:
-    """(rows, columns) of patches that a camera's images become under the network's pixel budget."""
+    """Return (rows, columns) of patches for the images of a camera within the network's pixel budget."""
     patch, merge = int(config.vision["patch_size"]), int(config.vision["spatial_merge_size"])
     high, wide = resized(height, width, patch * merge, config.frames.min_pixels, config.frames.max_pixels)
     return high // patch, wide // patch
 
 
 def frame_samples(paths: list[Path], config: SalmonnConfig, grid: tuple[int, int]) -> list[tuple[str, Tensor]]:
-    """Pictures as inputs of the vision encoder, each paired with itself.
+    """Load images as inputs of the vision encoder, each paired with itself.
 
     Args:
-        paths: image files; with none, two photographs of scikit-image where it is installed.
-        config: of the network.
+        paths: image files. If empty, two photographs of scikit-image, if it is installed.
+        config: configuration of the network.
         grid: (rows, columns) of patches.
 
     Raises:
-        ValueError: a file is no image.
+        ValueError: a file is not an image.
     """
     import cv2
 
@@ -86,7 +86,7 @@ def frame_samples(paths: list[Path], config: SalmonnConfig, grid: tuple[int, int
 
 
 def clip_samples(paths: list[Path], audio: AudioConfig) -> list[tuple[str, Tensor]]:
-    """16 kHz mono 16-bit WAV files as inputs of the audio encoder, cut or padded to one window.
+    """Load 16 kHz mono 16-bit WAV files as inputs of the audio encoder, cut or padded to one window.
 
     Raises:
         ValueError: a file has another format.

@@ -1,7 +1,8 @@
-"""Whether an encoder computes what torch computes: the rule, the inputs it is tried on, and the record of it.
+"""Parity check: does an encoder compute what torch computes? The rule, the test inputs, and the record.
 
-Rule, for every case and output: finite; relative L2 error against fp32 torch (TF32 off) at most min(3e-2, 1.5 x the
-error of torch itself in the plan's dtype), or 1e-3 for an fp32 plan; smallest cosine over tokens at least 0.999.
+The rule, for every case and output: all values are finite. The relative L2 error against fp32 torch (TF32 off) is at
+most min(3e-2, 1.5 x the error of torch in the plan's dtype), or 1e-3 for an fp32 plan. The smallest cosine over tokens
+is at least 0.999.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Encoder = Callable[..., Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Measure:
-    """One output of one case: relative L2 error, its limit, smallest cosine over tokens, all values finite."""
+    """One output of one case: relative L2 error, its limit, smallest cosine over tokens, and whether all are finite."""
 
     case: str
     output: str
@@ -44,13 +45,13 @@ class Measure:
 
     @property
     def passed(self) -> bool:
-        """Whether this output is within the rule."""
+        """Whether this output satisfies the rule."""
         return self.finite and self.error <= self.limit and self.cosine >= SMALLEST_COSINE
 
 
 @dataclass
 class Parity:
-    """What `parity.json` says: the exported graph on ONNX Runtime, and the plan on a GPU (or why it was not run)."""
+    """Content of `parity.json`: results of the graph on ONNX Runtime and of the plan on a GPU (or why not run)."""
 
     graph: list[Measure] = field(default_factory=list)
     plan: list[Measure] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Parity:
     not_run: str = ""
 
     def refusal(self, plan_sha256: str, device: Gpu) -> Reason | None:
-        """Why the plan may not be used on a GPU: never compared there, compared as another file, or found to differ."""
+        """Why the plan may not run on a GPU (never compared there, compared as another file, or different), or None."""
         if not self.plan:
             return Reason(
                 reasons.PARITY_FAIL,
@@ -82,7 +83,7 @@ class Parity:
 
 
 def read_parity(folder: Path) -> Parity:
-    """Read a folder's record; an unreadable one counts as never compared."""
+    """Read the record of a folder. An unreadable record counts as never compared."""
     try:
         values = json.loads((folder / FILE).read_text())
         for name in ("graph", "plan"):
@@ -93,7 +94,7 @@ def read_parity(folder: Path) -> Parity:
 
 
 def worst(measures: Sequence[Measure]) -> Reason | None:
-    """None when every measure passed, else a reason naming the worst one."""
+    """Return None if every measure passed, else a reason that names the worst one."""
     failed = [m for m in measures if not m.passed]
     if not failed:
         return None
@@ -104,7 +105,7 @@ def worst(measures: Sequence[Measure]) -> Reason | None:
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """No TF32 while the reference is computed."""
+    """Context manager: switch TF32 off while the reference is computed."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:
@@ -114,7 +115,7 @@ def exact_float32() -> Iterator[None]:
 
 
 def cases(spec: EngineSpec, real: Sequence[tuple[str, Tensor]] = (), seeds: int = SEEDS) -> dict[str, Tensor]:
-    """Inputs by name, float32 on the CPU: `seeds` of noise, a smooth pattern, then `real` frames or clips."""
+    """Return test inputs by name, float32 on the CPU: `seeds` of noise, a smooth pattern, `real` frames or clips."""
     shape = spec.inputs[0].shape
     found = {}
     for seed in range(seeds):
@@ -130,7 +131,7 @@ def cases(spec: EngineSpec, real: Sequence[tuple[str, Tensor]] = (), seeds: int 
 
 
 def relative_error(found: Tensor, reference: Tensor) -> float:
-    """L2 of the difference over L2 of the reference, in float64."""
+    """L2 norm of the difference over that of the reference, in float64."""
     difference = found.double() - reference.double()
     return float(difference.norm() / reference.double().norm().clamp_min(1e-300))
 
@@ -149,15 +150,15 @@ def compare(
     inputs: dict[str, Tensor],
     device: torch.device | str = "cpu",
 ) -> list[Measure]:
-    """Run an encoder on every case and hold it against torch.
+    """Run an encoder on every case and compare it with torch.
 
     Args:
-        encoder: the plan, or the exported graph; takes a tensor of the spec's input dtype, gives the spec's outputs.
+        encoder: the plan or the exported graph. Maps a tensor of the spec's input dtype to the spec's outputs.
         reference: the static wrapper with fp32 weights, on `device`.
-        same_dtype: the static wrapper in the plan's dtype, whose own error sets the limit; None for fp32.
+        same_dtype: the static wrapper in the plan's dtype. Its own error sets the limit. None for fp32.
         spec: names of the outputs and the dtype.
         inputs: cases, see `cases`.
-        device: where the encoder and both modules live.
+        device: device of the encoder and of both modules.
     """
     measures = []
     for case, tensor in inputs.items():

@@ -19,7 +19,7 @@ from salmonn_node.engines.spec import EngineSpec, TensorSpec
 
 
 def probe(flavour: Flavour) -> dict[str, object]:
-    """Build, load and run a toy plan: `stage` is how far it came (import, build, load, run, equal), `error` why."""
+    """Build, load and run a toy plan. `stage` is the last stage reached (import, build, load, run, equal)."""
     found: dict[str, object] = {"flavour": flavour, "version": machine.version(flavour), "stage": "import"}
     device = machine.gpu()
     found["gpu"] = device.name if device else None

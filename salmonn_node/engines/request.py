@@ -1,4 +1,4 @@
-"""What one plan is built from: tower, shape, dtype, flavour, and what its parity is tried on."""
+"""Build request for one plan: tower, shape, dtype, flavour, and the inputs of its parity check."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Request:
     """One plan to build.
 
     Attributes:
-        tower: VisionTower or AudioTower, any dtype; it is not changed.
-        model: the network's name.
+        tower: VisionTower or AudioTower of any dtype. It is not changed.
+        model: name of the network.
         grid: (rows, columns) for vision, None for audio.
         dtype, flavour, front_end: see EngineSpec and `front_ends`.
-        real: frames or clips (name, tensor of the input's shape) that parity is tried on, besides noise.
-        seeds: how many noise inputs parity is tried on; 0 leaves the graph's check out, and the record says so.
-        workspace_mib: limit of the builder's GPU scratch memory; 0 leaves TensorRT's default.
-        force: build even if the entry is there.
+        real: frames or clips (name, tensor of the input's shape) for the parity check, besides noise.
+        seeds: number of noise inputs for the parity check. 0 skips the check of the graph; the record says so.
+        workspace_mib: limit of the builder's GPU scratch memory. 0 keeps TensorRT's default.
+        force: build even if the entry exists.
     """
 
     tower: VisionTower | AudioTower
@@ -45,11 +45,11 @@ class Request:
     force: bool = False
 
     def static(self, dtype: str) -> StaticEncoder:
-        """The static wrapper around a copy of the tower in a dtype."""
+        """Make the static wrapper around a copy of the tower in a dtype."""
         return self.around(cast_copy(self.tower, DTYPES[dtype]))
 
     def around(self, tower: VisionTower | AudioTower) -> StaticEncoder:
-        """The static wrapper around a tower, at this request's grid and batch."""
+        """Make the static wrapper around a tower, with this request's grid and batch."""
         if isinstance(tower, AudioTower):
             return StaticAudio(tower, self.batch)
         assert self.grid is not None, "a vision tower needs a grid"

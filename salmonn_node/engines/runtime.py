@@ -1,4 +1,4 @@
-"""One encoder behind one call, on the best backend that may be used here, and why it is not a better one."""
+"""Runtime of one encoder: choose the best backend that this machine may use, and report why not a better one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ BACKENDS: tuple[BackendName, ...] = ("auto", "tensorrt", "tensorrt_rtx", "torch_
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """How encoders are to run.
+    """How to run the encoders.
 
     Attributes:
-        backend: `auto` takes the first that works of tensorrt, tensorrt_rtx, torch_graph (these on a GPU), torch.
+        backend: `auto` uses the first that works of tensorrt, tensorrt_rtx, torch_graph (these on a GPU), torch.
         require_engine: raise EngineError instead of falling back to torch.
-        root: folder of plans; None means `cache.default_root()`.
-        dtype: dtype of plans to look for; None means the network's own.
-        grids: (rows, columns) of patches for which a plan is loaded.
+        root: folder of plans. None means `cache.default_root()`.
+        dtype: dtype of the plans. None means that of the network.
+        grids: load a plan for each of these (rows, columns) of patches.
         cuda_graph: record plans as CUDA graphs.
         compiled: compile the torch module before `torch_graph` records it.
     """
@@ -54,20 +54,20 @@ class EngineSettings:
 
 
 class LoadedEncoder:
-    """A static wrapper's call; `backend` names what runs it, `reason` why it is no plan (None if it is)."""
+    """A loaded encoder. `backend` names what runs it. `reason` says why it is not a plan (None if it is)."""
 
     def __init__(self, spec: EngineSpec, backend: EncoderBackend, reason: Reason | None):
         self.spec, self.backend, self.reason = spec, backend.name, reason
         self._run: EncoderBackend | None = backend
-        self._turn = threading.Lock()  # a backend has one set of tensors; the observer and a question may both call
+        self._turn = threading.Lock()  # a backend has one set of tensors; observer and questions share it
         self.calls = 0
 
     def __call__(self, tensor: Tensor) -> Sequence[Tensor]:
         """Run the encoder on one input of exactly the spec's shape.
 
         Raises:
-            ValueError: another shape; nothing has run.
-            EngineError: RUNTIME_FAIL; the encoder is not to be used again.
+            ValueError: the shape is wrong. Nothing was run.
+            EngineError: RUNTIME_FAIL. Do not use the encoder again.
         """
         if self._run is None:
             raise EngineError(Reason(reasons.RUNTIME_FAIL, f"{self.spec.label}: called after close()"))
@@ -80,14 +80,14 @@ class LoadedEncoder:
                 found = self._run(tensor)
             except EngineError:
                 raise
-            except RuntimeError as error:  # CUDA errors; after one the context is lost, so nothing is retried
+            except RuntimeError as error:  # after a CUDA error the context is lost, so do not retry
                 why = f"{self.spec.label} on {self.backend}: {error}"
                 raise EngineError(Reason(reasons.RUNTIME_FAIL, why)) from error
             self.calls += 1
             return found
 
     def close(self) -> None:
-        """Free what the backend holds; calling it twice is harmless."""
+        """Free the backend. You may call it twice."""
         if self._run is not None:
             self._run.close()
         self._run = None
@@ -96,7 +96,7 @@ class LoadedEncoder:
 def _plan(
     spec: EngineSpec, sha256: Callable[[], str], settings: EngineSettings, device: torch.device
 ) -> EnginePlan | Reason:
-    """The plan of one flavour, loaded and run once, or why not."""
+    """Load the plan of one flavour and run it once, or return the reason why not."""
     refusal = machine.can_run(spec.flavour)
     if refusal is not None:
         return refusal
@@ -116,16 +116,16 @@ def _plan(
 def load(
     spec: EngineSpec, static: nn.Module, sha256: Callable[[], str], settings: EngineSettings | None = None
 ) -> LoadedEncoder:
-    """Give the encoder of `spec` on the backend that `settings` ask for; plans are only loaded here, never built.
+    """Load the encoder of `spec` on the backend that `settings` choose. Loads plans, but never builds one.
 
     Args:
-        spec: what to run; its flavour is ignored under `backend: auto`, which tries both.
-        static: the static wrapper, the fallback, on the device to use.
-        sha256: gives `weights_sha256` of the wrapped tower in the spec's dtype; called only when a plan could run here.
+        spec: the encoder to run. Its flavour is ignored with `backend: auto`, which tries both.
+        static: the static wrapper on the device to use. It is the fallback.
+        sha256: returns `weights_sha256` of the tower in the spec's dtype. Called only if a plan could run.
         settings: see EngineSettings.
 
     Raises:
-        EngineError: `require_engine` is set and no plan can be used; the reason says why.
+        EngineError: `require_engine` is set and no plan can be used. The reason says why.
     """
     settings = settings or EngineSettings()
     device = next(static.parameters()).device
@@ -141,7 +141,7 @@ def load(
         if isinstance(found, EnginePlan):
             return LoadedEncoder(wanted, found, None)
         refusals.append(found)
-    # With two flavours the one that got further is the one to hear about.
+    # With two flavours, report the one that got further.
     reason = next((r for r in refusals if r.kind != reasons.NO_TRT), refusals[-1] if refusals else None)
     if settings.require_engine:
         raise EngineError(reason or Reason(reasons.NO_ENGINE, f"backend {settings.backend!r} is no engine"))

@@ -1,4 +1,4 @@
-"""Which encoder a plan computes: its fixed shapes, its dtype and the TensorRT flavour it is built for."""
+"""Engine specification: encoder, fixed shapes, dtype and TensorRT flavour of a plan."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 
 from salmonn_node.engines.flavours import DTYPE_NAMES, FLAVOURS, Flavour
 
-# Raised by hand when a wrapper (`engines/wrappers.py`) computes something else or in another order. Plans of an earlier
-# revision are then refused.
+# Increase this by hand when a wrapper (`engines/wrappers.py`) changes its computation or the order of operations. Plans
+# of an earlier revision are then refused.
 WRAPPER_REVISION = 1
 
 DTYPES: dict[str, torch.dtype] = dict(zip(DTYPE_NAMES, (torch.bfloat16, torch.float16, torch.float32), strict=True))
 
 
 def folder_name(name: str) -> str:
-    """A network's name as a folder of plans: what is not a letter, digit, '.', '_' or '-' becomes '_'."""
+    """Folder name for a network's plans: characters other than letters, digits, '.', '_' and '-' become '_'."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip("._-")[:64] or "unnamed"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`bf16`, `fp16` or `fp32`; raises ValueError for another dtype."""
+    """Return `bf16`, `fp16` or `fp32`. Raises ValueError for another dtype."""
     for name, known in DTYPES.items():
         if known == dtype:
             return name
@@ -39,13 +39,13 @@ class TensorSpec:
     dtype: str
 
     def empty(self, device: torch.device | str, fill: float | None = None) -> torch.Tensor:
-        """Give a tensor of this shape on `device`; filled with `fill` when one is named."""
+        """Allocate a tensor of this shape on `device`, filled with `fill` if given."""
         if fill is None:
             return torch.empty(self.shape, dtype=DTYPES[self.dtype], device=device)
         return torch.full(self.shape, fill, dtype=DTYPES[self.dtype], device=device)
 
     def as_list(self) -> list:
-        """`[name, shape, dtype]`, as manifests hold it."""
+        """Return `[name, shape, dtype]`, as in a manifest."""
         return [self.name, list(self.shape), self.dtype]
 
 
@@ -54,8 +54,8 @@ class EngineSpec:
     """One encoder at one fixed shape.
 
     `grid` is (rows, columns) of 16x16 patches for `vision`, and (mel frames,) of one window for `audio`. `batch` counts
-    temporal patches or windows. `inputs` and `outputs` follow from the wrapped module (`wrappers.spec_of`), so that
-    they cannot disagree.
+    temporal patches or windows. `wrappers.spec_of` derives `inputs` and `outputs` from the wrapped module, so they
+    always match it.
     """
 
     model: str
@@ -83,6 +83,6 @@ class EngineSpec:
 
     @property
     def label(self) -> str:
-        """The shape in a folder's name: `vision18x34`, `audio3000`, with `x<batch>` behind when it is not 1."""
+        """Shape for the folder name: `vision18x34` or `audio3000`, followed by `x<batch>` if batch is not 1."""
         shape = "x".join(str(n) for n in self.grid)
         return f"{self.encoder}{shape}" + (f"-b{self.batch}" if self.batch != 1 else "")

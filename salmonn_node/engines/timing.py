@@ -1,4 +1,4 @@
-"""Seconds per call of an encoder on each backend of this machine: warm-up first, medians, CUDA synchronised."""
+"""Time an encoder on each backend of this machine: warm-up, median, CUDA synchronised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from salmonn_node.engines.wrappers import spec_of, weights_sha256
 
 
 def seconds(call: Callable[[], object], repeats: int, warm: int = 2) -> float:
-    """Median wall seconds of a call; on a GPU until its work is done."""
+    """Median wall seconds of a call. On a GPU, includes the wait until its work is done."""
     done = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     for _ in range(warm):
         call()
@@ -34,7 +34,7 @@ def seconds(call: Callable[[], object], repeats: int, warm: int = 2) -> float:
 
 
 def bench_request(request: Request, cache: EngineCache, repeats: int) -> list[str]:
-    """One line per backend: milliseconds per call, or why it cannot run here."""
+    """Return one line per backend: milliseconds per call, or why it cannot run here."""
     static = request.static(request.dtype)
     if machine.gpu() is not None:
         static = static.to("cuda")

@@ -1,7 +1,7 @@
-"""The second front end: an exported program straight to a serialised engine by torch-tensorrt. It has not run yet.
+"""Second front end: torch-tensorrt turns an exported program into a serialised engine. It has not run yet.
 
-Nothing of it can run without NVIDIA's libraries and a GPU, so it is one guarded function, and its plan passes through
-the same manifest, parity and runtime as the other's.
+It needs NVIDIA's libraries and a GPU, so it is one guarded function. Its plan uses the same manifest, parity check and
+runtime as the first front end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from salmonn_node.engines.spec import EngineSpec
 
 
 def export_program(static: nn.Module, spec: EngineSpec) -> tuple[torch.export.ExportedProgram, str, int]:
-    """`torch.export` of a static wrapper: the program, a sha256 of its graph, and opset 0 (there is no ONNX)."""
+    """Export a static wrapper with `torch.export`: the program, a sha256 of its graph, and opset 0 (no ONNX)."""
     device = next(static.parameters()).device
     inputs = tuple(t.empty(device, fill=0.0) for t in spec.inputs)
     with torch.no_grad():
@@ -30,10 +30,10 @@ def export_program(static: nn.Module, spec: EngineSpec) -> tuple[torch.export.Ex
 
 
 def convert(program: torch.export.ExportedProgram, spec: EngineSpec, workspace_mib: int = 0) -> bytes:
-    """Serialised engine of the whole program.
+    """Convert the whole program to a serialised engine.
 
     Raises:
-        EngineError: NO_TRT without torch-tensorrt, its libraries or a GPU; LOAD_FAIL when an operator has no converter.
+        EngineError: NO_TRT without torch-tensorrt, its libraries or a GPU. LOAD_FAIL if an operator has no converter.
     """
     if machine.gpu() is None:
         raise EngineError(Reason(reasons.NO_TRT, "torch_tensorrt builds on the GPU that runs the plan; none is here"))
@@ -51,7 +51,7 @@ def convert(program: torch.export.ExportedProgram, spec: EngineSpec, workspace_m
             attn_bias_is_causal=False,  # the default replaces any attention mask by a causal one
             disable_tf32=spec.dtype == "fp32",
             workspace_size=workspace_mib << 20,
-            cache_built_engines=False,  # its cache knows neither TensorRT's version, nor the GPU, nor the weights
+            cache_built_engines=False,  # its cache ignores TensorRT's version, the GPU and the weights
             reuse_cached_engines=False,
         )
     except (RuntimeError, TypeError, NotImplementedError) as error:

@@ -1,4 +1,4 @@
-"""Encoders at one fixed shape: what depends on the grid alone is a constant, so the graph has no shape arithmetic."""
+"""Static wrappers: encoders at one fixed shape. Values that depend only on the grid are constants in the graph."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class StaticVision(nn.Module):
-    """A `VisionTower` for `batch` temporal patches of one grid (rows, columns of patches before merging).
+    """A `VisionTower` for `batch` temporal patches of one grid (rows, columns) of patches before merging.
 
     Input: pixels (batch, rows * columns, channels * 2 * patch * patch), rows in merge order.
-    Output: tokens (batch, N, D) and deepstack rows (K, batch, N, D), N = rows * columns / merge**2; equal to the
-    tower's, bit for bit.
+    Output: tokens (batch, N, D) and deepstack rows (K, batch, N, D), with N = rows * columns / merge**2. They equal the
+    tower's outputs, bit for bit.
 
-    The network computes positions, interpolation weights and segment lengths from its grid by data-dependent code that
-    cannot be exported; transformers documents these as inputs that a caller may precompute
-    (`transformers.vision_utils`), which is done here.
+    The network computes positions, interpolation weights and segment lengths from its grid, with data-dependent code
+    that cannot be exported. transformers allows the caller to precompute these inputs (`transformers.vision_utils`).
+    This wrapper does so.
     """
 
     position_ids: Tensor
@@ -60,8 +60,8 @@ class StaticVision(nn.Module):
         self.register_buffer("interp_indices", taps.to(device), persistent=False)
         self.register_buffer("interp_weights", weights.to(device), persistent=False)
         self.register_buffer("position_ids", positions.to(device), persistent=False)
-        # Plain tensors on the CPU, not buffers: the network reads the segment lengths back as Python numbers, which on
-        # a GPU would be a synchronisation in every layer and would forbid a CUDA graph.
+        # Plain tensors on the CPU, not buffers. The network reads the segment lengths as Python numbers. On a GPU that
+        # would synchronise in every layer and prevent a CUDA graph.
         self.grid_thw, self.cu_seqlens = grid_thw, vision_utils.get_vision_cu_seqlens(grid_thw)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +92,7 @@ class StaticVision(nn.Module):
 class StaticAudio(nn.Module):
     """An `AudioTower` (Whisper encoder, windowed Q-Former, projection) for `batch` whole windows.
 
-    Input: log-mel (batch, mel bins, frames). Output: tokens (batch, tokens of a window, D).
+    Input: log-mel (batch, mel bins, frames). Output: tokens (batch, tokens per window, D).
     """
 
     def __init__(self, tower: AudioTower, batch: int = 1):
@@ -120,7 +120,7 @@ StaticEncoder = StaticVision | StaticAudio
 def cast_copy(module: Module, dtype: torch.dtype) -> Module:
     """Copy a module in evaluation mode with its parameters cast to `dtype`.
 
-    Buffers keep their dtype: rounding rotary frequencies to bf16 would move every position.
+    Buffers keep their dtype, because rounding rotary frequencies to bf16 would change every position.
     """
     same = copy.deepcopy(module).eval().requires_grad_(False)
     for parameter in same.parameters():
@@ -130,7 +130,7 @@ def cast_copy(module: Module, dtype: torch.dtype) -> Module:
 
 
 def spec_of(static: StaticEncoder, model: str, flavour: Flavour = "tensorrt") -> EngineSpec:
-    """Describe a static wrapper: its encoder, grid, dtype, and the names and shapes of what goes in and comes out."""
+    """Describe a static wrapper: encoder, grid, dtype, and names and shapes of inputs and outputs."""
     dtype = dtype_name(next(p.dtype for p in static.parameters() if p.is_floating_point()))
     tensors = [TensorSpec(name, shape, dtype) for name, shape in static.shapes().items()]
     return EngineSpec(
@@ -146,7 +146,7 @@ def spec_of(static: StaticEncoder, model: str, flavour: Flavour = "tensorrt") ->
 
 
 def weights_sha256(tower: nn.Module, dtype: str) -> str:
-    """sha256 of a tower's weights as a plan of `dtype` holds them: names, shapes and bytes, in name order."""
+    """sha256 of a tower's weights in the dtype of a plan: names, shapes and bytes, in name order."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tower.state_dict().items()):
         tensor = tensor.detach().to("cpu")

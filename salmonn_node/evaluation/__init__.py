@@ -1,1 +1,1 @@
-"""Question files, scores, arms, importers and the report."""
+"""Evaluation: question files, scores, arms of a comparison, importers and the report."""

@@ -1,4 +1,4 @@
-"""Answers as lines of JSON: everything that was answered, nothing that depends on the clock of the machine."""
+"""Answer file: answers as JSON lines, without values that depend on the machine's clock."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from salmonn_node.stream.observations import Interval, Pose
 
 @dataclass(frozen=True)
 class Answered:
-    """One question of a replay with its answer.
+    """A question of a replay with its answer.
 
     Attributes:
-        id, stream: the question's.
-        answer: what came back; its latency belongs to the timings, not to the file of answers.
+        id, stream: id and stream of the question.
+        answer: the answer. Its latency goes into the timings, not into the answer file.
     """
 
     id: str
@@ -30,15 +30,15 @@ class Answered:
 
 
 def to_line(answered: Answered) -> str:
-    """One line; the same answer gives the same bytes on every run (latency and memory id left out)."""
+    """Return one line. Without latency and memory id, the same answer gives the same bytes on every run."""
     return json.dumps({"id": answered.id, "stream": answered.stream, "answer": answer_to_json(answered.answer)})
 
 
 def read_answers(path: Path) -> Iterator[Answered]:
-    """Read a file of answers; a last line that was cut off by a kill is left out.
+    """Read an answer file. Skips a last line that a kill cut off.
 
     Raises:
-        ValueError: a line other than the last is damaged; names file and line.
+        ValueError: a line other than the last is damaged. The message names file and line.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     for number, line in enumerate(lines, 1):
@@ -52,7 +52,7 @@ def read_answers(path: Path) -> Iterator[Answered]:
 
 
 def write_answers(path: Path, answers: Iterable[Answered]) -> None:
-    """Write all answers anew, whole or not at all."""
+    """Write all answers to a new file, atomically."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.writelines(to_line(answered) + "\n" for answered in answers)
@@ -60,7 +60,7 @@ def write_answers(path: Path, answers: Iterable[Answered]) -> None:
 
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
-    """Plain values of an answer; thumbnails lie in files of their own, NaN is null."""
+    """Convert an answer to JSON values. Thumbnails are in separate files, and NaN becomes null."""
     return {
         "error": answer.error_code.name,
         "error_msg": answer.error_msg,
@@ -94,7 +94,7 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
 
 
 def answer_from_json(row: dict[str, Any]) -> Answer:
-    """The answer that `answer_to_json` wrote; what the file leaves out has its default."""
+    """Make an answer from the values of `answer_to_json`. Missing values have their defaults."""
     return Answer(
         error_code=ErrorCode[row["error"]],
         error_msg=row["error_msg"],

@@ -1,12 +1,12 @@
-"""Arms of a comparison: which discard rule, fast-weight update and recall, and how a question reads the memory."""
+"""Arms of a comparison: discard rule, fast-weight update, recall, and how a question reads the memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The checkpoint as it is; any other arm changes how its memory is kept.
+# The checkpoint as it is. Every other arm changes how its memory is kept.
 DEFAULT_ARM = "default"
-# The last part of an arm's name may say how the memory is read: "default+cached", "place+hf+exact".
+# The last part of an arm's name may set how the memory is read: "default+cached", "place+hf+exact".
 PREFILLS = ("exact", "cached")
 RULES = ("recent", "fifo", "uniform", "merge", "paper", "place", "ends", "events")
 UPDATES = ("", "sgd", "hf", "static")
@@ -15,14 +15,14 @@ _TITLES = {"": "", "sgd": "TTT-SGD", "hf": "TTT_HF", "static": "static weights"}
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to remember.
+    """One way to keep a memory.
 
     Attributes:
-        rule: discard rule of both token memories, of the visual one alone where SOUND names another; `recent` is a
-            window of the last four patches, which needs far fewer bytes than the others by design, `fifo` the longest
-            window that fits the bytes.
-        update: update of the fast weights: "" (no TTT layer), "sgd", "hf", or "static" (never updated: the control).
-        recall: the question reads the fast weights directly.
+        rule: discard rule of both token memories, or only of the visual one if SOUND names another for sound. `recent`
+            is a window of the last four patches; by design it needs far fewer bytes than the others. `fifo` is the
+            longest window that fits the bytes.
+        update: update of the fast weights: "" (no TTT layer), "sgd", "hf", or "static" (never updated, the control).
+        recall: whether the question reads the fast weights directly.
     """
 
     rule: str
@@ -39,17 +39,17 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """As `parse_arms` reads it: "place+hf+recall"."""
+        """Name in the form that `parse_arms` reads, such as "place+hf+recall"."""
         return "+".join(p for p in (self.rule, self.update, "recall" if self.recall else "") if p)
 
     @property
     def title(self) -> str:
-        """As a table's row says it."""
+        """Title for a row of a table."""
         return ", ".join(p for p in (self.rule, _TITLES[self.update], "recall" if self.recall else "") if p)
 
 
 def all_arms() -> list[Arm]:
-    """Every rule without fast weights, and with each update, without and with recall."""
+    """Return all arms: each rule without fast weights, and with each update, without and with recall."""
     arms = []
     for rule in RULES:
         arms.append(Arm(rule))
@@ -58,7 +58,7 @@ def all_arms() -> list[Arm]:
     return arms
 
 
-# What the claims rest on: the windows everyone has, the paper's memory, ours, and the control of each read-out.
+# The arms behind our claims: simple windows, the paper's memory, ours, and a control for each read-out.
 MAIN_ARMS = (
     Arm("recent"),
     Arm("fifo"),
@@ -77,10 +77,10 @@ MAIN_ARMS = (
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """Arms from "fifo,place+hf+recall"; "main" and "all" name sets.
+    """Parse arms such as "fifo,place+hf+recall". "main" and "all" name sets of arms.
 
     Raises:
-        ValueError: a part is no rule, update or "recall".
+        ValueError: a part is not a rule, an update or "recall".
     """
     arms: list[Arm] = []
     for word in (w.strip() for w in text.split(",")):
@@ -97,10 +97,10 @@ def parse_arms(text: str) -> list[Arm]:
 
 
 def arm_names(text: str) -> list[str]:
-    """Names of the arms in a list such as "default,place,place+hf+recall"; "main" and "all" name sets.
+    """Return the names of the arms in "default,place,place+hf+recall". "main" and "all" name sets of arms.
 
     Raises:
-        ValueError: an unknown arm.
+        ValueError: an arm is unknown.
     """
     names: list[str] = []
     for word in (w.strip() for w in text.split(",")):
@@ -111,6 +111,6 @@ def arm_names(text: str) -> list[str]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """How the memory is kept, and how it is read ("" for the checkpoint's own way)."""
+    """Split a name into how the memory is kept and how it is read ("" for the checkpoint's own setting)."""
     kept, _, last = name.rpartition("+")
     return (kept, last) if last in PREFILLS else (name, "")

@@ -1,4 +1,4 @@
-"""Answers that need no memory: always unknown, the majority of each kind, and a guess from the question alone."""
+"""Baselines without a memory: always unknown, the majority answer of each kind, and a guess from the question."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salmonn_node.stream.observations import Interval, Pose
 
 
 def always_unknown(record: QuestionRecord) -> Answer:
-    """Abstain from everything: right exactly on the unanswerable questions."""
+    """Always abstain. This is right exactly for the unanswerable questions."""
     return Answer(outcome=Outcome.NOT_OBSERVED, answer_type=AnswerType[record.answer_type])
 
 
 def expected_answer(record: QuestionRecord) -> Answer:
-    """The answer that a record itself expects, with its evidence: scores 1.0 on every kind, or the scorer is wrong."""
+    """Return the expected answer of a record, with its evidence. It must score 1.0, or the scorer is wrong."""
     expected = record.expected
     if not record.answerable:
         return always_unknown(record)
@@ -55,7 +55,7 @@ def _key(record: QuestionRecord) -> tuple[object, ...]:
 
 
 class MajorityAnswerer:
-    """The commonest answer of each kind among training questions, whatever the question says."""
+    """Give the most common answer of each kind among training questions, whatever the question says."""
 
     def __init__(self, training: Iterable[QuestionRecord]) -> None:
         groups: dict[str, list[QuestionRecord]] = defaultdict(list)
@@ -64,7 +64,7 @@ class MajorityAnswerer:
         self._answers = {name: self._commonest(records) for name, records in groups.items()}
 
     def group(self, record: QuestionRecord) -> str:
-        """Questions that share an answer."""
+        """Return the group of a question. Questions of a group get the same answer."""
         return record.kind
 
     @staticmethod
@@ -79,10 +79,10 @@ class MajorityAnswerer:
 
 
 class BlindAnswerer(MajorityAnswerer):
-    """The commonest answer to the same words: what can be known without having seen or heard anything."""
+    """Give the most common answer to the same words: what one can know without seeing or hearing anything."""
 
     def group(self, record: QuestionRecord) -> str:
-        """The question's words; the kind's majority stands in for words never seen."""
+        """Return the words of the question. Unknown words get the majority answer of the kind."""
         return record.kind + ":" + " ".join(re.findall(r"[a-z0-9]+", record.text.lower()))
 
     def __init__(self, training: Iterable[QuestionRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Arms at equal bytes: what a memory of a configuration holds at most, and each arm brought to the same."""
+"""Arms at equal bytes: compute the maximum size of a memory, and give each arm the same number of bytes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from salmonn_node.model.checkpoint import config_of
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
-# How sound is kept where it is not kept as sight is: the paper merges it, and `place` was measured with merged sound.
+# Rules for sound that differ from the rule for sight. The paper merges sound; `place` was measured with merged sound.
 SOUND = {"paper": "merge", "place": "merge"}
 
 
 @dataclass(frozen=True)
 class MemoryBytes:
-    """The most that a stream's memory ever holds, in bytes.
+    """Maximum size of a stream's memory, in bytes.
 
     Attributes:
-        tokens: kept visual tokens and the step over the budget, features and table.
-        audio: the same of the audio memory.
-        fast_weights: the TTT state and the largest partial mini-batch that waits.
+        tokens: visual tokens of the budget and one step, with features and table.
+        audio: the same for the audio memory.
+        fast_weights: the TTT state and the largest waiting mini-batch.
         events: the event memory of the rule `events`.
     """
 
@@ -37,12 +37,12 @@ class MemoryBytes:
 
     @property
     def total(self) -> int:
-        """All together."""
+        """Total bytes."""
         return self.tokens + self.audio + self.fast_weights + self.events
 
 
 def token_bytes(config: SalmonnConfig, visual: bool = True) -> int:
-    """Bytes of one kept token: features, deepstack rows of a visual one, and its row of the table."""
+    """Bytes per kept token: features, deepstack rows (visual tokens only), and its row of the table."""
     width = int(config.text["hidden_size"])
     layers = 1 + (len(config.vision["deepstack_visual_indexes"]) if visual else 0)
     element = torch.empty(0, dtype=getattr(torch, config.dtype)).element_size()
@@ -50,7 +50,7 @@ def token_bytes(config: SalmonnConfig, visual: bool = True) -> int:
 
 
 def fast_weight_bytes(config: SalmonnConfig) -> int:
-    """Bytes of the TTT state and of the tokens that wait for a whole mini-batch; 0 without a layer."""
+    """Bytes of the TTT state and of the tokens that wait for a complete mini-batch. 0 without a layer."""
     if config.ttt is None:
         return 0
     width = int(config.text["hidden_size"])
@@ -62,7 +62,7 @@ def fast_weight_bytes(config: SalmonnConfig) -> int:
 
 
 def memory_bytes(config: SalmonnConfig, rule: str = "") -> MemoryBytes:
-    """The most that a memory of this configuration holds."""
+    """Return the maximum size of a memory of this configuration."""
     m = config.memory
     visual = m.visual_tokens + m.visual_step
     rule = rule or m.visual_rule
@@ -77,17 +77,17 @@ def memory_bytes(config: SalmonnConfig, rule: str = "") -> MemoryBytes:
 
 
 def patch_tokens(config: SalmonnConfig) -> int:
-    """At most this many tokens in one temporal patch of a frame."""
+    """Maximum number of tokens in one temporal patch."""
     side = int(config.vision["patch_size"]) * int(config.vision["spatial_merge_size"])
     return max(1, config.frames.max_pixels // side**2)
 
 
 def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
-    """The configuration of an arm, at the bytes of `config`: without fast weights, more tokens are kept instead.
+    """Return the configuration of an arm with the bytes of `config`. Without fast weights, it keeps more tokens.
 
     Args:
-        config: the reference, with a TTT layer; its bytes are what every arm may use.
-        arm: what to compare.
+        config: the reference, with a TTT layer. Every arm may use its bytes.
+        arm: the arm to configure.
 
     Raises:
         ValueError: the reference has no TTT layer but the arm needs one, or its bytes leave no room for tokens.
@@ -107,17 +107,17 @@ def configure(config: SalmonnConfig, arm: Arm) -> SalmonnConfig:
 
 
 def changes(config: SalmonnConfig, name: str) -> dict[str, object]:
-    """What the arm of that name changes of a configuration, as `model.checkpoint.load` takes it.
+    """Return the configuration changes of an arm, for `model.checkpoint.load`.
 
     Raises:
-        ValueError: as `parse_arms` and `configure` do.
+        ValueError: as in `parse_arms` and `configure`.
     """
     made = configure(config, parse_arms(name)[0])
     return {f.name: new for f in fields(made) if (new := getattr(made, f.name)) != getattr(config, f.name)}
 
 
 def bytes_table(config: SalmonnConfig, arms: Iterable[Arm]) -> str:
-    """Tokens and bytes of each arm as a table in Markdown, to be printed beside every comparison."""
+    """Return a Markdown table of tokens and bytes per arm, to print with every comparison."""
     rows: list[Sequence[object]] = []
     for arm in arms:
         made = configure(config, arm)
@@ -131,6 +131,6 @@ def bytes_table(config: SalmonnConfig, arms: Iterable[Arm]) -> str:
 
 
 def arms_bytes(checkpoint: str, names: list[str]) -> str:
-    """`bytes_table` of the arms of these names; the checkpoint's own arm is the reference and left out."""
+    """Return `bytes_table` for the arms of these names, without the checkpoint's own arm, which is the reference."""
     kept = dict.fromkeys(split_name(name)[0] for name in names)
     return bytes_table(config_of(checkpoint), [arm for n in kept if n != DEFAULT_ARM for arm in parse_arms(n)])

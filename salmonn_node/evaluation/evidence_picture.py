@@ -1,4 +1,4 @@
-"""The picture of a piece of evidence with the box that the answer rests on, for people to look at."""
+"""Evidence picture: the thumbnail of a piece of evidence, with a box around what the answer is based on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUALITY = 85
 
 
 def picture_of(evidence: Evidence) -> bytes:
-    """The thumbnail's JPEG with its region drawn; unchanged where there is no region, empty without a thumbnail."""
+    """Draw the region on the thumbnail's JPEG. Unchanged without a region, empty without a thumbnail."""
     region = evidence.region
     if not evidence.thumbnail or region is None:
         return evidence.thumbnail

@@ -1,14 +1,14 @@
-"""Multiple-choice video benchmarks as question files, for users who have the data; no data set is shipped.
+"""Import multiple-choice video benchmarks as question files. You need the data; we do not ship any.
 
-Two layouts are known by name and a plain one by its fields:
+There are three layouts:
 
-* `video-mme`: one row a question with `videoID` (or `video_id`), `question_id`, `question`, `options`, `answer`.
-* `lvbench`: one row a video with `key` and `qa`, a list of `uid`, `question` (the options follow as lines
+* `video-mme`: one row per question with `videoID` (or `video_id`), `question_id`, `question`, `options`, `answer`.
+* `lvbench`: one row per video with `key` and `qa`, a list of `uid`, `question` (the options follow as lines
   `(A) ...`), `answer`, `time_reference` (`MM:SS-MM:SS`).
-* `plain`: one row a question with `video`, `question`, `options`, `answer`, and, where known, `id`, `start_s`, `end_s`.
-  Benchmarks without a layout of their own here, ELViM among them, come in through this one.
+* `plain`: one row per question with `video`, `question`, `options`, `answer`, and optionally `id`, `start_s`, `end_s`.
+  Use it for benchmarks without their own layout here, such as ELViM.
 
-A question is asked at the end of its video (`ask_ns` is the duration that the caller gives for the video).
+A question is asked at the end of its video. `ask_ns` comes from the duration that the caller gives for the video.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from salmonn_node.evaluation.questions import EvidenceInterval, Expected, Questi
 from salmonn_node.stream.observations import SECOND_NS
 
 _OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(.+?)\s*$")
-# Video files carry no wall clock: a replayed video starts at this stamp, because a stamp of zero means "unset" in ROS.
+# Video files have no wall clock. A replayed video starts at this stamp, because a stamp of zero means "unset" in ROS.
 VIDEO_START_NS = SECOND_NS
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read rows of a .json (a list) or .jsonl file.
+    """Read the rows of a .json file (a list) or of a .jsonl file.
 
     Raises:
-        ValueError: neither a list of objects nor lines of objects; names the line.
+        ValueError: the file is neither a list of objects nor lines of objects. The message names the line.
     """
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
@@ -55,12 +55,12 @@ def import_choice(
     """Turn a benchmark's rows into question records of type CHOICE.
 
     Args:
-        rows: as `read_rows` gives them.
+        rows: rows from `read_rows`.
         layout: "video-mme", "lvbench" or "plain".
-        duration_s: length in seconds of the video of that name; the question is asked then.
+        duration_s: returns the length in seconds of a video, by name. The question is asked then.
 
     Raises:
-        ValueError: unknown layout, or a row that lacks a field or whose answer is none of its options; names the row.
+        ValueError: the layout is unknown, or a row lacks a field or has an answer that is not one of its options.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}; known: {', '.join(_LAYOUTS)}")
@@ -138,7 +138,7 @@ _LAYOUTS: dict[str, Callable[[Mapping[str, Any]], Iterator[Item]]] = {
 
 
 def _time_reference(text: str) -> tuple[float, float] | None:
-    """`MM:SS-MM:SS` or `H:MM:SS-H:MM:SS` in seconds; None for anything else (some say 'whole video')."""
+    """Parse `MM:SS-MM:SS` or `H:MM:SS-H:MM:SS` to seconds. None for anything else, such as 'whole video'."""
     parts = text.split("-")
     if len(parts) != 2 or not all(re.fullmatch(r"\s*(\d+:){1,2}\d+\s*", part) for part in parts):
         return None
@@ -147,7 +147,7 @@ def _time_reference(text: str) -> tuple[float, float] | None:
 
 
 def _clock_s(text: str) -> float:
-    """Seconds of a clock reading."""
+    """Parse a clock time to seconds."""
     total = 0
     for part in text.strip().split(":"):
         total = total * 60 + int(part)

@@ -1,9 +1,9 @@
-"""NaVQA, the question set of ReMEmbR over CODa drives, as a question file; the data itself is the user's.
+"""Import NaVQA, ReMEmbR's questions about CODa drives, as a question file. You need the data; we do not ship any.
 
-Two files are read: `data.csv` (question, type, clock time of the evidence, parsable answer) and, per sequence,
-`qa_unfilled.json` (start and end of each question's stretch, seconds since the epoch). Clock times in the CSV carry no
-time zone; they were written down in the annotators' own, which matches the epochs for US Pacific time, hence the
-default. Positions are those of the robot at the evidence, so importing POSITION questions needs the bag's poses.
+The importer reads two files. `data.csv` has question, type, clock time of the evidence, and parsable answer. Each
+sequence has a `qa_unfilled.json` with the start and end of each question's span, in seconds since the epoch. The clock
+times in the CSV have no time zone. They match the epochs in US Pacific time, so this is the default. Positions are
+those of the robot at the evidence, so POSITION questions need the poses of the bag.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from zoneinfo import ZoneInfo
 from salmonn_node.evaluation.questions import AnswerTypeName, EvidenceInterval, Expected, QuestionRecord, Tolerance
 from salmonn_node.stream.observations import SECOND_NS
 
-# The evidence is a clock reading to the second; ReMEmbR itself works in segments of three seconds.
+# The evidence is a clock time with a resolution of one second. ReMEmbR itself works in segments of three seconds.
 _HALF_SEGMENT_NS = 3 * SECOND_NS // 2
 _MINUTE_S = 60.0
 
 
 @dataclass
 class NaVQAImport:
-    """Imported questions, and how many were left out for which reason."""
+    """Imported questions, and the number of skipped ones by reason."""
 
     records: list[QuestionRecord] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -48,19 +48,19 @@ def import_navqa(
     Args:
         table: path of data.csv.
         stretches: path of that sequence's qa_unfilled.json.
-        sequence: the CSV's "Seq ID".
-        stream: name of the bag the questions belong to.
-        time_zone: zone of the CSV's clock times.
-        position_at: the robot's position (m) at a stamp (ns); without it POSITION questions are left out, counted.
+        sequence: the "Seq ID" in the CSV.
+        stream: name of the bag of the questions.
+        time_zone: time zone of the clock times in the CSV.
+        position_at: returns the robot's position (m) at a stamp (ns). Without it, POSITION questions are skipped.
 
     Raises:
-        ValueError: a file lacks the columns or fields that NaVQA has.
+        ValueError: a file lacks columns or fields of NaVQA.
     """
     spans = {item["id"]: item for item in _json_data(stretches)}
     result = NaVQAImport()
     with table.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        # The published header has line breaks inside its names.
+        # The published header has line breaks inside column names.
         names = {" ".join(name.split()).split(" (")[0].lower(): name for name in reader.fieldnames or ()}
         wanted = ("uuid", "seq id", "question", "timestamp with answer", "type", "text answer", "parsable answer")
         missing = [name for name in wanted if name not in names]
@@ -96,7 +96,7 @@ def _record(
     zone: ZoneInfo,
     position_at: Callable[[int], tuple[float, float, float] | None] | None,
 ) -> QuestionRecord | str:
-    """One question, or the reason why it cannot be scored."""
+    """Return one question, or the reason why it cannot be scored."""
     start_ns, ask_ns = (round(float(span[key]) * SECOND_NS) for key in ("start_time", "end_time"))
     try:
         times = [_stamp_ns(text, start_ns, zone) for text in row["timestamp with answer"].split(",") if text.strip()]
@@ -115,7 +115,7 @@ def _record(
         expected = Expected(text=row["text answer"])
     elif kind == "time":
         expected = Expected(event_start_ns=times[0], event_end_ns=times[-1])
-        # ReMEmbR counts a time as right within half a minute.
+        # ReMEmbR accepts times within half a minute.
         tolerance = Tolerance(time_s=30.0)
     elif kind == "duration":
         try:
@@ -128,7 +128,7 @@ def _record(
         if position is None:
             return "no pose of the robot at the evidence"
         expected = Expected(position_m=position)
-        # ReMEmbR counts a position as right within 15 m.
+        # ReMEmbR accepts positions within 15 m.
         tolerance = Tolerance(position_m=15.0)
     else:
         return f"unknown type {kind!r}"
@@ -149,7 +149,7 @@ def _record(
 
 
 def _stamp_ns(clock: str, day_ns: int, zone: ZoneInfo) -> int:
-    """The stamp of a clock reading on the day of another stamp."""
+    """Return the stamp of a clock time on the day of another stamp."""
     day = datetime.fromtimestamp(day_ns / SECOND_NS, zone)
     hour, minute, second = (int(part) for part in clock.strip().split(":"))
     return round(day.replace(hour=hour, minute=minute, second=second, microsecond=0).timestamp()) * SECOND_NS

@@ -1,4 +1,4 @@
-"""One question of an evaluation, as a line of JSON: what is asked when, what is expected, and on which evidence."""
+"""Question file: one question per JSON line, with the time of asking, the expected answer and its evidence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from salmonn_node.stream.answers import AnswerType, PoseKind, Question
 from salmonn_node.stream.observations import SECOND_NS, Interval
 
-# What a question is about; each is scored on its own.
+# Kinds of questions. Each is also scored on its own.
 KINDS = (
     "existence",
     "colour",
@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 
 
 class EvidenceInterval(_Strict):
-    """A stretch of the stream that is enough to answer; both ends included, int nanoseconds of the stream's clock."""
+    """A span of the stream that is enough to answer, both ends included, in nanoseconds of the stream's clock."""
 
     start_ns: int
     end_ns: int
@@ -52,22 +52,22 @@ class EvidenceInterval(_Strict):
 
     @property
     def interval(self) -> Interval:
-        """The same as a plain interval."""
+        """Return it as a plain interval."""
         return Interval(self.start_ns, self.end_ns)
 
 
 class Expected(_Strict):
-    """The right answer; only the fields that belong to the answer type are set.
+    """The right answer. Only the fields of the answer type are set.
 
     Attributes:
-        text: the answer in words (TEXT, and a reading aid for every other type).
-        accepted: further wordings that count as right.
-        vocabulary: the words among which the answer lies; an answer that names two of them is wrong.
+        text: the answer in words (TEXT). For other types, a hint for readers.
+        accepted: other wordings that count as right.
+        vocabulary: all possible words for the answer. An answer that names two of them is wrong.
         binary: yes or no (BINARY).
         choice_index: index into the question's choices (CHOICE).
         count: how many (COUNT).
         position_m: x, y, z in `frame_id` (POSITION).
-        pose_kind: whose position it is.
+        pose_kind: whose position is expected.
         event_start_ns, event_end_ns: when it happened (TIME, DURATION).
         duration_s: seconds (DURATION).
     """
@@ -88,7 +88,7 @@ class Expected(_Strict):
 
 
 class Tolerance(_Strict):
-    """How far off an answer may be and still count as right; a duration may be off by the larger of its two."""
+    """Maximum error of a right answer. A duration may differ by the larger of its two tolerances."""
 
     position_m: float = Field(default=1.5, gt=0)
     time_s: float = Field(default=5.0, gt=0)
@@ -96,7 +96,7 @@ class Tolerance(_Strict):
     duration_fraction: float = Field(default=0.25, ge=0)
 
 
-# What each answer type must be told to be scored, when the question is answerable.
+# Fields of `expected` that an answerable question of each answer type needs to be scored.
 _NEEDED = {
     "TEXT": "text",
     "BINARY": "binary",
@@ -113,23 +113,23 @@ class QuestionRecord(_Strict):
 
     Attributes:
         id: unique within a file.
-        stream: name of the bag or stream it belongs to; empty where a file belongs to one bag.
-        ask_ns: stream time at which it is asked; nothing later may be used.
+        stream: name of its bag or stream. Empty if the whole file belongs to one bag.
+        ask_ns: stream time at which it is asked. The answer may not use anything later.
         text: the question.
-        kind: what it is about, one of KINDS.
-        answer_type: the type asked for.
+        kind: what the question is about, one of KINDS.
+        answer_type: requested answer type.
         choices: options of a CHOICE question, at least two.
-        answerable: False when the stream holds no evidence; then the right answer is to abstain.
+        answerable: False if the stream holds no evidence. The right answer is then to abstain.
         expected: the right answer. Of unanswerable BINARY and COUNT questions, "no" and 0 count as abstaining too.
-        tolerance: how far off is still right.
-        evidence: alternatives, any one of which is enough, or pieces that are all needed; empty when unanswerable.
-        needs_all: all pieces of the evidence are needed (which came first, how many, what changed).
-        near_miss: what was there instead ("same shape, other colour"); empty when answerable.
+        tolerance: maximum error of a right answer.
+        evidence: pieces of evidence, of which any one is enough unless `needs_all`. Empty if unanswerable.
+        needs_all: all pieces of evidence are needed (which came first, how many, what changed).
+        near_miss: what was there instead ("same shape, other colour"). Empty if answerable.
         stream_s: length of the stream up to `ask_ns`, in seconds.
-        phrasing: name of the template, "held_out:..." for templates kept out of training.
-        pixels: the largest share of the image that the evidence filled, 0 where there is none to see.
-        snr_db: signal to noise of the evidence's sound, None where there is none to hear.
-        about: the query behind the words, for analysis; never shown to a model.
+        phrasing: name of the template, "held_out:..." for templates that training does not use.
+        pixels: largest share of the image filled by the evidence, 0 if nothing is visible.
+        snr_db: signal-to-noise ratio of the evidence's sound, None if nothing is audible.
+        about: the query behind the words, for analysis. Never shown to a model.
     """
 
     id: str
@@ -168,9 +168,9 @@ class QuestionRecord(_Strict):
 
     @property
     def evidence_age_s(self) -> float | None:
-        """Seconds from the end of the evidence to the question; None when unanswerable.
+        """Seconds from the end of the evidence to the question. None if unanswerable.
 
-        Of alternatives the youngest counts, of pieces that are all needed the oldest.
+        The newest piece counts, or the oldest one if all pieces are needed.
         """
         if not self.evidence:
             return None
@@ -178,7 +178,7 @@ class QuestionRecord(_Strict):
         return (self.ask_ns - (min(ends) if self.needs_all else max(ends))) / SECOND_NS
 
     def question(self) -> Question:
-        """As a planner would ask it, limited to what had been observed by `ask_ns`."""
+        """Return the question as a planner would ask it, limited to observations up to `ask_ns`."""
         return Question(
             text=self.text,
             answer_type=AnswerType[self.answer_type],
@@ -193,11 +193,11 @@ class QuestionRecord(_Strict):
 
 
 class QuestionFileError(ValueError):
-    """A line of a question file that is not a question; the message names file and line."""
+    """A line of a question file is not a question. The message names file and line."""
 
 
 def write_questions(path: Path, records: Iterable[QuestionRecord]) -> int:
-    """Write records as JSON lines, fields in a fixed order, defaults left out; returns how many."""
+    """Write records as JSON lines, with fields in a fixed order and without defaults. Return how many."""
     count = 0
     with Path(path).open("w", encoding="utf-8") as out:
         for record in records:
@@ -207,7 +207,7 @@ def write_questions(path: Path, records: Iterable[QuestionRecord]) -> int:
 
 
 def parse_questions(lines: Iterable[str], name: str = "questions") -> Iterator[QuestionRecord | QuestionFileError]:
-    """Read JSON lines; a bad line is yielded as an error that names it, so that the rest can still be used."""
+    """Read JSON lines. A bad line is yielded as an error that names it, so you can still use the others."""
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -230,11 +230,11 @@ def parse_questions(lines: Iterable[str], name: str = "questions") -> Iterator[Q
 
 
 def usable_questions(path: Path) -> tuple[list[QuestionRecord], list[str]]:
-    """The questions of a file and, for each line that is none, why not.
+    """Return the questions of a file, and an error message for each bad line.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: no line is a question.
+        ValueError: the file has no valid question.
     """
     questions, faults = [], []
     with path.open(encoding="utf-8") as lines:

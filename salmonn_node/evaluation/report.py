@@ -1,6 +1,6 @@
-"""One self-contained HTML page of a replay: scores, arms, plots, timeline of the memory, questions and their evidence.
+"""Report: a self-contained HTML page of a replay, with scores, arms, plots, memory timeline, questions and evidence.
 
-The page needs no network: plotly's script stands inside it. All text is escaped by Jinja2.
+The page needs no network, because it contains plotly's script. Jinja2 escapes all text.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ReportEntry:
     """One question of the report.
 
     Attributes:
-        record, answer, judgement: what was asked, what came back, how it was judged.
+        record, answer, judgement: the question, its answer, and the judgement.
         bag: name of the bag.
-        start_ns: stamp from which the page counts the stream's time.
+        start_ns: stamp at which the page's stream time starts.
     """
 
     record: QuestionRecord
@@ -42,12 +42,12 @@ class ReportData:
 
     Attributes:
         title: heading.
-        warning: said in a banner, such as that the weights are untrained; empty for none.
+        warning: text of a banner, for example that the weights are untrained. Empty for no banner.
         facts: name -> value, in the order shown (checkpoint, bags, speed, memory...).
-        scores: what `scores.score` gave for this run.
-        arms: arm -> its scores, for the table and the plots; may hold just this run.
+        scores: result of `scores.score` for this run.
+        arms: scores by arm, for the table and the plots. May hold only this run.
         entries: every question.
-        timelines: bag -> (seconds since its start, kept tokens) of the memory at the end.
+        timelines: by bag, (seconds since its start, kept tokens) of the memory at the end.
         notes: sentences about what was dropped, skipped or cut.
     """
 
@@ -62,7 +62,7 @@ class ReportData:
 
 
 def render(data: ReportData) -> str:
-    """The page as one string of HTML.
+    """Render the page as one string of HTML.
 
     Raises:
         RuntimeError: Jinja2 or plotly is not installed (extra `report`).
@@ -85,7 +85,7 @@ def render(data: ReportData) -> str:
 
 
 def _row(entry: ReportEntry) -> dict[str, Any]:
-    """What the page says of one question."""
+    """Return what the page shows for one question."""
     answer, record = entry.answer, entry.record
     pieces = [
         {
@@ -115,7 +115,7 @@ def _row(entry: ReportEntry) -> dict[str, Any]:
 
 
 def answer_text(answer: Answer, record: QuestionRecord, start_ns: int) -> str:
-    """The typed answer in a few words; times count from the stream's start."""
+    """Describe the typed answer in a few words. Times count from the start of the stream."""
     if answer.error_code:
         return f"{answer.error_code.name}: {answer.error_msg}"
     if answer.outcome != Outcome.ANSWERED:
@@ -140,7 +140,7 @@ def answer_text(answer: Answer, record: QuestionRecord, start_ns: int) -> str:
 
 
 def expected_text(record: QuestionRecord, start_ns: int) -> str:
-    """The right answer in a few words."""
+    """Describe the right answer in a few words."""
     expected = record.expected
     if not record.answerable:
         return "not observed"
@@ -161,7 +161,7 @@ def expected_text(record: QuestionRecord, start_ns: int) -> str:
 
 
 def _clock(stamp_ns: int, start_ns: int) -> str:
-    """h:mm:ss since the stream's start."""
+    """Format a stamp as h:mm:ss since the start of the stream."""
     seconds = round((stamp_ns - start_ns) / SECOND_NS)
     sign = "-" if seconds < 0 else ""
     seconds = abs(seconds)
@@ -174,7 +174,7 @@ def _span(first_ns: int, last_ns: int, start_ns: int) -> str:
 
 
 def _plots(data: ReportData) -> list[dict[str, Any]]:
-    """Plotly figures as plain values: title, traces, layout."""
+    """Return plotly figures as plain values: title, traces, layout."""
     plots = []
     for table, title in (("by_age", "Accuracy by age of the evidence"), ("by_length", "Accuracy by stream length")):
         traces = []
@@ -221,7 +221,7 @@ def _plots(data: ReportData) -> list[dict[str, Any]]:
 
 
 def _marks(data: ReportData, bag: str, top: float) -> list[dict[str, Any]]:
-    """Questions and the evidence of their answers, on the timeline of a bag."""
+    """Return the questions and the evidence of their answers on the timeline of a bag."""
     marks = []
     for right, colour in ((True, "#2a7f3f"), (False, "#b3362b")):
         entries = [e for e in data.entries if e.bag == bag and e.judgement.correct is right]
@@ -267,7 +267,7 @@ def _figure(title: str, traces: list[dict[str, Any]], x: str, y: str, limits: li
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity as null: JSON in a page knows neither."""
+    """Replace NaN and infinity by null, because JSON has neither."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

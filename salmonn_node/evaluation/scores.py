@@ -1,4 +1,4 @@
-"""Scores of answers against what was expected: one judgement a question, then tables with bootstrap intervals."""
+"""Scores: judge each answer against the expected one, then build tables with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ LENGTH_EDGES_S = (0.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 10800.0)
 
 @dataclass(frozen=True)
 class Judgement:
-    """One question, judged.
+    """Judgement of one answer.
 
     Attributes:
-        correct: right answer, or abstained where there is nothing to answer from.
-        abstained: said that it had not observed this (also "no" and 0 where the question is unanswerable).
-        error: error code's name, empty when an answer came; an error is never correct.
-        confidence: probability that the answerer gave, NaN when it gave none.
-        position_error_m, time_error_s, duration_error_s: None where the type has none or no value came.
-        evidence_iou: best overlap of one returned piece of evidence with one expected piece, in 0..1.
-        evidence_hit: some returned evidence overlaps some expected evidence; None when unanswerable.
-        kept: some token of the evidence was still in memory; None when not measured.
+        correct: the answer is right, or abstains and the question is unanswerable.
+        abstained: the answer says "not observed". For unanswerable questions, "no" and 0 count too.
+        error: name of the error code, empty if there is an answer. An error is never correct.
+        confidence: probability given by the answerer, NaN if it gave none.
+        position_error_m, time_error_s, duration_error_s: None if the type has no such error or the value is missing.
+        evidence_iou: best overlap (IoU, 0..1) of a returned piece of evidence with an expected one.
+        evidence_hit: some returned evidence overlaps some expected evidence. None if unanswerable.
+        kept: some token of the evidence was still in memory. None if not measured.
     """
 
     record: QuestionRecord
@@ -47,13 +47,13 @@ class Judgement:
 
 
 def normalise(text: str) -> str:
-    """Lower case, words and digits only, articles left out: the form in which texts are compared."""
+    """Normalise a text for comparison: lower case, only words and digits, no articles."""
     words = re.findall(r"[a-z0-9]+", text.lower())
     return " ".join(w for w in words if w not in ("a", "an", "the"))
 
 
 def text_matches(given: str, record: QuestionRecord) -> bool:
-    """Whether a text says the expected thing: it contains an accepted wording and nothing else of the vocabulary."""
+    """Whether a text is right: it contains an accepted wording and no other word of the vocabulary."""
     said = f" {normalise(given)} "
     accepted = {normalise(t) for t in (record.expected.text, *record.expected.accepted)} - {""}
     if said.strip() in accepted:
@@ -71,7 +71,7 @@ def text_matches(given: str, record: QuestionRecord) -> bool:
 
 
 def time_error_s(answer: Interval, expected: Interval) -> float:
-    """Seconds between two spans: zero where the answer's middle lies inside the expected one."""
+    """Seconds between two spans. Zero if the middle of the answer lies inside the expected span."""
     middle = (answer.start_ns + answer.end_ns) / 2
     if expected.start_ns <= middle <= expected.end_ns:
         return 0.0
@@ -79,7 +79,7 @@ def time_error_s(answer: Interval, expected: Interval) -> float:
 
 
 def interval_iou(a: Interval, b: Interval) -> float:
-    """Overlap over union of two spans; instants count as lasting a millisecond."""
+    """Intersection over union of two spans. Instants count as one millisecond."""
     pad = SECOND_NS // 1000
     low, high = max(a.start_ns, b.start_ns), min(a.end_ns, b.end_ns) + pad
     union = max(a.end_ns, b.end_ns) + pad - min(a.start_ns, b.start_ns)
@@ -87,7 +87,7 @@ def interval_iou(a: Interval, b: Interval) -> float:
 
 
 def _typed(record: QuestionRecord, answer: Answer) -> tuple[bool, float | None, float | None, float | None]:
-    """(right, position error, time error, duration error) of an answer that claims to have observed it."""
+    """Return (right, position error, time error, duration error) for an answer that does not abstain."""
     expected, tolerance = record.expected, record.tolerance
     kind = record.answer_type
     if kind == "TEXT":
@@ -117,7 +117,7 @@ def _typed(record: QuestionRecord, answer: Answer) -> tuple[bool, float | None, 
 
 
 def abstains(record: QuestionRecord, answer: Answer) -> bool:
-    """Whether an answer claims no observation; "no", 0 and "nothing" say the same where there is nothing to find."""
+    """Whether an answer abstains. For unanswerable questions, "no", 0 and "nothing" count as abstaining."""
     if answer.error_code != ErrorCode.NONE:
         return False
     if answer.outcome == Outcome.NOT_OBSERVED:
@@ -132,7 +132,7 @@ def abstains(record: QuestionRecord, answer: Answer) -> bool:
 
 
 def judge(record: QuestionRecord, answer: Answer | None, kept: bool | None = None) -> Judgement:
-    """Judge one answer; None (nothing came back) and every error code are wrong."""
+    """Judge one answer. None (no answer) and every error code are wrong."""
     error = "NO_ANSWER" if answer is None else ("" if answer.error_code == ErrorCode.NONE else answer.error_code.name)
     if answer is None or error:
         hit = False if record.answerable else None
@@ -166,7 +166,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of `value`, resampling streams where there are at least five, questions otherwise."""
+    """Bootstrap percentile interval of `value`. Resamples streams if there are at least five, else questions."""
     if not judgements:
         return math.nan, math.nan
     groups: dict[str, list[Judgement]] = {}
@@ -188,7 +188,7 @@ def _mean(values: Iterable[float | bool | None]) -> float:
 
 
 def accuracy(judgements: Sequence[Judgement]) -> float:
-    """Share of right answers, NaN of none."""
+    """Share of right answers. NaN if there are no answers."""
     return _mean(j.correct for j in judgements)
 
 
@@ -204,7 +204,7 @@ def abstention(judgements: Sequence[Judgement]) -> dict[str, float]:
 
 
 def calibration(judgements: Sequence[Judgement], bins: int = 10) -> dict[str, object]:
-    """Calibration error over equal-width bins, and the reliability curve; answers without confidence left out."""
+    """Calibration error over equal-width bins, and the reliability curve. Skips answers without confidence."""
     known = [j for j in judgements if not math.isnan(j.confidence)]
     curve, ece = [], 0.0
     for low in np.arange(bins) / bins:
@@ -255,12 +255,12 @@ def score(
     age_edges_s: Sequence[float] = AGE_EDGES_S,
     length_edges_s: Sequence[float] = LENGTH_EDGES_S,
 ) -> dict[str, object]:
-    """All tables of one arm, as plain JSON-able values (NaN where there is nothing to measure).
+    """Compute all tables of one arm as JSON values. NaN means that there is nothing to measure.
 
     Args:
-        judgements: one a question; every question counts.
-        samples: bootstrap resamples.
-        seed: of the bootstrap.
+        judgements: one per question. Every question counts.
+        samples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
         age_edges_s: lower edges of the bins of evidence age, in seconds.
         length_edges_s: lower edges of the bins of stream length, in seconds.
     """
