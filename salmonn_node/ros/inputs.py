@@ -68,7 +68,7 @@ class Inputs:
         self._grounding = grounding or Grounding()
         self._entities: list[Any] = []
         self._audio_formats: dict[str, AudioFormat] = {}
-        self._untyped: dict[str, Callable[[str], None]] = {}  # topic -> what subscribes, given its type
+        self._untyped: dict[str, Callable[[str], None]] = {}  # topic -> function that subscribes, given the type
         self.monitors: dict[str, InputMonitor] = {}
         self.camera_info: dict[str, str] = {}
         self.tf = "off"
@@ -115,7 +115,7 @@ class Inputs:
         group = MutuallyExclusiveCallbackGroup()
         transport = parameters.transports[camera]
         topic = f"{camera}/{IMAGE_TOPICS[transport]}"
-        # A video packet that is lost spoils those after it.
+        # Keep a longer history, because a lost video packet spoils the packets after it.
         depth = max(parameters.image_depth, VIDEO_DEPTH) if transport == "video" else parameters.image_depth
         qos = QoSProfile(depth=depth, reliability=_reliability(parameters.image_reliability))
         callback = self._callback(camera, CameraPictures(camera))

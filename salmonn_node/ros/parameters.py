@@ -90,9 +90,11 @@ ENTRIES: dict[str, _Entry] = {
     "clock_jump_tolerance_s": _Entry(
         1.0, "A backward jump of the ROS clock of this many seconds or more starts a new session.", 0.0, 60.0
     ),
-    "cameras": _Entry(["camera"], "Names of cameras; each gives the topic <name>/image, /compressed or /video of it."),
+    "cameras": _Entry(
+        ["camera"], "Names of cameras. Topics: <name>/image, <name>/image/compressed or <name>/image/video."
+    ),
     "microphones": _Entry(["microphone"], "Names of microphones; each gives the topic <name>/audio."),
-    "image_transport": _Entry("raw", "Which topic of a camera is subscribed to.", choices=tuple(IMAGE_TOPICS)),
+    "image_transport": _Entry("raw", "Which topic of each camera to subscribe to.", choices=tuple(IMAGE_TOPICS)),
     "image_reliability": _Entry("best_effort", "QoS of images.", choices=("best_effort", "reliable")),
     "image_depth": _Entry(5, "QoS history depth of images.", 1, 100),
     "image_rate_hz": _Entry(0.0, "True frame rate of the cameras, to find missing images; 0: unknown.", 0.0, 1000.0),

@@ -147,7 +147,7 @@ class Restorer:
         self.identity.check(reader.header["identity"], f"journal {path.name} of memory {self.place.name!r}")
         yield from reader
         if reader.damage:
-            # A record that is cut short was being written when the process or the power died. That is no loss.
+            # A record that is cut short was being written when the process or the power died, so it is no damage.
             tell = self.report.notes.append if reader.damage.endswith("is cut short") else self.report.lose
             tell(f"journal {reader.damage}; the {reader.records} records before it were used")
         return reader.records
