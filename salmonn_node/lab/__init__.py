@@ -1,1 +1,1 @@
-"""The workshop, which no robot needs: the synthetic world, the training recipe and the benchmarks."""
+"""Lab: the synthetic world, the training recipe and the benchmarks. A robot does not need it."""

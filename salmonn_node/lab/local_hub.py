@@ -1,9 +1,9 @@
-"""A model hub on the loopback: serves folders of this machine to `salmonn checkpoint get`, for tests and transcripts.
+"""Local model hub: serve folders of this machine to `salmonn checkpoint get` over loopback, for tests.
 
     python -m salmonn_node.lab.local_hub Qwen/Qwen3-VL-2B-Instruct=/tmp/Qwen3-VL-2B-random
     HF_ENDPOINT=http://127.0.0.1:PORT salmonn checkpoint get qwen3-vl-2b
 
-It answers the few routes that huggingface_hub uses to download a model: model info, file tree, and files with ranges.
+It implements the routes that huggingface_hub uses to download a model: model info, file tree, and files with ranges.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# The hub keeps files from about this size on in its large-file storage, under their SHA-256.
+# The hub keeps files of about this size and more in its large-file storage, under their SHA-256.
 LARGE_BYTES = 1 << 20
 PIECE = 1 << 16
 LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
@@ -29,13 +29,13 @@ LICENCE = re.compile(r"^license:\s*(\S+)", re.MULTILINE)
 
 @dataclass
 class Faults:
-    """What goes wrong on purpose.
+    """Faults to inject.
 
     Attributes:
-        cut_after: bytes of a large file after which its connection is closed; each cut uses up one entry.
-        stall_after: bytes of a large file after which nothing more comes, until the client goes away; None: never.
-        claimed_size: size that the tree claims for large files; None: the true one.
-        flip_byte: whether a byte of a large file arrives changed.
+        cut_after: close the connection of a large file after this many bytes. Each cut uses up one entry.
+        stall_after: stop sending a large file after this many bytes, until the client disconnects. None: never.
+        claimed_size: size of large files stated in the tree. None: the true size.
+        flip_byte: whether to change a byte of a large file.
     """
 
     cut_after: list[int] = field(default_factory=list)
@@ -45,17 +45,17 @@ class Faults:
 
 
 class LocalHub:
-    """Serve folders as models; a context manager.
+    """Context manager that serves folders as models.
 
     Args:
-        folders: by hub id.
-        port: 0 takes any that is free.
+        folders: folders by hub id.
+        port: port to listen on. 0 picks a free one.
 
     Attributes:
-        url: what HF_ENDPOINT is set to.
-        requests: method, path and Range header ("" without) of each request.
-        faults: what goes wrong on purpose; may be changed while it runs.
-        stalled: set once a download has been stalled.
+        url: value for HF_ENDPOINT.
+        requests: method, path and Range header (or "") of each request.
+        faults: faults to inject. You may change them while the hub runs.
+        stalled: set when a download has stalled.
     """
 
     def __init__(self, folders: Mapping[str, Path], port: int = 0) -> None:
@@ -85,7 +85,7 @@ class LocalHub:
         self._server.server_close()
 
     def sha256(self, file: Path) -> str:
-        """Digest of a file's content."""
+        """SHA-256 of a file's content."""
         if file not in self._digests:
             digest = hashlib.sha256()
             with file.open("rb") as source:
@@ -104,7 +104,7 @@ class LocalHub:
         return sorted(f for f in self.folders[hub_id].rglob("*") if f.is_file())
 
     def info(self, hub_id: str) -> dict[str, Any]:
-        """What the hub says of a model."""
+        """Return the hub's information about a model."""
         card = self.folders[hub_id] / "README.md"
         licence = LICENCE.search(card.read_text()) if card.is_file() else None
         return {
@@ -128,7 +128,7 @@ class LocalHub:
         return entries
 
     def etag(self, file: Path) -> str:
-        """The name under which a client keeps a file's content."""
+        """Return the name under which a client stores a file's content."""
         return self.sha256(file) if file.stat().st_size >= LARGE_BYTES else self.sha256(file)[:40]
 
 
@@ -137,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Do not log."""
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(file, start, size)
 
     def _send(self, file: Path, start: int, size: int) -> None:
-        """Send a file from `start` on, as far as the faults allow."""
+        """Send a file from `start` on, with the injected faults."""
         faults, large = self.served.faults, size >= LARGE_BYTES
         cut = faults.cut_after.pop(0) if large and faults.cut_after else size
         stall = faults.stall_after if large and faults.stall_after is not None else size
@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                     piece = bytes([piece[0] ^ 1]) + piece[1:]
                 try:
                     self.wfile.write(piece)
-                except OSError:  # the client has gone away
+                except OSError:  # the client has disconnected
                     return
                 sent += len(piece)
         if start + sent < size:

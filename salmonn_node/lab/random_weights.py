@@ -1,8 +1,8 @@
-"""Write a stock Qwen3-VL folder of random weights: in the shapes of a published size to measure with, or tiny to test.
+"""Write a stock Qwen3-VL folder with random weights: a published size for measurements, or a tiny one for tests.
 
     python -m salmonn_node.lab.random_weights 2b /tmp/Qwen3-VL-2B-random
 
-The folder has the names, shapes and file layout of a published one. Its answers mean nothing.
+The folder has the tensor names, shapes and file layout of a published one. Its answers mean nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from salmonn_node.model.profiles import profile
 
-# The published vocabulary: 151 643 ordinary tokens, then these, then rows of the embedding table that no text reaches.
+# The published vocabulary: 151 643 ordinary tokens, then these, then rows of the embedding table that no text uses.
 ORDINARY_TOKENS = 151_643
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -35,7 +35,7 @@ SPECIAL_TOKENS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# Renders a system turn, user turns and the opening of the answer as the published template does.
+# Renders a system turn, user turns and the opening of the answer like the published template.
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
     {{- '<|im_start|>' + message.role + '\\n' }}
@@ -70,13 +70,13 @@ def write_folder(folder: Path, size: str = TINY, seed: int = 0, embeddings: int 
     """Write a folder of random bfloat16 weights.
 
     Args:
-        folder: made if it does not exist.
+        folder: created if it does not exist.
         size: "tiny", or a published size: "2b", "4b", "8b". The weights of 2b are 4.3 GB.
-        seed: of the weights.
-        embeddings: rows of the embedding table, where more are wanted than the vocabulary has.
+        seed: seed of the weights.
+        embeddings: rows of the embedding table, if you want more than the vocabulary has.
 
     Raises:
-        ValueError: unknown size.
+        ValueError: the size is unknown.
     """
     from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
@@ -107,7 +107,7 @@ def write_folder(folder: Path, size: str = TINY, seed: int = 0, embeddings: int 
 
 
 def _shapes(size: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """Arguments of transformers' text and vision configurations, and whether the output head is the embedding table."""
+    """Return arguments of transformers' text and vision configurations, and whether head and embeddings are tied."""
     if size != TINY:
         config = profile(f"qwen3_vl_{size}")
         return dict(config.text), dict(config.vision), config.tied_embeddings
@@ -117,7 +117,7 @@ def _shapes(size: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
 
 
 def _vocabulary(tokens: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Bytes, merges learned from this package's own text, and fillers up to `tokens` (0: neither of the last two)."""
+    """Make a vocabulary: bytes, merges learned from this package's text, fillers up to `tokens` (0: bytes only)."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(

@@ -1,7 +1,7 @@
-"""What the network makes of what is not its world: photographs and strange voices, then questions of its world.
+"""Abstention benchmark: show the network photographs and unknown voices, then ask about its own world.
 
-No such question has an answer there. A network that knows what it does not know says NOT_OBSERVED, or "no", or 0, or
-is less than half sure; everything else it invents.
+None of these questions has an answer. The right reply is NOT_OBSERVED, "no", 0, or a confidence below one half. Any
+other reply is invented.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS, AudioChu
 START_NS = 1_767_225_600 * SECOND_NS
 HALF = 0.5
 PICTURES = (".jpg", ".jpeg", ".png")
-# Of scikit-image's wheel, those that a camera could have taken.
+# Photographs from scikit-image's wheel that a robot's camera could have taken.
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "camera.png", "motorcycle_left.png")
-# Of espeak-ng, none of them the world's; nor are these sentences.
+# Voices of espeak-ng and sentences that the world does not use.
 VOICES = ("en", "en-029", "en-us+croak", "en-us+f5", "en-us+m1", "en-gb-x-gbclan")
 SENTENCES = "The weather will be fine in the afternoon. Please put the shopping on the table, I am in a hurry."
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """One row for each picture and each sound, and one for all of either kind."""
+    """Return one row per picture and per sound, and one row for all of each kind."""
     model = load(args.checkpoint)
     asked = list(read_questions(QUESTIONS))
     silence = np.zeros(args.seconds * SAMPLE_RATE_HZ, np.float32)
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """One table for pictures, one for sounds."""
+    """Make one table for pictures and one for sounds."""
     out = []
     for title, rows in results.items():
         if isinstance(rows, list):
@@ -100,7 +100,7 @@ def _sounds(args: argparse.Namespace) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _lasting(samples: np.ndarray, count: int) -> np.ndarray:
-    """(count,) the sound over and over; raises ValueError when it is empty."""
+    """Repeat a sound to (count,) samples. Raises ValueError if it is empty."""
     if not len(samples):
         raise ValueError("--sounds: a sound without a sample")
     return np.resize(samples, count).astype(np.float32)
@@ -113,7 +113,7 @@ def _row(
     for t in range(seconds):
         stamp = START_NS + t * SECOND_NS
         observer.submit(Pose(stamp, "map", np.array([0.1 * t, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])))
-        # A robot is never quite still: the picture moves a little.
+        # A robot is never perfectly still, so shift the picture a little.
         observer.submit(Frame(stamp, "front", np.roll(image, 4 * t, axis=1), "front"))
         second = sound[t * SAMPLE_RATE_HZ : (t + 1) * SAMPLE_RATE_HZ, None]
         observer.submit(AudioChunk(stamp, "mic", second, SAMPLE_RATE_HZ, "mic"))

@@ -1,4 +1,4 @@
-"""How answers keep their time: a burst of questions with short deadlines while sensors send, then each type alone."""
+"""Answer latency benchmark: a burst of questions with short deadlines while sensors send, then each type alone."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-SETTLE_S = 5.0  # of stream before the first question, so that there is something to read
+SETTLE_S = 5.0  # of stream before the first question, so that the memory is not empty
 TYPES = ("TEXT", "BINARY", "POSITION", "TIME", "DURATION", "COUNT", "CHOICE")
 LOST = ("queue_full", "encode_failed", "device_failed")
 PATIENCE_S = 30.0
-LATE, LATE_STEP_S = 10, 0.6  # questions that cannot be answered, and how far their deadlines are apart
+LATE, LATE_STEP_S = 10, 0.6  # number of questions about the future, and the time between their deadlines
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Start the real node, let sensors send to it, and ask."""
+    """Start the real node, send sensor data to it, and ask questions."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             calls = _Calls(node)
             seconds = SETTLE_S + args.deadline + LATE * LATE_STEP_S + 2.0 * args.rounds * len(TYPES)
             source = [sys.executable, "-m", "salmonn_node.lab.bench.ingest_source", "--compressed"]
-            # They are ended in the middle of their work, and rclpy complains of that.
+            # The threads end in the middle of their work, and rclpy complains about it.
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with subprocess.Popen([*source, "--seconds", str(seconds)], **quiet) as sensors:
                 try:
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """The burst, and latency by type."""
+    """Make the tables of the burst and of the latency by type."""
     burst = results["burst"]
     table = Table("figure", "value", title=f"{burst['asked']} questions at once, {burst['deadline_s']} s each")
     table.add_row("replies, of them after the deadline", f"{burst['replies']}, {burst['late']}")
@@ -106,7 +106,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
 
 
 class _Calls:
-    """The query service, with the middleware's own word for when a request came and its reply went."""
+    """Client of the query service. The middleware's trace tells when a request arrived and its reply left."""
 
     def __init__(self, node: Any) -> None:
         from salmonn_interfaces.srv import Query
@@ -118,14 +118,14 @@ class _Calls:
         topic = "salmonn/query/_service_event"
         node.create_subscription(Query.Event, topic, self._note, MANY_AT_ONCE)
         _wait(PATIENCE_S, lambda: node.count_publishers(topic) > 0)
-        _wait(1.0, lambda: False)  # two sides that know of each other need a moment until they hear each other
+        _wait(1.0, lambda: False)  # after discovery, the two sides need a moment before messages arrive
 
     def _note(self, event: Any) -> None:
         at_s = event.info.stamp.sec + 1e-9 * event.info.stamp.nanosec
         self._events.setdefault(event.info.sequence_number, {})[event.info.event_type] = at_s
 
     def ask(self, requests: list[Any], deadline_s: float) -> tuple[list[Any], list[float]]:
-        """All at once; the answers, and the seconds from receipt to sending of those that were traced."""
+        """Send all requests at once. Return the answers, and seconds from receipt to reply where traced."""
         from service_msgs.msg import ServiceEventInfo
 
         from salmonn_node.messages import answer_from_message
@@ -141,7 +141,7 @@ class _Calls:
 
 
 def _request(deadline_s: float, ahead_s: float = 0.0) -> Any:
-    """A question with this deadline, about a window that ends so far in the future (0: now)."""
+    """Make a question with this deadline, about a window that ends `ahead_s` in the future (0: now)."""
     from salmonn_interfaces.srv import Query
 
     request = Query.Request()
@@ -153,7 +153,7 @@ def _request(deadline_s: float, ahead_s: float = 0.0) -> Any:
 
 
 def _unanswerable(calls: _Calls) -> dict[str, Any]:
-    """Questions about what has not happened yet: each is TIMEOUT, and how long before its deadline that leaves."""
+    """Ask about the future. Each reply is TIMEOUT; measure how long before its deadline it leaves."""
     deadlines_s = [LATE_STEP_S * (1 + n) for n in range(LATE)]
     answers, out_s = calls.ask([_request(s, ahead_s=1e6) for s in deadlines_s], deadlines_s[-1])
     before_s = [deadline - out for deadline, out in zip(deadlines_s, out_s, strict=False)]
@@ -167,7 +167,7 @@ def _unanswerable(calls: _Calls) -> dict[str, Any]:
 
 
 def _burst(calls: _Calls, count: int, deadline_s: float) -> dict[str, Any]:
-    """All at once over the service; latency is the node's own, from receipt to reply."""
+    """Send all questions at once over the service. Latency is measured by the node, from receipt to reply."""
     from salmonn_node.stream.answers import ErrorCode
 
     answers, out_s = calls.ask([_request(deadline_s) for _ in range(count)], deadline_s)
@@ -192,7 +192,7 @@ def _burst(calls: _Calls, count: int, deadline_s: float) -> dict[str, Any]:
 
 
 def _alone(memory: Any, name: str, rounds: int) -> dict[str, Any]:
-    """Over the action, for the time of the first piece of text."""
+    """Ask over the action, to measure the time of the first piece of text."""
     from salmonn_node.stream.answers import AnswerType
 
     answers, firsts = [], []

@@ -1,8 +1,9 @@
-"""What each discard rule still holds after an hour: events that a robot saw among walls that do not change.
+"""Discard benchmark: which events does each discard rule still hold after an hour?
 
-A generated stream of features, not of images: a camera of 9 x 17 places, a temporal patch every two seconds. Standing
-still, a place shows its wall with drifting light and noise; objects appear at a few places for some seconds. Moving,
-the view pans over new walls. An event counts as held if a kept row still resembles what was seen of it (cosine >= 0.8).
+The stream is generated from features, not from images: a camera of 9 x 17 places, and a temporal patch every two
+seconds. While the camera stands still, a place shows its wall with drifting light and noise, and objects appear at a
+few places for some seconds. While it moves, the view pans over new walls. An event counts as held if a kept row has a
+cosine of at least 0.8 with what was seen of it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SAME = 0.8
 
 @dataclass(frozen=True)
 class SceneEvent:
-    """An object: patches [start, end), the places it covers, and what it looks like there (places, C)."""
+    """An object: its patches [start, end), the places it covers, and its features there (places, C)."""
 
     start: int
     end: int
@@ -39,7 +40,7 @@ class SceneEvent:
 
 @dataclass(frozen=True)
 class Scene:
-    """How an hour goes: seconds of standing still, then of moving, in turn; events; noise against a wall of norm 1."""
+    """A kind of hour: seconds still and seconds moving, in turn; number of events; noise (walls have norm 1)."""
 
     name: str
     still_s: int
@@ -62,7 +63,7 @@ def unit(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[SceneEvent]:
-    """Objects of 2 x 2 to 3 x 3 places, seen for 4 to 40 s."""
+    """Make objects of 2 x 2 to 3 x 3 places, seen for 4 to 40 s."""
     events = []
     for _ in range(scene.events):
         start = int(torch.randint(0, patches - 20, (1,), generator=generator))
@@ -78,14 +79,14 @@ def make_events(scene: Scene, patches: int, generator: torch.Generator) -> list[
 
 
 def stream(scene: Scene, events: list[SceneEvent], patches: int, generator: torch.Generator) -> Iterator[TokenBatch]:
-    """The temporal patches of the hour."""
+    """Yield the temporal patches of the hour."""
     wall = unit((HEIGHT, WIDTH, CHANNELS), generator)
     light = unit((CHANNELS,), generator)
     period = scene.still_s + scene.moving_s
     for t in range(patches):
         if (
             t and (t * PATCH_S) % period >= scene.still_s
-        ):  # panning: every place shows its neighbour, a new column enters
+        ):  # pan: every place shows its neighbour, and a new column enters
             wall = torch.cat([wall[:, 1:], unit((HEIGHT, 1, CHANNELS), generator)], dim=1)
         seen = wall.reshape(-1, CHANNELS).clone()
         for event in events:
@@ -103,7 +104,7 @@ def stream(scene: Scene, events: list[SceneEvent], patches: int, generator: torc
 
 
 def held(events: list[SceneEvent], kept: TokenBatch) -> float:
-    """Share of the events of which at least one place is still recognisable."""
+    """Share of events of which at least one place is still recognisable."""
     rows = torch.nn.functional.normalize(kept.z, dim=1)
     found = sum(bool(((event.look @ rows.T) >= SAME).any()) for event in events)
     return found / len(events)
@@ -123,7 +124,7 @@ def run_scene(scene: Scene, budget: int, step: int, seed: int, patches: int = 18
 
 
 def run_static(path: Path) -> list[dict]:
-    """The static stream of the golden vectors: of each scene and place, whether a kept token shows it."""
+    """Run the static stream of the golden vectors. Count the scenes and places that a kept token shows."""
     z = load_file(path)["static.x"]
     starts = [0, 7, 8, 25, 26, 27, 50]
     places = 6
@@ -160,7 +161,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Events held after the hour, and the static stream."""
+    """Make the tables of events held after the hour and of the static stream."""
     hour = Table("scene", "N", *ARMS, title="Share of the events of an hour that are still held")
     for row in results["hour"]:
         hour.add_row(row["scene"], str(row["budget"]), *(f"{row[rule]:.2f}" for rule in ARMS))

@@ -1,7 +1,7 @@
-"""The fast weights alone over a hundred thousand mini-batches: are they finite, and do they still move?
+"""Endurance benchmark: the fast weights alone over 100 000 mini-batches. Do they stay finite, and do they still learn?
 
-Rows are drawn afresh for each mini-batch (unit keys, targets that a slowly turning linear map gives), so there is
-always something to learn. No projections, no long-span term. Norms and the objective are noted along the way.
+Each mini-batch has new rows: unit keys, and targets from a slowly changing linear map. So there is always something to
+learn. There are no projections and no long-span term. The run records norms and objective.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from salmonn_node.ttt.update import Rows
 
 HEADS, D, MINI_BATCH = 4, 32, 64
 TINY = TTTConfig(hidden_size=HEADS * D, num_heads=HEADS, mini_batch=MINI_BATCH, lag_distance=0)
-# name -> what differs; base_lr = rate * D * m makes the rate of a row rate / 2.
+# Changes of each arm. base_lr = rate * D * m gives each row a rate of rate / 2.
 ARMS = {
     "SGD": {"optimizer": "sgd", "base_lr": 0.01 * D * MINI_BATCH},
     "HF K=2": {"optimizer": "hf", "cg_iterations": 2, "base_lr": 1.0 * D * MINI_BATCH},
 }
-TURN = 2_000  # mini-batches after which the map to learn has turned into another one
+TURN = 2_000  # mini-batches until the target map has changed into another one
 
 
 @torch.no_grad()
 def endure(config: TTTConfig, updates: int, dtype: torch.dtype, notes: int = 50, seed: int = 0) -> dict[str, Any]:
-    """Update the fast weights so many times; `dtype` is both the compute and the state dtype.
+    """Update the fast weights `updates` times. `dtype` is both the compute dtype and the state dtype.
 
     Returns:
         `updates`, `norm` (root mean square of W1 and W2), `objective` (before the update, per row), each a list of
@@ -71,7 +71,7 @@ def endure(config: TTTConfig, updates: int, dtype: torch.dtype, notes: int = 50,
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """SGD and Hessian-free in float32 and bfloat16 without decay, then float32 with it."""
+    """Run SGD and Hessian-free steps in float32 and bfloat16 without decay, then in float32 with decay."""
     results: dict[str, Any] = {}
     for dtype, decay in ((torch.float32, 0.0), (torch.bfloat16, 0.0), (torch.float32, 0.01)):
         for name, changes in ARMS.items():
@@ -86,8 +86,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Norm and objective of every arm against the number of mini-batches."""
-    from plotly import graph_objects  # an extra, needed for this only
+    """Plot norm and objective of every arm against the number of mini-batches."""
+    from plotly import graph_objects  # an extra, only needed here
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=2, subplot_titles=("rms of the fast weights", "objective per row"))
@@ -98,7 +98,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """First, middle and last values of each arm."""
+    """Make a table of first, middle and last values of each arm."""
     table = Table("arm", "rms first", "middle", "last", "objective first", "middle", "last", "finite", "us/update")
     for label, r in results.items():
         values = [f"{r[name][i]:.3g}" for name in ("norm", "objective") for i in (0, len(r[name]) // 2, -1)]

@@ -1,7 +1,7 @@
-"""What evidence costs without an evidence head: masked sufficiency and the yes-or-no pass, in plain answers.
+"""Evidence benchmark: cost of evidence without an evidence head (sufficiency and yes-or-no pass), in plain answers.
 
-A plain answer reads the whole prompt and writes a few tokens. Times are process times of one run, so the ratios count,
-not the seconds. How often such evidence is right is not measured here.
+A plain answer reads the whole prompt and writes a few tokens. Times are process times of one run, so only ratios are
+meaningful. The benchmark does not measure how often such evidence is right.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 QUESTION = "where did you last see the red box?"
 STREAMS_S = (60, 120)
 REPEATS = 7
-# Ids of an answer and of "yes" or "no": which tokens they are makes no difference to the time.
+# Ids of an answer and of "yes" or "no". The choice of tokens does not affect the time.
 ANSWER, YES_OR_NO = (65, 66, 67, 68), (65, 66)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """One row for each prefill and length of the stream."""
+    """Return one row per prefill mode and stream length."""
     return {"evidence": [_cost(prefill, seconds) for prefill in ("exact", "cached") for seconds in STREAMS_S]}
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """One row for each prefill and length."""
+    """Make a table with one row per prefill mode and stream length."""
     rows = results["evidence"]
     table = Table(*rows[0], title="evidence without an evidence head")
     for row in rows:

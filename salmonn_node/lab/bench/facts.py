@@ -1,8 +1,9 @@
-"""What fast weights hold of the synthetic world by themselves: update rules on its own tokens, over seeds.
+"""Facts benchmark: what do fast weights alone remember of the synthetic world? Compares update rules over seeds.
 
-Streams of held-out worlds flow in, eight mini-batches of 64 tokens (two minutes of camera); then learned questions go
-to `TTTLayer.recall` alone: what colour was the SHAPE of the ROOM, which room was the THING in, was there a THING. No
-token memory and no language model. `static` has the same parameters and takes no update: what can be guessed.
+The layer observes streams of held-out worlds, eight mini-batches of 64 tokens (two minutes of camera). Then learned
+queries go to `TTTLayer.recall`: what colour was the SHAPE in the ROOM, which room was the THING in, was there a THING.
+There is no token memory and no language model. `static` has the same parameters but no updates; it shows what can be
+guessed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from salmonn_node.lab.training.sizes import MINI_BATCH, network_config
 from salmonn_node.lab.training.stages import Work
 from salmonn_node.ttt.layer import TTTConfig
 
-# name -> (update rule, K, rate of a token as a share of its step at most)
+# name -> (update rule, K, maximum rate of a token as a share of its step)
 ARMS = {
     "static": ("static", 1, 1.0),
     "SGD .003": ("sgd", 1, 0.003),
@@ -37,7 +38,7 @@ SEGMENTS, UNSEEN = 1_500, 96
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Every arm with every seed."""
+    """Run every arm with every seed."""
     rows = read_rows(args.results)
     for seed in range(args.seeds):
         for arm in args.arms.split(","):
@@ -79,7 +80,7 @@ def _one(folder: Path, arm: str, seed: int, steps: int, inner: int) -> dict[str,
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Mean over seeds, and the seeds."""
+    """Make a table of the mean over seeds and of the range."""
     rows = results["rows"]
     shown = ["all", *facts.KINDS, *(f"age_{age}" for age in range(0, facts.UPDATES, 2)), *(f"after_{n}" for n in DAYS)]
     table = Table(title="share of facts recalled from the fast weights alone: mean (lowest to highest seed)")

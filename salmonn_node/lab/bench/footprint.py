@@ -1,10 +1,10 @@
-"""What a checkpoint takes on this machine: peak memory beside the plan's prediction, seconds, and error of the logits.
+"""Footprint benchmark: peak memory of a checkpoint against its prediction, seconds, and error of the logits.
 
     salmonn bench footprint --checkpoint FOLDER --weights int8 --visual-tokens 2048
 
-Run it once for each kind of weights in a process of its own: the peak is the process's. The memory is filled with
-random tokens, and only its last temporal patch goes through the vision tower, so a small CPU gets there, too. The
-logits of the first answer token are kept in --logits; later runs say how far theirs are from those of the full weights.
+Run it once per kind of weights, each in its own process, because the peak is that of the process. The memory is filled
+with random tokens, and only the last temporal patch goes through the vision tower, so a small CPU can run it.
+`--logits` stores the logits of the first answer token. Later runs compare theirs with those of the full weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GB = 1e9
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one run; times are process times, so that other work on the machine counts little."""
+    """Return all figures of one run. Times are process times, so other work on the machine has little influence."""
     base = peak_bytes(args.device)
     began = time.process_time()
     settings = NetworkSettings(
@@ -81,14 +81,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def peak_bytes(device: str) -> int:
-    """The most memory that this process has held so far: on the GPU when it runs there, else resident."""
+    """Peak memory of this process so far: GPU memory if it runs on a GPU, else resident memory."""
     if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.max_memory_reserved()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _fill(model: VideoSalmonnS, memory: Any) -> None:
-    """Random patches up to the most that a memory holds between two steps, then a real one."""
+    """Fill a memory with random patches up to its maximum between two steps, then add a real patch."""
     config, encoder = model.config, model.encoder
     generator = torch.Generator().manual_seed(0)
     depth = len(config.vision["deepstack_visual_indexes"])
@@ -116,7 +116,7 @@ def _fill(model: VideoSalmonnS, memory: Any) -> None:
 
 
 def _compare(file: Path, weights: str, logits: Tensor) -> dict[str, Any]:
-    """Keep these logits, and say how far they are from those of the full weights."""
+    """Store these logits, and compare them with those of the full weights."""
     known = load_file(file) if file.exists() else {}
     known[weights] = logits.cpu().contiguous()
     save_file(known, file)

@@ -1,4 +1,4 @@
-"""The golden checker: vectors of the public release, recomputed from their inputs, the largest error of each file."""
+"""Golden checker: compute vectors of the public release from their inputs, and report each file's largest error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-# Modules that register families when imported; a room adds its own here.
+# Modules that register families when imported. Add the module of a new family here.
 FAMILY_MODULES = [
     "salmonn_node.lab.bench.golden_tokens",
     "salmonn_node.lab.bench.golden_ttt",
@@ -24,13 +24,13 @@ FAMILY_MODULES = [
 
 @dataclass
 class GoldenFile:
-    """One file of vectors: tensors by key, scalars from its metadata, and its neighbours (for shared parameters).
+    """One file of vectors: tensors by key, scalars from its metadata, and its neighbours for shared parameters.
 
     Attributes:
-        path: where it lies.
-        tensors: every tensor of the file; empty for JSON.
-        metadata: the file's metadata, strings; for JSON `{}`.
-        data: the parsed content of a JSON file.
+        path: path of the file.
+        tensors: all tensors of the file. Empty for JSON.
+        metadata: metadata strings of the file. `{}` for JSON.
+        data: parsed content of a JSON file.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class GoldenFile:
             return cls(path, {name: source.get_tensor(name) for name in names}, dict(source.metadata() or {}))
 
     def neighbour(self, name: str) -> GoldenFile:
-        """Another file of the same directory, for inputs that are kept there."""
+        """Load another file of the same directory, for inputs that it holds."""
         return GoldenFile.load(self.path.parent / name)
 
 
@@ -61,9 +61,9 @@ class Check:
     """One comparison.
 
     Attributes:
-        key: which value of the file.
-        error: largest absolute difference, or differing entries of an exact check; infinite for a wrong shape.
-        tolerance: largest error that passes, 0 for exact checks.
+        key: key of the value in the file.
+        error: largest absolute difference, or number of differing entries of an exact check. Infinite if shapes differ.
+        tolerance: largest error that passes. 0 for exact checks.
     """
 
     key: str
@@ -72,7 +72,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance; NaN is not."""
+        """Whether the error is within the tolerance. NaN is not."""
         return self.error <= self.tolerance
 
 
@@ -81,7 +81,7 @@ Checker = Callable[[GoldenFile], Iterator[Check]]
 
 @dataclass(frozen=True)
 class Family:
-    """Files whose names match `pattern` (without suffix) are checked by `check`, which yields one Check per value."""
+    """Checker `check` for files whose stem matches `pattern`. It yields one Check per value."""
 
     pattern: str
     check: Checker
@@ -92,7 +92,7 @@ FAMILIES: list[Family] = []
 
 
 def family(pattern: str, title: str) -> Callable[[Checker], Checker]:
-    """Register a checker for the files whose stem matches the glob `pattern`; the first family that matches counts."""
+    """Register a checker for files whose stem matches the glob `pattern`. The first matching family is used."""
 
     def register(check: Checker) -> Checker:
         FAMILIES.append(Family(pattern, check, title))
@@ -102,7 +102,7 @@ def family(pattern: str, title: str) -> Callable[[Checker], Checker]:
 
 
 def close(key: str, got: Tensor, want: Tensor, tolerance: float) -> Check:
-    """Compare values by the largest absolute difference. NaN matches NaN, and infinities match themselves."""
+    """Compare values by the largest absolute difference. NaN equals NaN, and an infinity equals itself."""
     if tuple(got.shape) != tuple(want.shape):
         return Check(f"{key} (shape {tuple(got.shape)}, file has {tuple(want.shape)})", float("inf"), tolerance)
     got, want = got.detach().double().cpu(), want.double().cpu()
@@ -114,7 +114,7 @@ def close(key: str, got: Tensor, want: Tensor, tolerance: float) -> Check:
 
 
 def exact(key: str, got: Any, want: Any) -> Check:
-    """Compare indices, ids or texts: the number of differing entries must be 0."""
+    """Compare indices, ids or texts. The number of differing entries must be 0."""
     if isinstance(got, Tensor) and isinstance(want, Tensor):
         if tuple(got.shape) != tuple(want.shape):
             return Check(f"{key} (shape {tuple(got.shape)}, file has {tuple(want.shape)})", float("inf"), 0.0)
@@ -130,7 +130,7 @@ def load_families() -> None:
 
 @dataclass(frozen=True)
 class FileResult:
-    """What came of one file: `state` is passed, failed, error, helper (inputs for others) or unknown."""
+    """Result of one file. `state` is passed, failed, error, helper (inputs for others) or unknown."""
 
     name: str
     state: str
@@ -139,7 +139,7 @@ class FileResult:
 
     @property
     def worst(self) -> Check | None:
-        """The failed check of largest error; if none failed, the check nearest to its tolerance."""
+        """The failed check with the largest error. If none failed, the check nearest to its tolerance."""
         if not self.checks:
             return None
         return max(
@@ -147,12 +147,12 @@ class FileResult:
         )
 
 
-# Files that hold inputs of other files and nothing to check.
+# Files that only hold inputs of other files.
 HELPERS = ("e2e_weights_inputs*",)
 
 
 def check_file(path: Path) -> FileResult:
-    """Check one file with the family that its name belongs to; an exception of the checker is a result, not a crash."""
+    """Check one file with the family of its name. An exception in the checker becomes a result, not a crash."""
     if any(fnmatch(path.stem, pattern) for pattern in HELPERS):
         return FileResult(path.name, "helper", detail="inputs of other files")
     known = next((f for f in FAMILIES if fnmatch(path.stem, f.pattern)), None)
@@ -161,7 +161,7 @@ def check_file(path: Path) -> FileResult:
     checks: list[Check] = []
     try:
         checks.extend(known.check(GoldenFile.load(path)))
-    except Exception as error:  # a malformed file must not hide the results of the others
+    except Exception as error:  # a malformed file must not hide the results of other files
         return FileResult(path.name, "error", tuple(checks), f"{type(error).__name__}: {error}")
     if not checks:
         return FileResult(path.name, "error", detail="the family found nothing to check in it")

@@ -1,4 +1,4 @@
-"""Golden families of the network: end to end through the code that the node runs, positions, and prompts."""
+"""Golden families of the network: end to end through the node's code, positions, and prompts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ START_NS = SECOND_NS
 
 
 class CodePointTokenizer:
-    """The vectors' toy tokenizer: special tokens have the real ids, every other character its code point."""
+    """Toy tokenizer of the vectors: special tokens have their real ids, other characters their code point."""
 
     specials = SPECIALS
     ends: tuple[int, ...] = ()
@@ -50,7 +50,7 @@ class CodePointTokenizer:
         return ids
 
     def escape(self, text: str) -> str:
-        """The text as it is: the vectors' questions hold no special tokens."""
+        """Return the text unchanged. The questions of the vectors contain no special tokens."""
         return text
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -60,7 +60,7 @@ class CodePointTokenizer:
 
 
 def e2e_config(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SalmonnConfig:
-    """The vectors' tiny network; sizes from the tensors, settings from the metadata of the file that is checked."""
+    """Configuration of the vectors' tiny network: sizes from the tensors, settings from the checked file's metadata."""
     visual, step = int(metadata["fixed_memory_size"]), int(metadata["stepsize"])
     conjugate = int(metadata.get("CG_max_iter", 0))
     hidden = tensors["param.lm_head.weight"].shape[1] if "param.lm_head.weight" in tensors else 32
@@ -127,7 +127,7 @@ def e2e_config(metadata: dict[str, str], tensors: dict[str, Tensor]) -> SalmonnC
 
 
 def e2e_model(config: SalmonnConfig, inputs: GoldenFile) -> VideoSalmonnS:
-    """The network with the vectors' weights, filled by the names of the released checkpoint."""
+    """Make the network with the vectors' weights, which have the names of the released checkpoint."""
     network = Network(config)
     state = network.state_dict()
     given = {name.removeprefix("param."): t for name, t in inputs.tensors.items() if name.startswith("param.")}
@@ -146,7 +146,7 @@ def e2e_model(config: SalmonnConfig, inputs: GoldenFile) -> VideoSalmonnS:
 
 
 def observe_inputs(model: VideoSalmonnS, inputs: GoldenFile) -> Iterator[tuple[StreamMemory, int]]:
-    """Feed the vectors' frames patch by patch, then its sound; yields the memory after each patch and at the end."""
+    """Observe the vectors' frames patch by patch, then the sound. Yield the memory after each patch and at the end."""
     memory = model.new_memory()
     count, high, wide = inputs.tensors["video_grid_thw"][0].tolist()
     pixels = inputs.tensors["pixel_values_videos_f16"].float().unflatten(0, (count, high * wide))
@@ -160,7 +160,7 @@ def observe_inputs(model: VideoSalmonnS, inputs: GoldenFile) -> Iterator[tuple[S
 
 
 def question_of(inputs: GoldenFile) -> str:
-    """The user text of the vectors' prompt, with `<video>` where the memory stands."""
+    """Return the user text of the vectors' prompt, with `<video>` in place of the memory."""
     ids = inputs.tensors["input_ids"][0].tolist()
     tokenizer = CodePointTokenizer()
     last = len(ids) - 1 - ids[::-1].index(SPECIALS.vision_end)
@@ -171,13 +171,13 @@ def question_of(inputs: GoldenFile) -> str:
 
 @family("e2e_noread*", "end to end, every kept token read")
 def check_noread(file: GoldenFile) -> Iterator[Check]:
-    """Towers, fast weights, memory, prompt, logits and generated ids."""
+    """Check towers, fast weights, memory, prompt, logits and generated ids."""
     yield from _check_e2e(file, 1e-4 if int(file.metadata.get("CG_max_iter", 0)) else 5e-5)
 
 
 @family("e2e_read*", "end to end with the prompt-dependent reader")
 def check_read(file: GoldenFile) -> Iterator[Check]:
-    """The same, and what each layer keeps after each group."""
+    """Check the same, and what each layer keeps after each group."""
     yield from _check_e2e(file, 1e-4)
 
 
@@ -309,7 +309,7 @@ def _check_answer(
 
 
 def _check_reader(want: dict[str, Tensor], decoder: AnswerDecoder, tolerance: float) -> Iterator[Check]:
-    """What the reader keeps; `group{g}` files list memory tokens by their number among the tokens after assembly."""
+    """Check what the reader keeps. `group{g}` keys number memory tokens among the tokens after assembly."""
     keys = [re.fullmatch(r"group(\d+)\.layer(\d+)\.kept_mm_index", k) for k in want]
     history = decoder.reading.history
     for match in (m for m in keys if m):
@@ -328,7 +328,7 @@ def _check_reader(want: dict[str, Tensor], decoder: AnswerDecoder, tolerance: fl
 
 @family("rope_index*", "M-RoPE positions of unsliced prompts")
 def check_rope_index(file: GoldenFile) -> Iterator[Check]:
-    """Positions and delta of each case, thinned prompts among them."""
+    """Check positions and delta of each case, including thinned prompts."""
     for case in sorted({key.split(".")[0] for key in file.tensors}):
         ids = file.tensors[f"{case}.input_ids"][0].tolist()
         grids = []
@@ -341,7 +341,7 @@ def check_rope_index(file: GoldenFile) -> Iterator[Check]:
 
 @family("prompt_cases*", "rendered prompts")
 def check_prompts(file: GoldenFile) -> Iterator[Check]:
-    """Rendered text and audio pads of each patch; long texts by their digest."""
+    """Check rendered text and audio pads of each patch. Long texts are compared by digest."""
     for name, case in file.data.items():
         frames = case["frame_idx"]
         frames = list(range(2 * case["T"])) if isinstance(frames, str) else frames

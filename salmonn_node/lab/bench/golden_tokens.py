@@ -12,19 +12,19 @@ from salmonn_node.lab.bench.golden import Check, GoldenFile, close, exact, famil
 from salmonn_node.memory.token_memory import TokenBatch, TokenMemory, TokenMemoryConfig
 from salmonn_node.model import token_selection
 
-# Keys that depend on the device's top-k or on bf16 rounding.
+# Keys that depend on the device's top-k order or on bf16 rounding.
 _DEVICE_DEPENDENT = re.compile(r"^ties|_bf16$")
 
 
 def _tokens(z: Tensor, first: int = 0, deepstack: Tensor | None = None) -> TokenBatch:
-    """Tokens of which the vectors tell no stamp, source or place."""
+    """Make tokens. The vectors give no stamp, source or place."""
     index = first + torch.arange(len(z))
     zeros = torch.zeros(len(z), dtype=torch.int64)
     return TokenBatch(z, deepstack, index, zeros, index, zeros, zeros, zeros - 1)
 
 
 def _sizes(key: str) -> tuple[int, int]:
-    """Budget and step from a key such as `static.M64_s32.kept`."""
+    """Read budget and step from a key such as `static.M64_s32.kept`."""
     match = re.search(r"M(\d+)_s(\d+)", key)
     if match is None:
         raise ValueError(f"{key}: no sizes M.._s.. in this key")
@@ -32,7 +32,7 @@ def _sizes(key: str) -> tuple[int, int]:
 
 
 def _kept(z: Tensor, rule: str, budget: int, step: int) -> TokenBatch:
-    """The memory after one stream that ends with a step of the rest, as the release does after a slice."""
+    """Return the memory after one stream. As in the release after a slice, it ends with a step for the rest."""
     memory = TokenMemory(TokenMemoryConfig(budget=budget, step=step, rule=rule))
     memory.append(_tokens(z))
     memory.settle()
@@ -41,7 +41,7 @@ def _kept(z: Tensor, rule: str, budget: int, step: int) -> TokenBatch:
 
 @family("mem_discard_paper*", "the literal discard rule of the paper")
 def check_discard_paper(file: GoldenFile) -> Iterator[Check]:
-    """Streams lie in the file of the release's rule beside it; kept indices are exact."""
+    """Check kept indices exactly. The streams are in the neighbouring file of the release's rule."""
     beside = file.path.with_name(file.path.name.replace("_paper_DERIVED", ""))
     source = file.neighbour(beside.name if beside.exists() else "mem_discard.safetensors").tensors
     for key, want in file.tensors.items():
@@ -70,7 +70,7 @@ def _deepstack(tensors: dict[str, Tensor], name: str, i: int) -> list[Tensor]:
 
 @family("mem_discard*", "the discard rule of the public release")
 def check_discard(file: GoldenFile) -> Iterator[Check]:
-    """Slices with deepstack (`NAME.v0`...), single streams (`NAME.x`, `NAME.M.._s...kept`), and steps of 1 (`fifo`)."""
+    """Check slices with deepstack (`NAME.v0`...), streams (`NAME.x`, `NAME.M.._s...kept`), and steps of 1 (`fifo`)."""
     tensors = file.tensors
     names = {key.split(".")[0] for key in tensors if key.endswith(".v0")}
     for name in sorted(n for n in names if not _DEVICE_DEPENDENT.search(n)):
@@ -84,7 +84,7 @@ def check_discard(file: GoldenFile) -> Iterator[Check]:
 
 
 def _rule(file: GoldenFile) -> str:
-    """The rule that a file's metadata names; the release's own otherwise."""
+    """Return the rule named in a file's metadata. Defaults to the release's rule."""
     rule = file.metadata.get("rule", "released")
     if rule not in ("released", "paper"):
         raise ValueError(f"metadata: rule {rule!r} is not one of the rules that vectors exist for")
@@ -92,7 +92,7 @@ def _rule(file: GoldenFile) -> str:
 
 
 def _check_slices(file: GoldenFile, name: str) -> Iterator[Check]:
-    """Kept ids and rows after each slice."""
+    """Check kept ids and rows after each slice."""
     tensors = file.tensors
     match = re.search(r"M=(\d+) step=(\d+)", file.metadata.get(name, ""))
     if match is None:
@@ -115,7 +115,7 @@ def _check_slices(file: GoldenFile, name: str) -> Iterator[Check]:
 
 @family("mem_audio_merge*", "audio merging of the public release")
 def check_audio_merge(file: GoldenFile) -> Iterator[Check]:
-    """Merged embeddings within 1e-6, position ids exact."""
+    """Check merged embeddings within 1e-6, and position ids exactly."""
     for key, want in file.tensors.items():
         if _DEVICE_DEPENDENT.search(key) or key.endswith(".x"):
             continue
@@ -129,7 +129,7 @@ def check_audio_merge(file: GoldenFile) -> Iterator[Check]:
 
 @family("reader_pruning*", "per-layer selection of the prompt-dependent reader")
 def check_reader(file: GoldenFile) -> Iterator[Check]:
-    """Chained groups of each case: scores of cached and new tokens within 1e-5, kept positions and flags exact."""
+    """Check chained groups: scores of cached and new tokens within 1e-5, kept positions and flags exactly."""
     tensors = file.tensors
     for case in sorted({key.split(".")[0] for key in tensors}):
         start, stop = (_setting(file, case, key) for key in ("query_start_pos", "gen_start_pos"))
@@ -158,12 +158,12 @@ def check_reader(file: GoldenFile) -> Iterator[Check]:
 
 
 def _setting(file: GoldenFile, case: str, key: str) -> int:
-    """A setting of the case, or of the whole file."""
+    """Return a setting of the case, or of the whole file."""
     return int(file.metadata.get(f"{case}.{key}", file.metadata[key]))
 
 
 def _delta(file: GoldenFile, case: str) -> float:
-    """Delta of a case from the metadata; a file that does not tell it has it fitted, one number for all of the case."""
+    """Return delta of a case from the metadata. If it is missing, fit one number for the whole case."""
     for key in (f"{case}.div_factor", "div_factor"):
         if key in file.metadata:
             return float(file.metadata[key])

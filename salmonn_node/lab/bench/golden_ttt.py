@@ -1,4 +1,4 @@
-"""Golden families of the TTT layer and its Hessian-free solver: every key of a file against what our layer computes."""
+"""Golden families of the TTT layer and its Hessian-free solver: compare every key of a file with our layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYER_TOLERANCE = {torch.float64: 2e-6, torch.float32: 1e-5, torch.bfloat16: 0.1
 
 
 class Ledger:
-    """The comparisons of one file, and which of its keys nothing has compared yet."""
+    """The comparisons of one file, and the keys that nothing has compared yet."""
 
     def __init__(self, file: GoldenFile, *inputs: str) -> None:
         self.file = file
@@ -27,7 +27,7 @@ class Ledger:
         self.checks: list[Check] = []
 
     def compare(self, key: str, ours: Tensor | float | int, tolerance: float) -> None:
-        """Compare one key if the file has it, whatever its layout of single dimensions; tolerance 0 is exact."""
+        """Compare one key if the file has it, ignoring dimensions of size one. Tolerance 0 means exact."""
         if key not in self.file.tensors:
             return
         self.left.discard(key)
@@ -37,14 +37,14 @@ class Ledger:
         self.checks.append(close(key, got, want, tolerance) if tolerance else exact(key, got, want))
 
     def finish(self) -> Iterator[Check]:
-        """All comparisons; a key that nothing compared fails, so that no value passes unseen."""
+        """Yield all comparisons. A key that nothing compared fails, so no value is skipped silently."""
         yield from self.checks
         for key in sorted(self.left):
             yield Check(f"{key} (not compared)", float("inf"), 0.0)
 
 
 class TracedLayer(TTTLayer):
-    """The layer, with each mini-batch's projections and step noted."""
+    """TTT layer that records the projections and the step of each mini-batch."""
 
     def __init__(self, config: TTTConfig) -> None:
         super().__init__(config)
@@ -63,7 +63,7 @@ class TracedLayer(TTTLayer):
 
 
 def _layer(file: GoldenFile, parameters: GoldenFile, dtype: torch.dtype, iterations: int) -> TracedLayer:
-    """The layer that a file describes: sizes from shapes, settings from metadata."""
+    """Make the layer that a file describes: sizes from shapes, settings from metadata."""
     tensors = parameters.tensors
     named = {key.removeprefix("param."): tensors[key].to(dtype) for key in tensors if key.startswith("param.")}
     ttt = {key.removeprefix("ttt_layers.ttt."): tensor for key, tensor in named.items()}
@@ -89,7 +89,7 @@ def _layer(file: GoldenFile, parameters: GoldenFile, dtype: torch.dtype, iterati
 
 
 def _slices(inputs: GoldenFile, dtype: torch.dtype) -> list[Tensor]:
-    """The slices x, or x0, x1, ..."""
+    """Return the slices x, or x0, x1, ..."""
     names = sorted((key for key in inputs.tensors if key[0] == "x"), key=lambda key: int(key[1:] or 0))
     return [inputs.tensors[name].to(dtype) for name in names]
 
@@ -97,7 +97,7 @@ def _slices(inputs: GoldenFile, dtype: torch.dtype) -> list[Tensor]:
 def _compare_run(
     ledger: Ledger, prefix: str, layer: TracedLayer, slices: list[Tensor], tolerance: float, of_weights: float
 ) -> None:
-    """Stream the slices through the layer and compare outputs, carried weights and intermediate results."""
+    """Run the slices through the layer and compare outputs, carried weights and intermediate results."""
     grid = ast.literal_eval(ledger.file.metadata["grid_hw"])
     state = layer.init_state(slices[0].shape[0])
     for i, x in enumerate(slices):
@@ -114,7 +114,7 @@ def _compare_run(
 
 
 def _compare_intermediate(ledger: Ledger, mid: str, layer: TracedLayer, tolerance: float) -> None:
-    """Projections of one slice, (head, mini-batch, row, channel); XV is R + k, XV_lag is R_lag + lag key."""
+    """Compare projections of one slice, (head, mini-batch, row, channel). XV is R + k; XV_lag is R_lag + lag key."""
 
     def rows(part: Callable[[Rows], Tensor | None]) -> Tensor:
         return torch.stack([tensor for r in layer.projected if (tensor := part(r)) is not None], dim=1)
@@ -147,25 +147,25 @@ def _check_layer(file: GoldenFile) -> Iterator[Check]:
 
 @family("ttt_a_*", "the TTT layer with SGD, without the long-span term")
 def check_without_lag(file: GoldenFile) -> Iterator[Check]:
-    """Outputs, final weights, projections, rates and rotary angles of one slice."""
+    """Check outputs, final weights, projections, rates and rotary angles of one slice."""
     return _check_layer(file)
 
 
 @family("ttt_b_*", "the TTT layer with the long-span term")
 def check_with_lag(file: GoldenFile) -> Iterator[Check]:
-    """Outputs, final weights, long-span keys, targets and mask of one slice."""
+    """Check outputs, final weights, long-span keys, targets and mask of one slice."""
     return _check_layer(file)
 
 
 @family("ttt_c_*", "the TTT layer carried across padded slices")
 def check_carried(file: GoldenFile) -> Iterator[Check]:
-    """Outputs, weights and position offsets of each slice."""
+    """Check outputs, weights and position offsets of each slice."""
     return _check_layer(file)
 
 
 @family("ttt_hf_cg_*", "the TTT layer with conjugate gradient")
 def check_hessian_free(file: GoldenFile) -> Iterator[Check]:
-    """Several K; parameters and x may lie in the ttt_a_sgd_nolag file of the same tag."""
+    """Check several K. Parameters and x may be in the ttt_a_sgd_nolag file with the same tag."""
     own = any(key.startswith("param.") for key in file.tensors)
     inputs = file if own else file.neighbour(file.path.name.replace("ttt_hf_cg_", "ttt_a_sgd_nolag_"))
     ledger = Ledger(file, "param.", "x")
@@ -178,7 +178,7 @@ def check_hessian_free(file: GoldenFile) -> Iterator[Check]:
         solutions = [step.solution for step in layer.steps if step.solution is not None]
         ledger.compare(prefix + "n_iter_per_minibatch", torch.tensor([s.iterations for s in solutions]), 0)
         if prefix + "mask_after_iter" in ledger.left:
-            # Rows after a break were not computed by anyone, so only iterations that ran are compared.
+            # Rows after a break were never computed, so compare only iterations that ran.
             mask = file.tensors[prefix + "mask_after_iter"].clone()
             for i, solution in enumerate(solutions):
                 mask[i, : solution.iterations] = solution.live.flatten(1).to(mask.dtype)
@@ -191,11 +191,11 @@ def check_hessian_free(file: GoldenFile) -> Iterator[Check]:
 
 @family("hf_cg_direct*", "gradient, Gauss-Newton product and conjugate gradient alone")
 def check_direct(file: GoldenFile) -> Iterator[Check]:
-    """One mini-batch with the long-span term; heads whose right-hand side the file zeroes are zeroed here too."""
+    """Check one mini-batch with the long-span term. Zero the right-hand side of the same heads as the file."""
     dtype = file.tensors["Z1"].dtype
     tolerance = 1e-10 if dtype == torch.float64 else 1e-5
     inputs = {key: tensor.to(dtype) for key, tensor in file.tensors.items() if tensor.is_floating_point()}
-    # cg32 is chaotic and Gv_LN_GN is not a true Gauss-Newton product: neither is a reference.
+    # Neither is a reference: cg32 is chaotic, and Gv_LN_GN is not a true Gauss-Newton product.
     known = ("K", "V_", "W", "b1", "b2", "eta", "ln_", "lag_mask", "v.", "cg32.", "Gv_LN_GN.")
     ledger = Ledger(file, *known)
 
@@ -230,7 +230,7 @@ def check_direct(file: GoldenFile) -> Iterator[Check]:
     first_head = torch.zeros_like(zeroed, dtype=dtype)
     first_head[0] = 1
     for name in sorted({key.split(".")[0] for key in ledger.left if key.startswith(("cg", "brk"))}):
-        # brk*: only the first head has a right-hand side, so that the three-quarters rule ends the iteration.
+        # brk*: only the first head has a right-hand side, so the three-quarters rule ends the iteration.
         b = InnerWeights(*(part * first_head for part in rhs)) if name.startswith("brk") else rhs
         solution = hessian_free.conjugate_gradient(
             lambda v, like=b: inner_model.gauss_newton_product(at, like.unflat(v)).flat(),  # type: ignore[misc]

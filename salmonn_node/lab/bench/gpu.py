@@ -1,8 +1,8 @@
 """`salmonn bench gpu`: encoders, memory and language model at full size with random weights, against floors.
 
-Floors: floating-point operations, counted on a run, over the bf16 matrix rate measured here; for decoding, bytes of
-weights and cache over the measured copy rate. A figure that cannot be taken says why. `--dry-run` walks the same code
-at tiny size, on a CPU too.
+The floor of a part is its number of floating-point operations, counted on a run, divided by the measured bf16 matrix
+rate. For decoding, it is the bytes of weights and cache divided by the measured copy rate. If a figure cannot be taken,
+the report says why. `--dry-run` runs the same code at tiny size, also on a CPU.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from salmonn_node.model.profiles import profile
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the parts one after another; a part that fails leaves its error and the others go on.
+    """Run the parts one after another. If a part fails, its error is recorded and the others continue.
 
     Raises:
-        RuntimeError: there is no GPU, and it is no dry run.
+        RuntimeError: there is no GPU and this is not a dry run, or a part failed.
     """
     if machine.gpu() is None and not args.dry_run:
         raise RuntimeError("bench gpu: torch sees no GPU here; --dry-run checks the code at tiny size")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             started = time.monotonic()
             try:
                 figures[name] = part(bench)
-            except Exception as error:  # a part may run out of memory; the table shows why its cells are empty
+            except Exception as error:  # a part may run out of memory; the table shows the error
                 figures[name] = {"error": f"{type(error).__name__}: {error}"}
                 traceback.print_exc()
             figures[name]["took_s"] = round(time.monotonic() - started, 1)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def describe() -> dict[str, Any]:
-    """The GPU, its driver and limits, and the libraries."""
+    """Describe the GPU, its driver and limits, and the libraries."""
     device = machine.gpu()
     found: dict[str, Any] = {
         "gpu": device.name if device else None,

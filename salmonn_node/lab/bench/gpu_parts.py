@@ -1,4 +1,4 @@
-"""The parts of `salmonn bench gpu`: what is timed, and the floor of each."""
+"""Parts of `salmonn bench gpu`: what each one times, and its floor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WAYS: tuple[tuple[str, BackendName, bool], ...] = (
 
 
 class Bench:
-    """What the parts share: sizes, device, dtype, and the measured rates once `rates` has run."""
+    """Shared state of the parts: sizes, device, dtype, and the measured rates after `rates` has run."""
 
     def __init__(self, config: SalmonnConfig, repeats: int, cache: EngineCache):
         self.config, self.repeats, self.cache = config, repeats, cache
@@ -47,13 +47,13 @@ class Bench:
         return round(1e3 * seconds(call, repeats or self.repeats), 4)
 
     def floor_ms(self, call: Callable[[], object]) -> float:
-        """Counted operations of a call over the measured matrix rate, in milliseconds."""
+        """Counted operations of a call divided by the measured matrix rate, in milliseconds."""
         with FlopCounterMode(display=False) as counter:
             call()
         return round(1e3 * counter.get_total_flops() / self.flops_per_s, 4)
 
     def made(self, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-        """A module with random weights, made on the device in the network's dtype."""
+        """Make a module with random weights on the device, in the network's dtype."""
         torch.manual_seed(0)
         before = torch.get_default_dtype()
         torch.set_default_dtype(self.dtype)
@@ -66,7 +66,7 @@ class Bench:
 
 
 def rates(bench: Bench) -> dict[str, Any]:
-    """Matrix and copy rates of this device, which the floors use."""
+    """Measure the matrix and copy rates of this device, for the floors."""
     n = 8192 if bench.device.type == "cuda" else 256
     a, b = (torch.randn(n, n, device=bench.device, dtype=bench.dtype) for _ in range(2))
     bench.flops_per_s = 2 * n**3 / seconds(lambda: a @ b, bench.repeats)
@@ -76,7 +76,7 @@ def rates(bench: Bench) -> dict[str, Any]:
     return {"tflop_per_s": bench.flops_per_s / 1e12, "tb_per_s": bench.bytes_per_s / 1e12}
 
 
-# The encoders have the weights that `salmonn engines build --profile` gives them, so that its plans fit.
+# The encoders have the weights of `salmonn engines build --profile`, so that its plans fit.
 
 
 def _encoder(bench: Bench, static: StaticVision | StaticAudio) -> dict[str, Any]:
@@ -95,21 +95,21 @@ def _encoder(bench: Bench, static: StaticVision | StaticAudio) -> dict[str, Any]
 
 
 def vision(bench: Bench) -> dict[str, Any]:
-    """One temporal patch of a 640x360 camera through the vision tower."""
+    """Time the vision tower on one temporal patch of a 640x360 camera."""
     camera = networks.DEFAULT_CAMERA if bench.config.name != "tiny" else (160, 96)
     tower = cast_copy(networks.random_towers(bench.config).vision, bench.dtype).to(bench.device)
     return _encoder(bench, StaticVision(tower, networks.camera_grid(bench.config, *camera)))
 
 
 def audio(bench: Bench) -> dict[str, Any]:
-    """One window through the Whisper encoder, the Q-Former and the projection."""
+    """Time the Whisper encoder, the Q-Former and the projection on one window."""
     assert bench.config.audio is not None
     tower = cast_copy(networks.random_towers(bench.config).audio, bench.dtype).to(bench.device)
     return _encoder(bench, StaticAudio(tower))
 
 
 def fast_weights(bench: Bench) -> dict[str, Any]:
-    """One mini-batch through the TTT layer, SGD and Hessian-free."""
+    """Time the TTT layer on one mini-batch, with SGD and Hessian-free steps."""
     values = {k: v for k, v in (bench.config.ttt or {}).items() if k in ("num_heads", "mini_batch", "lag_distance")}
     found: dict[str, Any] = {}
     for optimizer in ("sgd", "hf"):
@@ -126,7 +126,7 @@ def fast_weights(bench: Bench) -> dict[str, Any]:
 
 
 def token_memory(bench: Bench) -> dict[str, Any]:
-    """From the budget over `step` back to the budget: one step of the visual memory."""
+    """Time one step of the visual memory: from a step over the budget back to the budget."""
     m, d = bench.config.memory, bench.config.hidden_size
     levels = len(bench.config.vision["deepstack_visual_indexes"])
     total, per_patch = m.visual_tokens + 2 * m.visual_step, 64
@@ -148,7 +148,7 @@ def token_memory(bench: Bench) -> dict[str, Any]:
 
 
 def language(bench: Bench) -> dict[str, Any]:
-    """Prefill of a full visual memory, and one decoding step after it."""
+    """Time the prefill of a full visual memory, and one decoding step after it."""
     count = bench.config.memory.visual_tokens
     model = bench.made(lambda: LanguageModel(replace(bench.config, prefill_chunk=2048)))
     layers, d = model.layers, bench.config.hidden_size
@@ -178,11 +178,11 @@ def language(bench: Bench) -> dict[str, Any]:
 
 
 def ingest(bench: Bench) -> dict[str, Any]:
-    """A camera at 1 FPS and a microphone through towers, fast weights and memory, against real time."""
+    """Time the ingest of a camera at 1 FPS and a microphone through towers, fast weights and memory."""
     from salmonn_node.model.tiny import tiny_tokenizer
     from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
-    # The language model is not part of the way in; one layer of it keeps the network's class as it is.
+    # Ingest does not use the language model. One layer of it is enough for the network's class.
     config = replace(bench.config, text={**bench.config.text, "num_hidden_layers": 1, "vocab_size": 512})
     network = bench.made(lambda: Network(config))
     info = CheckpointInfo("bench", "bench (untrained)", trained=False)

@@ -1,4 +1,4 @@
-"""The GPU table of bench/RESULTS.md, rendered from the JSON of `salmonn bench gpu`; what did not run stays empty."""
+"""GPU table of bench/RESULTS.md, rendered from the JSON of `salmonn bench gpu`. Parts that did not run stay empty."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _cell(part: dict[str, Any], name: str, digits: int = 2) -> str:
 
 
 def render(figures: dict[str, Any] | None) -> str:
-    """Markdown of the tables; None (or a dry run) gives the same tables with empty cells."""
+    """Render the tables as Markdown. None or a dry run gives the same tables with empty cells."""
     real = figures is not None and not figures.get("dry_run")
     f: dict[str, Any] = dict(figures or {}) if real else {}
     lines = [_headline(f) if real else NOT_RUN, ""]
@@ -61,7 +61,7 @@ def _headline(f: dict[str, Any]) -> str:
 
 
 def insert(results: Path, figures: dict[str, Any] | None) -> None:
-    """Put the rendered tables between their marks in bench/RESULTS.md.
+    """Insert the rendered tables between their marks in bench/RESULTS.md.
 
     Raises:
         ValueError: the marks are missing.

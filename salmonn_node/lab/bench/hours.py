@@ -1,4 +1,4 @@
-"""Three hours of frames through the whole memory at a reduced width: does what is held stay constant, and finite?"""
+"""Hours benchmark: run three hours of frames through the whole memory. Does it stay constant in size, and finite?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#8c564b", "#e377c2")
 
 
 def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
-    """The full budgets and mini-batch, few channels; an untrained layer with its gate half open."""
+    """Make a memory with full budgets and mini-batch, few channels, and an untrained layer with its gate half open."""
     torch.manual_seed(0)
     config = TTTConfig(
         hidden_size=args.channels,
@@ -39,7 +39,7 @@ def make_memory(args: argparse.Namespace, optimizer: str) -> StreamMemory:
 
 
 def run_stream(args: argparse.Namespace, optimizer: str) -> dict[str, Any]:
-    """One pass; the scene stands still, pans now and then, and has noise."""
+    """Run one stream. The scene stands still, pans now and then, and has noise."""
     generator = torch.Generator().manual_seed(0)
     memory = make_memory(args, optimizer)
     tokens, patches = HEIGHT * WIDTH, args.frames // FRAMES_PER_PATCH
@@ -96,7 +96,7 @@ def run_stream(args: argparse.Namespace, optimizer: str) -> dict[str, Any]:
 
 
 def slope(values: list[int]) -> float:
-    """Least-squares slope; exactly 0 for a constant."""
+    """Least-squares slope. Exactly 0 for a constant."""
     if len(values) < 2 or min(values) == max(values):
         return 0.0
     y = torch.tensor(values, dtype=torch.float64)
@@ -105,7 +105,7 @@ def slope(values: list[int]) -> float:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """The norms of the fast weights (logarithmic) against updates, as an SVG."""
+    """Plot the norms of the fast weights (log scale) against updates, as an SVG."""
     width, height, left, bottom = 640, 260, 50, 30
     norms = [value for arm in results.values() for row in arm["norms"] for value in row[1:]]
     low, high = math.floor(math.log10(min(norms))), math.ceil(math.log10(max(norms)))
@@ -131,7 +131,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """One stream for each update rule."""
+    """Run one stream for each update rule."""
     results = {optimizer: run_stream(args, optimizer) for optimizer in args.optimizers}
     if args.plot:
         plot(results, args.plot)
@@ -139,7 +139,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Figures of each update rule side by side."""
+    """Make a table of the update rules side by side."""
     table = Table("figure", *results, title="Hours of frames through the whole memory")
     for name in next(iter(results.values())):
         if name == "norms":

@@ -1,4 +1,4 @@
-"""What the node's inputs cost: a camera at 30 Hz and a microphone in 20 ms chunks into the real node over real DDS."""
+"""Ingest benchmark: send a 30 Hz camera and 20 ms chunks of sound to the real node over DDS, and time its callbacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SOURCES = ("camera", "microphone", "pose")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run once for each transport; figures by transport."""
+    """Run once per transport. Return figures by transport."""
     transports = ("raw", "compressed") if args.transport == "both" else (args.transport,)
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

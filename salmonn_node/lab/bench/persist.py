@@ -1,4 +1,4 @@
-"""What keeping a memory on disk costs: snapshot and restore time, pause of ingest, journal, bytes an hour."""
+"""Persistence benchmark: time of snapshot and restore, pause of ingest, journal times, bytes per hour."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PIECE_SAMPLES = 1600
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure each shape in a directory that is removed afterwards."""
+    """Measure each shape in a temporary directory."""
     figures = {}
     for name in args.shapes:
         with tempfile.TemporaryDirectory(dir=args.directory, prefix="salmonn-persist-") as folder:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def full_state(shape: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Tensors as large as those of a memory at its budgets, with a mini-batch waiting; noise, so nothing compresses."""
+    """Make tensors of a full memory with a waiting mini-batch. They are noise, so they do not compress."""
     visual, audio = shape["tokens"]
     width, deep, (heads, inner) = shape["width"], shape["width"] * (1 + shape["rows"]), shape["fast"]
     dtype = shape["dtype"]
@@ -61,7 +61,7 @@ def full_state(shape: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def picture(size: tuple[int, int], seed: int) -> np.ndarray:
-    """A smooth scene with a sensor's noise of two grey levels: what a lossless coder finds in a camera's pictures."""
+    """Make a smooth scene with sensor noise of two grey levels, as realistic input for a lossless coder."""
     chance = np.random.default_rng(seed)
     coarse = chance.integers(0, 255, (size[0] // 24, size[1] // 24, 3)).astype(np.float32)
     scene = cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
@@ -114,7 +114,7 @@ def _measure(shape: dict[str, Any], folder: Path, args: argparse.Namespace) -> d
 
 
 def _journal(store: MemoryStore, shape: dict[str, Any], seconds: int) -> dict[str, Any]:
-    """Append a stream of one camera at 1 FPS, sound and poses; times in milliseconds by kind."""
+    """Append a stream of one camera at 1 FPS, sound and poses to the journal. Return milliseconds by kind."""
     chance = np.random.default_rng(1)
     took: dict[str, list[float]] = {"frame": [], "sound": [], "pose": []}
     before = store.bytes_written
@@ -146,7 +146,7 @@ def _journal(store: MemoryStore, shape: dict[str, Any], seconds: int) -> dict[st
 
 
 def _evidence_bytes(folder: Path, shape: dict[str, Any]) -> float:
-    """Bytes an hour that the evidence index grows by, counted twice: SQLite writes them to the WAL and to the file."""
+    """Bytes per hour written by the evidence index. They count twice: SQLite writes them to the WAL and the file."""
     path = folder / "evidence.db"
     index = EvidenceIndex(path)
     count = 200
@@ -159,7 +159,7 @@ def _evidence_bytes(folder: Path, shape: dict[str, Any]) -> float:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """One column per shape."""
+    """Make a table with one column per shape."""
     table = Table("figure", *results, title="a memory on disk")
     mib, rows = 1 << 20, []
     rows.append(("snapshot, MiB", "snapshot_bytes", mib))

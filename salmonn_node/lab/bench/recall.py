@@ -1,10 +1,10 @@
-"""What Hessian-free steps buy: facts among repetitive background, recalled later from the fast weights alone.
+"""Recall benchmark: do Hessian-free steps help fast weights recall facts in a repetitive background?
 
-A stream of mini-batches of 64 tokens: two tokens each bind one of 128 keys to one of 8 values, the others repeat four
-background patterns with noise. Keys come round in random order, so after 64 updates every key is bound anew. A key
-alone is then put to `TTTLayer.recall`, and a linear head names its value (chance 0.125). Everything but the fast
-weights is meta-trained by going back through the updates of a segment of eight; `carry` keeps the fast weights
-across segments. No token memory, no long-span term, no positions: this is the fast weights by themselves.
+The stream has mini-batches of 64 tokens. Two tokens each bind one of 128 keys to one of 8 values. The others repeat
+four background patterns with noise. Keys recur in random order, so after 64 updates every key has a new value. Then
+`TTTLayer.recall` gets a key, and a linear head predicts its value (chance 0.125). Everything but the fast weights is
+meta-trained, by backpropagation through segments of eight updates. `carry` keeps the fast weights across segments.
+There is no token memory, no long-span term and no positions, so only the fast weights count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from salmonn_node.ttt.state import TTTState
 HIDDEN, HEADS, INNER, MINI_BATCH = 64, 2, 64, 64
 KEYS, VALUES, PATTERNS, FACTS = 128, 8, 4, 2
 SEGMENT, BATCH, LEARNING_RATE = 8, 8, 1e-2
-# Young streams are many, old ones few but probed often: (streams, checkpoints in updates, probes, updates between them)
+# Many young streams, few old ones with many probes: (streams, checkpoints in updates, probes, updates between probes)
 YOUNG = (64, (8, 32, 64), 1, 0)
 OLD = (4, (160, 480, 1_600, 5_000, 10_000), 16, 8)
 AGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
@@ -34,7 +34,7 @@ AGES = ((1, 4), (5, 8), (9, 16), (17, 32), (33, 64))
 
 @dataclass(frozen=True)
 class UpdateArm:
-    """One way to update the fast weights and to train around it."""
+    """One way to update the fast weights, and to meta-train the rest."""
 
     name: str
     optimizer: str
@@ -55,7 +55,7 @@ ARMS = (
 
 
 class FactStream:
-    """B streams of facts and background; knows what each key is bound to and since which update."""
+    """B streams of facts and background. It knows the value of each key, and since which update it has it."""
 
     def __init__(self, batch: int, seed: int) -> None:
         self.random = torch.Generator().manual_seed(seed)
@@ -69,7 +69,7 @@ class FactStream:
         self.since = torch.full((batch, KEYS), -(10**9))
 
     def mini_batch(self) -> Tensor:
-        """The next mini-batch of every stream: (B, 64, hidden)."""
+        """Return the next mini-batch of every stream: (B, 64, hidden)."""
         batch = self.bound.shape[0]
         if self.order.shape[1] == 0:
             self.order = torch.rand(batch, KEYS, generator=self.random).argsort(-1)
@@ -84,12 +84,12 @@ class FactStream:
         return tokens + 0.1 * torch.randn(tokens.shape, generator=self.random)
 
     def ages(self) -> Tensor:
-        """Updates since each key was bound, counting the one that bound it: (B, KEYS)."""
+        """Updates since each key was bound, including the one that bound it: (B, KEYS)."""
         return self.updates + 1 - self.since
 
 
 class Recall(nn.Module):
-    """The layer and the head that names a value."""
+    """The layer, and the head that predicts a value."""
 
     def __init__(self, arm: UpdateArm) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class Recall(nn.Module):
         with torch.no_grad():
             self.layer.W1.normal_(std=0.2)
             self.layer.W2.normal_(std=0.2)
-            # A key should look the same to wq alone as to wk beside its value: training starts from there.
+            # Start with wq and wk such that a key alone and a key with its value look the same.
             for projection in (self.layer.wk, self.layer.wv, self.layer.wo):
                 nn.init.orthogonal_(projection.weight)
                 nn.init.zeros_(projection.bias)
@@ -119,18 +119,18 @@ class Recall(nn.Module):
         self.head = nn.Linear(HIDDEN, VALUES)
 
     def observe(self, stream: FactStream, state: TTTState, updates: int) -> None:
-        """Advance all streams by so many updates."""
+        """Advance all streams by `updates` updates."""
         positions = torch.zeros(MINI_BATCH, 3, dtype=torch.int64)
         for _ in range(updates):
             self.layer.observe(stream.mini_batch(), positions, state)
 
     def logits(self, stream: FactStream, state: TTTState, keys: Tensor) -> Tensor:
-        """Values recalled for keys (B, Q): (B, Q, VALUES)."""
+        """Recall values for keys (B, Q): (B, Q, VALUES)."""
         return self.head(self.layer.recall(stream.keys[keys] + self.marker, state))
 
 
 def meta_train(arm: UpdateArm, seed: int, steps: int) -> tuple[Recall, dict[str, float]]:
-    """Train through segments of eight updates; a stream starts afresh now and then even when weights are carried."""
+    """Train through segments of eight updates. Even with carried weights, a stream restarts now and then."""
     torch.manual_seed(seed)
     model, stream = Recall(arm), FactStream(BATCH, 1_000 + seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
@@ -156,7 +156,7 @@ def meta_train(arm: UpdateArm, seed: int, steps: int) -> tuple[Recall, dict[str,
 
 
 def _restart(fresh: TTTState, carried: TTTState, stream: FactStream, carry: bool) -> TTTState:
-    """Fresh weights for every stream, or for one stream in ten when the others carry theirs on."""
+    """Return fresh weights for every stream, or with `carry` for one stream in ten."""
     if not carry:
         return fresh
     again = torch.rand(fresh.batch, generator=stream.random) < 0.1
@@ -170,7 +170,7 @@ def _restart(fresh: TTTState, carried: TTTState, stream: FactStream, carry: bool
 
 @torch.no_grad()
 def evaluate(model: Recall, seed: int, updates: int) -> dict[str, Any]:
-    """Accuracy by the age of a fact after n updates of streams that start afresh, for each checkpoint n."""
+    """Return accuracy by the age of a fact, after n updates of fresh streams, for each checkpoint n."""
     table: dict[str, dict[str, float]] = {}
     for streams, checkpoints, probes, spacing in (YOUNG, OLD):
         stream = FactStream(streams, 2_000 + seed)
@@ -200,13 +200,13 @@ def _by_age(right: Tensor, ages: Tensor) -> dict[str, float]:
 
 
 def inner_flops(arm: UpdateArm) -> int:
-    """Operations of one update of the fast weights and its read-back, per token; projections are left out."""
+    """Operations per token of one update of the fast weights and its read-back, without projections."""
     products = {"static": 2, "sgd": 7, "hf": 7 + 6 * arm.iterations, "damped": 9 + 6 * arm.iterations}[arm.optimizer]
     return products * 2 * HIDDEN * INNER
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run what the results file does not hold yet, seed by seed, and return all of it."""
+    """Run what the results file does not contain yet, seed by seed. Return all results."""
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     args.results.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seeds):
@@ -225,7 +225,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Means over seeds: recall of facts at most 8 updates old along the stream, recall by age, and cost."""
+    """Make a table of means over seeds: recall of facts up to 8 updates old, recall by age, and cost."""
     arms: dict[str, list[dict[str, Any]]] = {}
     for result in results.values():
         arms.setdefault(result["name"], []).append(result)

@@ -1,7 +1,7 @@
-"""A soak and fault campaign: the real node is killed, stopped, starved of disk and sent nonsense while planners ask.
+"""Soak test with faults: kill and stop the real node, fill its disk and send it bad input, while planners ask.
 
-At the end nothing may have crashed, no reply may be lost, memory and disk must hold what an uninterrupted run of the
-same pictures gives, bit for bit, and resident memory and open files must have stayed flat in each life of the process.
+The test passes if nothing crashed and no reply was lost. Memory and disk must equal those of an uninterrupted run over
+the same pictures, bit for bit. Resident memory and open files must not grow within one life of the process.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 from rich.table import Table
 
 RSS_SLACK_BYTES, FD_SLACK = 64 << 20, 16
-WARM = 5  # samples of a life before those that must stay flat
-BAD_TRANSITIONS = (0, 1, 3, 8, 10, 11, 12, 77, 255)  # none fits an active node
+WARM = 5  # warm-up samples of a life; later samples must not grow
+BAD_TRANSITIONS = (0, 1, 3, 8, 10, 11, 12, 77, 255)  # none is valid for an active node
 
 PLANNER = """
 import sys, threading, rclpy
@@ -34,7 +34,7 @@ Planner(rclpy.create_node("passer_by"), int(sys.argv[1]), threading.Event()).run
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Run the campaign for `args.minutes`; `passed` says whether everything held."""
+    """Run the campaign for `args.minutes`. `passed` says whether all conditions hold."""
     from salmonn_node.live.processes import free_domain, spun_node
 
     with tempfile.TemporaryDirectory() as temporary, spun_node("soak", free_domain()) as node:
@@ -117,7 +117,7 @@ class _Campaign:
         self._robot.limit_files(-1)
 
         def stored() -> bool:
-            self._robot.feed(1)  # the store tries again when there is something to write
+            self._robot.feed(1)  # the store retries when there is something to write
             return bool(self._robot.info().status.persistence == "on")
 
         wait(stored, "the memory is stored again after the disk was freed")
@@ -191,14 +191,14 @@ class _Campaign:
 
 
 def life_growth(samples: list[tuple[int, int]]) -> tuple[int, int]:
-    """How much the end of a life lies above its warm beginning: median of the last samples less that of the first."""
+    """Growth in a life of the process: median of the last samples minus median of the first ones after warm-up."""
     first, last = samples[WARM : 2 * WARM], samples[-WARM:]
     middle = WARM // 2
     return tuple(sorted(s[i] for s in last)[middle] - sorted(s[i] for s in first)[middle] for i in (0, 1))  # type: ignore[return-value]
 
 
 def _equal_to_uninterrupted(memories: Path, pictures: int) -> bool:
-    """Whether the stored memory is, bit for bit, that of one run over the same pictures."""
+    """Whether the stored memory equals, bit for bit, that of one run over the same pictures."""
     import torch
 
     from salmonn_node.lab.bench.soak_robot import CAMERA, picture
@@ -221,7 +221,7 @@ def _equal_to_uninterrupted(memories: Path, pictures: int) -> bool:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """What was done to the node, and what held."""
+    """Make tables of the faults injected and of the conditions checked."""
     done = Table("fault", "times", title=f"{results['minutes']:.1f} minutes, {results['pictures']} pictures")
     for name, count in sorted(results["faults"].items()):
         done.add_row(name.replace("_", " "), str(count))

@@ -1,7 +1,8 @@
-"""The real node as a process that a campaign kills, stops and starves, a camera that sends each picture once, planners.
+"""Robot of the soak test: the real node as a process to kill, stop and starve, a camera, and planners.
 
-Pictures are numbered, a second of stamps apart, and a picture's number gives its bytes. The node says how many it has
-taken; the next one is sent from there on. So the memory is that of one uninterrupted stream, whatever was killed.
+Pictures are numbered, and their stamps are one second apart. The number determines the bytes of a picture. The node
+reports how many pictures it has observed, and the camera continues from there. So the memory is that of one
+uninterrupted stream, whatever was killed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ NAME, CAMERA = "salmonn", "camera"
 FIRST_NS = 1_000 * SECOND_NS
 WIDTH, HEIGHT = 64, 48
 PATIENCE_S = 120.0
-FULL_BYTES = 4096  # while the disk is full, no file may grow beyond this
+FULL_BYTES = 4096  # file size limit while the disk is "full"
 PARAMETERS = {
     "use_sim_time": "true",
     "pose_type": "none",
@@ -47,7 +48,7 @@ TYPES = RosTypes()
 
 
 def picture(number: int, **change: Any) -> Image:
-    """The picture with a number; `change` replaces fields, to make it malformed."""
+    """Make the picture of a number. `change` replaces fields, to make it malformed."""
     data = np.random.default_rng(number).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8).tobytes()
     fields: dict[str, Any] = {
         "header": header_message(TYPES, FIRST_NS + number * SECOND_NS, "camera_optical"),
@@ -61,18 +62,18 @@ def picture(number: int, **change: Any) -> Image:
 
 
 class NodeUnderTest:
-    """The node's process, one life after the other, and the camera.
+    """The node's process, over several lives, and the camera.
 
     Args:
-        node: spun by the caller.
-        folder: for the memory and the logs.
-        environment: of the process; its ROS domain is the caller's.
+        node: ROS node, spun by the caller.
+        folder: folder for the memory and the logs.
+        environment: environment of the process. It uses the caller's ROS domain.
 
     Attributes:
         sent: number of the next picture.
-        lives: how often the process was started.
-        disturbed: spans (from, to; time.monotonic) in which the node cannot reply.
-        samples: for each life, (resident bytes, open files) now and then.
+        lives: number of times the process was started.
+        disturbed: spans (from, to; time.monotonic) in which the node could not reply.
+        samples: for each life, samples of (resident bytes, open files).
     """
 
     def __init__(self, node: Any, folder: Path, environment: dict[str, str]) -> None:
@@ -87,7 +88,7 @@ class NodeUnderTest:
         self.samples: list[list[tuple[int, int]]] = []
 
     def start(self) -> None:
-        """Start the process, activate the node, and go on after the newest picture that it remembers."""
+        """Start the process, activate the node, and continue after the newest picture that it remembers."""
         command = [sys.executable, "-m", "salmonn_node.ros.node", "--ros-args"]
         for name, value in {**PARAMETERS, "memory_directory": str(self.memories)}.items():
             command += ["-p", f"{name}:={value}"]
@@ -100,7 +101,7 @@ class NodeUnderTest:
         self.sent = self.info().status.frames
 
     def end(self, number: signal.Signals) -> int:
-        """End the process; returns its exit status."""
+        """End the process and return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(PATIENCE_S)
@@ -110,7 +111,7 @@ class NodeUnderTest:
         return self.process is not None and self.process.poll() is None
 
     def info(self) -> Any:
-        """What get_memory_info says; asked again when no reply comes, as after a kill."""
+        """Call get_memory_info. Repeat if no reply comes, as after a kill."""
         give_up = time.monotonic() + PATIENCE_S
         while time.monotonic() < give_up and self.alive():
             future = self._info.call_async(GetMemoryInfo.Request())
@@ -123,7 +124,7 @@ class NodeUnderTest:
         raise RuntimeError("the node does not say what it remembers")
 
     def feed(self, pictures: int) -> None:
-        """Send the next pictures, and wait until the node has taken them."""
+        """Send the next pictures, and wait until the node has observed them."""
         for _ in range(pictures):
             self.tick()
             self._images.publish(picture(self.sent))
@@ -135,7 +136,7 @@ class NodeUnderTest:
         self.samples[-1].append((pages * resource.getpagesize(), len(os.listdir(proc / "fd"))))
 
     def tick(self, ahead_s: float = 0.0) -> None:
-        """Publish the clock at the next picture, or so much later or earlier."""
+        """Publish the clock at the next picture, shifted by `ahead_s`."""
         now_ns = FIRST_NS + self.sent * SECOND_NS + round(ahead_s * SECOND_NS)
         self._clock.publish(Clock(clock=time_message(TYPES, now_ns)))
 
@@ -144,18 +145,18 @@ class NodeUnderTest:
         self._images.publish(image)
 
     def limit_files(self, size: int) -> None:
-        """Let no file of the node grow beyond so many bytes, as on a full disk; -1 lifts that."""
+        """Limit the size of the node's files, as on a full disk. -1 removes the limit."""
         assert self.process is not None
         hard = resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE)[1]
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (hard if size < 0 else size, hard))
 
 
 class Planner(threading.Thread):
-    """Asks, watches and cancels until `stop` is set; counts how each call ended.
+    """Planner thread: ask, watch and cancel until `stop` is set, and count how each call ended.
 
     Attributes:
-        ends: by error code.
-        silent: spans (asked, given up) of calls to which the node sent no reply.
+        ends: number of calls by error code.
+        silent: spans (asked, given up) of calls without a reply.
     """
 
     def __init__(self, node: Any, seed: int, stop: threading.Event) -> None:
@@ -189,7 +190,7 @@ class Planner(threading.Thread):
 
 
 def wait(condition: Any, what: str, patience_s: float = PATIENCE_S) -> None:
-    """Wait for a condition; raises RuntimeError saying `what` when it does not come true."""
+    """Wait for a condition. Raises RuntimeError with `what` if it does not become true in time."""
     give_up = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > give_up:

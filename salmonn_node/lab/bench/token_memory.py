@@ -1,4 +1,4 @@
-"""One step of the token memory at full size, beside a full recompute and beside concatenating, as the release does."""
+"""Token-memory benchmark: one step at full size against a full recompute and against the release's way."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = 153  # merged tokens of a 288 x 544 frame
 
 
 def chunk(first: int, count: int, width: int, deepstack: int, generator: torch.Generator) -> TokenBatch:
-    """`count` tokens of a camera: each resembles the one before it, more or less."""
+    """Make `count` tokens of a camera. Each more or less resembles the one before it."""
     z = torch.randn(count, width * (1 + deepstack), generator=generator)
     mix = torch.rand(count, 1, generator=generator)
     z[1:] += 2 * mix[1:] * z[:-1]
@@ -40,13 +40,13 @@ def chunk(first: int, count: int, width: int, deepstack: int, generator: torch.G
 
 
 def chosen(similarity: Tensor, rule: str, budget: int) -> Tensor:
-    """Kept positions of the two raster rules."""
+    """Return the kept positions of the two raster rules."""
     keep = rules.keep_paper if rule == "paper" else rules.keep_released
     return keep(torch.cat([similarity, similarity.new_zeros(1)]), budget)
 
 
 def release_step(kept: Tensor, new: Tensor, rule: str, budget: int) -> tuple[Tensor, Tensor]:
-    """Concatenate, normalise, multiply, choose, gather: (kept rows, kept positions)."""
+    """Step as in the release: concatenate, normalise, multiply, choose, gather. Return kept rows and positions."""
     buffer = torch.cat([kept, new])
     unit = torch.nn.functional.normalize(buffer, dim=1)
     similarity = (unit[:-1] * unit[1:]).sum(1)
@@ -55,7 +55,7 @@ def release_step(kept: Tensor, new: Tensor, rule: str, budget: int) -> tuple[Ten
 
 
 def timed(function: Callable[[], object]) -> tuple[float, object]:
-    """Wall seconds of one call, and its result."""
+    """Return the wall seconds of one call, and its result."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result
@@ -64,7 +64,7 @@ def timed(function: Callable[[], object]) -> tuple[float, object]:
 def measure(
     budget: int, step: int, width: int, deepstack: int, rule: str, steps: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Run a stream all three ways, `steps` steps after the memory has filled, and compare what they keep.
+    """Run a stream all three ways for `steps` steps after the memory is full, and compare what they keep.
 
     Returns:
         One row per step: seconds of each way, similarities computed, bytes of features read and written.
@@ -76,7 +76,7 @@ def measure(
     if budget % step:
         raise ValueError(f"budget: {budget} is not a multiple of the step {step}")
     rows, held = _beside_release(budget, step, width, deepstack, rule, steps, seed)
-    # A second pass over the same stream, so that two full memories never lie side by side.
+    # Run the stream a second time, so that two full memories never exist at once.
     generator = torch.Generator().manual_seed(seed)
     memory = TokenMemory(TokenMemoryConfig(budget, step, rule))
     for i, first in enumerate(range(0, budget + (steps + 1) * step, step)):
@@ -87,13 +87,13 @@ def measure(
             row = i - budget // step
             rows[row]["recompute_s"] = seconds
             assert torch.equal(memory.table()[:, 0], held[row]), "the kept sets differ"
-    return rows[1:]  # the first step computes every pair; the others are those of a long stream
+    return rows[1:]  # skip the first step, which computes every pair; later ones are typical of a long stream
 
 
 def _beside_release(
     budget: int, step: int, width: int, deepstack: int, rule: str, steps: int, seed: int
 ) -> tuple[list[dict[str, Any]], list[Tensor]]:
-    """Our step and the release's on the same tokens: figures, and the original indices kept after each step."""
+    """Run our step and the release's on the same tokens. Return figures, and the indices kept after each step."""
     generator = torch.Generator().manual_seed(seed)
     ours = TokenMemory(TokenMemoryConfig(budget, step, rule))
     kept = torch.empty(budget, width * (1 + deepstack))
@@ -118,13 +118,13 @@ def _beside_release(
 
 
 def release_bytes(budget: int, step: int, width: int) -> int:
-    """Bytes that the release's way reads and writes: concatenation, norms, quotients, product, sum, gather."""
+    """Bytes read and written by the release's step: concatenation, norms, quotients, product, sum, gather."""
     full = (budget + step) * width * 4
     return 2 * full + full + 2 * full + 3 * full + full + 2 * budget * width * 4
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure; a difference of the kept sets raises."""
+    """Measure. Raises if the kept sets differ."""
     rows = measure(args.budget, args.step, args.token_width, args.deepstack, args.rule, args.token_steps)
     width = args.token_width * (1 + args.deepstack)
     return {
@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """One row per step."""
+    """Make a table with one row per step."""
     title = f"A step of the token memory: N {results['budget']}, step {results['step']}, width {results['width']}"
     table = Table("seconds", "full recompute", "the release's way", "similarities", "GB moved", title=title)
     for row in results["steps"]:

@@ -1,4 +1,4 @@
-"""Throughput of the TTT layer beside a plain matrix product and beside the release's operations, in one run."""
+"""TTT-layer benchmark: throughput against a plain matrix product and against the release's operations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = (("sgd", 1), ("hf", 1), ("hf", 2), ("hf", 4))
 
 @dataclass
 class Figure:
-    """One row: times are the best of several turns, per mini-batch; shares are of the plain product of the same run."""
+    """One row. Times are the best of several rounds, per mini-batch. Shares are relative to a plain product."""
 
     size: str
     threads: int
@@ -38,7 +38,7 @@ class Figure:
 
 
 def flops_per_token(config: TTTConfig) -> tuple[float, float]:
-    """Matrix-product operations per token: (projections, inner update with read-back), additions and products."""
+    """Multiplications and additions of matrix products per token: (projections, inner update with read-back)."""
     projections = (4 + 2 * bool(config.lag_distance)) * 2 * config.hidden_size**2
     product = 2 * config.num_heads * config.head_dim * (config.inner_size or config.head_dim)
     iterations = config.cg_iterations if config.optimizer == "hf" else 0
@@ -46,9 +46,9 @@ def flops_per_token(config: TTTConfig) -> tuple[float, float]:
 
 
 def interleaved(calls: list[Callable[[], object]], seconds: float) -> list[float]:
-    """Best seconds of each call; they take turns, so that a busy machine slows all of them alike.
+    """Return the best seconds of each call. The calls alternate, so that a busy machine slows all of them alike.
 
-    With one thread the clock is that thread's own processor time, which other programs' turns do not enter.
+    With one thread, the clock is the processor time of that thread, which excludes other programs.
     """
     clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     for call in calls:
@@ -65,7 +65,7 @@ def interleaved(calls: list[Callable[[], object]], seconds: float) -> list[float
 
 @torch.no_grad()
 def measure(size: str, optimizer: str, iterations: int, seconds: float) -> Figure:
-    """One size and update rule: the whole layer, its inner update, the release's operations and a plain product."""
+    """Measure one size and update rule: whole layer, inner update, the release's operations, a plain product."""
     torch.manual_seed(0)
     config = replace(SIZES[size], optimizer=optimizer, cg_iterations=iterations)  # type: ignore[arg-type]
     m, hidden = config.mini_batch, config.hidden_size
@@ -125,7 +125,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Shares are of the plain product's speed; `beside release` is tokens/s over those of the release's operations."""
+    """Make a table. Shares are relative to the plain product; `beside release` is the ratio of tokens/s."""
     names = ("size", "threads", "update", "tokens/s", "layer share", "inner share", "beside release", "product GFLOP/s")
     table = Table(*names, title="TTT layer")
     for row in results["rows"]:

@@ -1,7 +1,7 @@
-"""The TTT layer written operation by operation, as the public release computes it: the yardstick of our own layer.
+"""Plain TTT layer, written operation by operation as the public release computes it: the baseline for our layer.
 
-Each formula is spelled out with elementary tensor operations: per-token rates spread over an m x m matrix, GELU' and
-the layer norm's backward pass as chains of element-wise operations, one tensor per part of a CG vector.
+Each formula uses elementary tensor operations: per-token rates expanded to an m x m matrix, GELU' and the backward pass
+of the layer norm as chains of element-wise operations, and one tensor per part of a CG vector.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from salmonn_node.ttt.rotary import rotary_angles
 
 
 def plain_mini_batch(layer: TTTLayer, x: Tensor, source: Tensor, places: Tensor, weights: list[Tensor]) -> Tensor:
-    """One mini-batch of one stream: x and source (1, m, hidden); `weights` [W1, b1, W2, b2] is replaced in place."""
+    """Process one mini-batch of one stream: x, source (1, m, hidden). Replaces `weights` [W1, b1, W2, b2] in place."""
     config = layer.config
     m, heads, D = x.shape[1], config.num_heads, config.head_dim
     gamma, beta = layer.ttt_norm_weight.reshape(1, heads, 1, D), layer.ttt_norm_bias.reshape(1, heads, 1, D)
@@ -86,7 +86,7 @@ def _norm_backward(z: Tensor, target: Tensor, gamma: Tensor, beta: Tensor) -> Te
 
 
 def _plain_cg(b: list[Tensor], X1: Tensor, Z1: Tensor, X2: Tensor, W2: Tensor, iterations: int) -> list[Tensor]:
-    """Conjugate gradient with one tensor per part and GELU' formed anew in each product."""
+    """Conjugate gradient with one tensor per part. GELU' is computed again in each product."""
 
     def dot(a: list[Tensor], c: list[Tensor]) -> Tensor:
         return sum((p * q).sum((-2, -1), keepdim=True) for p, q in zip(a, c, strict=True))  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Figures of the world: frames a second, an hour's stream, bag size, questions an hour, pixel sizes (## World)."""
+"""Figures of the world for bench/RESULTS.md: frames per second, an hour's stream, bag size, questions, pixel sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salmonn_node.lab.world.stream import World, play
 
 
 def frames_a_second(world: World) -> None:
-    """Different views, none of them kept from before."""
+    """Render different views, none of them cached."""
     for width, height, supersample in ((640, 360, 1), (160, 90, 2), (128, 72, 2)):
         with world.camera(width, height, supersample) as camera:
             times = np.arange(60) * 1.37
@@ -35,7 +35,7 @@ def frames_a_second(world: World) -> None:
 
 
 def hour(seed: int, dense: bool, minutes: int) -> None:
-    """One stream at 128x72 with sound, its questions, and the pixels that things fill."""
+    """Measure one stream at 128x72 with sound, its questions, and the pixel sizes of things."""
     world = World(seed, 60 * minutes, dense)
     start, moments = time.process_time(), []
     with world.camera(128, 72, 2) as camera:
@@ -59,7 +59,7 @@ def hour(seed: int, dense: bool, minutes: int) -> None:
 
 
 def main() -> None:
-    """Print everything."""
+    """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=100_200)
     parser.add_argument("--minutes", type=int, default=60)
