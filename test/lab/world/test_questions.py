@@ -19,6 +19,7 @@ from salmonn_node.lab.world.phrasings import TEMPLATES
 from salmonn_node.lab.world.shards import read_shard
 from salmonn_node.lab.world.truth import CLEAR_SHARE, Truth, ask_stamp_ns, compose, quiet_cuts
 from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
+from salmonn_node.live import demo_recording
 
 DATA = Path(__file__).parents[2] / "data" / "world"
 SEED = 100_007
@@ -161,21 +162,21 @@ def test_a_file_that_is_no_shard_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_demo_asks_what_it_should() -> None:
-    truth = truth_from_json(demo.TRUTH.read_text())
-    records = read_questions(demo.QUESTIONS)
+    truth = truth_from_json(demo_recording.TRUTH.read_text())
+    records = read_questions(demo_recording.QUESTIONS)
     assert records == demo.demo_questions(truth)
     assert len(records) == len(demo.WANTED)
     assert len({r.kind for r in records}) >= 10
     oracle = Oracle(truth)
     assert all(judge(r, oracle(r)).correct for r in records)
-    assert sum((demo.BAG / f).stat().st_size for f in ("bag.mcap", "metadata.yaml")) < 8_000_000
+    assert sum((demo_recording.BAG / f).stat().st_size for f in ("bag.mcap", "metadata.yaml")) < 8_000_000
 
 
 def test_the_demo_bag_is_read_as_a_robot_s() -> None:
     from salmonn_node.replay.bag import Bag
     from salmonn_node.replay.topics import role_of
 
-    with Bag(demo.BAG) as bag:
+    with Bag(demo_recording.BAG) as bag:
         roles = Counter(role_of(t.name, t.msgtype)[0] for t in bag.topics)
     assert roles["camera"] == 1
     assert roles["microphone"] == 1

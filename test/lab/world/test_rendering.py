@@ -21,6 +21,7 @@ from salmonn_node.lab.world.sounds import SPOKEN
 from salmonn_node.lab.world.stream import World, stream
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
+from salmonn_node.live import demo_recording
 from salmonn_node.stream.observations import SECOND_NS
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(600)]
@@ -162,10 +163,10 @@ def test_sound_has_the_power_that_the_log_says() -> None:
 
 def test_the_demo_can_be_made_anew(tmp_path: Path) -> None:
     records = demo.write_demo(tmp_path / "demo")
-    committed = read_questions(demo.QUESTIONS)
+    committed = read_questions(demo_recording.QUESTIONS)
     assert [r.text for r in records] == [r.text for r in committed]
     made = truth_from_json((tmp_path / "demo" / "truth.json").read_text())
-    old = truth_from_json(demo.TRUTH.read_text())
+    old = truth_from_json(demo_recording.TRUTH.read_text())
     assert made.sounds == old.sounds
     assert [m.pose for m in made.moments] == [m.pose for m in old.moments]
     assert truth_to_json(made)
