@@ -105,7 +105,7 @@ class AdmissionControl:
         stamp_ns = observation.stamp_ns
         placed = self.clock.offer(source, stamp_ns)
         status.clock = self.clock.offset_of(source)
-        if placed is StampFate.FROZEN:
+        if placed is StampFate.FROZEN and not status.clock:
             status.clock = "all its messages have the same stamp: its driver does not set stamps"
         if placed is StampFate.NEW_SESSION:
             self._start_session()

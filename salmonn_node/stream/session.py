@@ -107,9 +107,8 @@ class SessionClock:
         middle_s = (low_s + high_s) / 2
         side = "ahead of" if middle_s > 0 else "behind"
         if high_s - low_s > 2.0:
-            return (
-                f"its stamps lie {abs(low_s):.1f} to {abs(high_s):.1f} s {side} the other sources, at no steady offset"
-            )
+            near_s, far_s = sorted((abs(low_s), abs(high_s)))
+            return f"its stamps lie {near_s:.1f} to {far_s:.1f} s {side} the other sources, at no steady offset"
         return (
             f"its stamps lie {abs(middle_s):.1f} s {side} the other sources; "
             f"{source}.stamp_offset_s: {-middle_s:.1f} corrects that (replay: --stamp-offset {source}={-middle_s:.1f})"
