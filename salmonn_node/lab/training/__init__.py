@@ -1,1 +1,1 @@
-"""The recipe of the tiny checkpoint."""
+"""Training recipe of the tiny checkpoint."""

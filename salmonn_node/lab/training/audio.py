@@ -1,4 +1,4 @@
-"""Stage 2: the audio tower learns what is to be heard in each half second; sound alone is cheap, so there is more."""
+"""Stage 2: train the audio tower to recognise the sounds of each half second. Sound is cheap, so it gets a lot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNITS = tuple(name for name, sound in SOUNDS.items() if sound.max_repeats > 1)
 TOKEN_S = 0.5
 MEL_HZ = 100
 MOST_ONSETS = 3  # onsets in one half second: 0, 1, 2
-HEARD_S = 0.1  # of a half second, from which on a sound is said to be in it
+HEARD_S = 0.1  # minimum length of a sound within a half second to be labelled there
 EXTRA_FIRST, EXTRA_COUNT, EXTRA_SECONDS = 20_000, 100, 480
 HELD_OUT_FIRST, HELD_OUT_COUNT = 410_000, 6
 PLAN = Plan("audio", steps=1500, rate=3e-3, warmup=50)
@@ -35,13 +35,13 @@ BATCH = 48
 
 @dataclass
 class SoundSet:
-    """Sound of many streams as log-mel, with what is to be heard in each half second.
+    """Sound of many streams as log-mel, with the labels of each half second.
 
     Attributes:
         mel: (N, mel_bins, 100 * S) float16.
-        classes: (N, 2 * S, C) int8: 1 to be heard, 0 not, -1 doubtful.
-        onsets: (N, 2 * S, U) int8: how many rings, knocks, ... begin.
-        sounds: what each stream really held.
+        classes: (N, 2 * S, C) int8: 1 audible, 0 not, -1 doubtful.
+        onsets: (N, 2 * S, U) int8: number of rings, knocks, ... that begin.
+        sounds: the true sounds of each stream.
     """
 
     mel: npt.NDArray[np.float16]
@@ -51,20 +51,20 @@ class SoundSet:
 
 
 def noisy_worlds(first: int, count: int) -> Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]]:
-    """Sound of worlds with a sound every few seconds, which are never rendered: samples, sounds."""
+    """Yield samples and sounds of worlds with a sound every few seconds. These worlds are never rendered."""
     for seed in range(first, first + count):
         world = World(seed, EXTRA_SECONDS, True, replace(DENSE, sound_s=3.0))
         yield np.concatenate([world.microphone.second(k) for k in range(EXTRA_SECONDS)]), world.sounds
 
 
 def shard_sounds(shards: Iterable[Shard]) -> Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]]:
-    """Sound of rendered streams: samples, sounds."""
+    """Yield samples and sounds of rendered streams."""
     for shard in shards:
         yield shard.audio.reshape(-1).astype(np.float32) / 32767.0, shard.truth.sounds
 
 
 def sound_set(streams: Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]], front_end: MelFrontEnd) -> SoundSet:
-    """Log-mel and labels of streams of equal length."""
+    """Compute log-mel and labels of streams of equal length."""
     window = front_end.config.window_samples
     mels, classes, onsets, sounds = [], [], [], []
     for samples, heard in streams:
@@ -79,7 +79,7 @@ def sound_set(streams: Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]
 
 
 def token_labels(sounds: Iterable[Sound], tokens: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
-    """(tokens, C) whether each class is heard in each half second, and (tokens, U) how often it begins there."""
+    """Return (tokens, C): is each class audible in each half second? And (tokens, U): number of onsets there."""
     classes = np.zeros((tokens, len(CLASSES)), np.int8)
     onsets = np.zeros((tokens, len(UNITS)), np.int8)
     edges = np.arange(tokens + 1) * TOKEN_S
@@ -99,7 +99,7 @@ def token_labels(sounds: Iterable[Sound], tokens: int) -> tuple[npt.NDArray[np.i
 
 
 class AudioHeads(nn.Module):
-    """What is asked of each half second's token while the tower learns; not part of the network."""
+    """Heads on each half second's token, for training the tower. Not part of the network."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class AudioHeads(nn.Module):
 
 
 def modules(network: Network) -> nn.ModuleDict:
-    """What this stage trains."""
+    """Return the modules that this stage trains."""
     assert network.audio is not None
     return nn.ModuleDict({"audio": network.audio, "heads": AudioHeads(network.config.hidden_size)})
 
@@ -123,7 +123,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def batch_of(data: SoundSet, window_s: int, rng: np.random.Generator) -> Batch:
-    """Windows that begin at any half second, some cut short by silence as at the end of a stream."""
+    """Make a batch of windows that begin at any half second. Some end in silence, as at the end of a stream."""
     frames, tokens = window_s * MEL_HZ, round(window_s / TOKEN_S)
     streams = rng.integers(0, len(data.mel), BATCH)
     starts = rng.integers(0, data.classes.shape[1] - tokens + 1, BATCH)
@@ -136,13 +136,13 @@ def batch_of(data: SoundSet, window_s: int, rng: np.random.Generator) -> Batch:
         mel[i, :, cut * 50 :] = -1.0
         classes[i, cut - 1 :][classes[i, cut - 1 :] == 1] = -1
         classes[i, cut:], onsets[i, cut:] = 0, 0
-    # Louder or softer in all: the scaling of the mel is fixed, so a gain is a shift.
+    # Random gain. The scaling of the mel is fixed, so a gain is a shift.
     mel = np.maximum(mel + rng.normal(0, 0.05, (BATCH, 1, 1)).astype(np.float32), -1.0)
     return torch.from_numpy(mel), torch.from_numpy(classes), torch.from_numpy(onsets)
 
 
 def loss_of(parts: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Figures]:
-    """Binary cross-entropy of the classes, cross-entropy of onsets where their class is heard."""
+    """Binary cross-entropy of the classes, and cross-entropy of onsets where their class is audible."""
     mel, classes, onsets = batch
     logits, begins = parts["heads"](parts["audio"](mel))
     known = classes >= 0
@@ -150,13 +150,13 @@ def loss_of(parts: nn.ModuleDict, batch: Batch) -> tuple[Tensor, Figures]:
         logits[known], classes[known].float(), pos_weight=torch.tensor(4.0)
     )
     active = torch.stack([classes[..., CLASSES.index(name)] == 1 for name in UNITS], dim=-1)
-    # Where a class is not heard nothing begins; that is learned from a sample of such places.
+    # Where a class is not audible, nothing begins. A sample of such places is enough to learn that.
     count = functional.cross_entropy(begins[active], onsets[active].long()) if bool(active.any()) else heard * 0
     return 10 * heard + 0.5 * count, {"heard": float(heard.detach()), "count": float(count.detach())}
 
 
 def scores(parts: nn.ModuleDict, data: SoundSet, window_s: int) -> Figures:
-    """On streams not trained on: clear sounds named right, half seconds judged right, onsets counted right."""
+    """Score held-out streams: shares of clear sounds, of half seconds and of onset counts that are right."""
     tokens = round(window_s / TOKEN_S)
     named, quiet, onsets, whole = [], [], [], []
     for mel, classes, begins, sounds in zip(data.mel, data.classes, data.onsets, data.sounds, strict=True):
@@ -172,7 +172,7 @@ def scores(parts: nn.ModuleDict, data: SoundSet, window_s: int) -> Figures:
             if not sound.clear or low >= high:
                 continue
             mean = probability[low:high].mean(0)
-            mean[here & (torch.arange(len(CLASSES)) != CLASSES.index(sound.name))] = 0  # another sound meanwhile
+            mean[here & (torch.arange(len(CLASSES)) != CLASSES.index(sound.name))] = 0  # another sound at the same time
             named.append(float(mean.argmax() == CLASSES.index(sound.name)))
             if sound.name in UNITS:
                 unit = UNITS.index(sound.name)
@@ -190,7 +190,7 @@ def scores(parts: nn.ModuleDict, data: SoundSet, window_s: int) -> Figures:
 
 
 def features(network: Network, samples: npt.NDArray[np.float32], front_end: MelFrontEnd) -> Tensor:
-    """(2 * S, D) tokens of a stream, window by window as the node would make them."""
+    """(2 * S, D): tokens of a stream, encoded window by window as in the node."""
     window = front_end.config.window_samples
     assert network.audio is not None
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The training data on disk: which worlds are rendered, and a folder of their shards that fills up and resumes."""
+"""Training data on disk: the sets of worlds to render, and a folder of their shards. Rendering resumes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SECONDS = 480
 
 @dataclass(frozen=True)
 class WorldSet:
-    """Worlds of one purpose: seeds `first`, `first + 1`, ...; every `sparse_every`-th is a sparse one.
+    """A set of worlds with seeds `first`, `first + 1`, ... Every `sparse_every`-th world is sparse.
 
     Attributes:
-        name: folder of the shards.
+        name: name of the folder of shards.
         first: first seed.
         count: number of worlds.
-        sparse_every: one sparse world in so many, the others are dense; 0: all dense.
-        seconds: length of each.
+        sparse_every: one world in this many is sparse, the others are dense. 0: all are dense.
+        seconds: length of each world.
     """
 
     name: str
@@ -38,28 +38,28 @@ class WorldSet:
             yield self.first + i, not self.sparse_every or i % self.sparse_every != self.sparse_every - 1
 
 
-# 80 * 480 = 38 400 rendered training frames. The others lie beyond the seeds that training may use.
+# 80 * 480 = 38 400 rendered training frames. The seeds of the other sets are not allowed in training.
 TRAIN = WorldSet("train", 1_000, 80)
 CALIBRATE = WorldSet("calibrate", 300_000, 16, 2)
 HELD_OUT = WorldSet("held_out", 400_000, 20, 2)
-# A hundred times the visual budget: three and a half hours in one flat each.
+# A hundred times the visual budget: three and a half hours in one flat per world.
 LONG_SPARSE = WorldSet("long", 420_000, 3, 1, 12_800)
 LONG_DENSE = WorldSet("long", 430_000, 1, 0, 12_800)
 
 
 def shard_path(folder: Path, worlds: WorldSet, seed: int) -> Path:
-    """Where a world's shard lies."""
+    """Path of a world's shard."""
     return folder / worlds.name / f"{seed}.safetensors"
 
 
 def render(folder: Path, worlds: WorldSet, part: int = 0, parts: int = 1) -> int:
-    """Render what is missing; returns how many shards were made. Needs OpenGL.
+    """Render the missing shards and return how many were made. Needs OpenGL.
 
     Args:
-        folder: of all training data.
-        worlds: which worlds.
-        part: of `parts` processes that share the work.
-        parts: how many there are.
+        folder: folder of all training data.
+        worlds: worlds to render.
+        part: number of this process, of `parts` that share the work.
+        parts: number of processes.
     """
     made = 0
     for number, (seed, dense) in enumerate(worlds.worlds()):
@@ -75,10 +75,10 @@ def render(folder: Path, worlds: WorldSet, part: int = 0, parts: int = 1) -> int
 
 
 def shards(folder: Path, worlds: WorldSet) -> Iterator[Shard]:
-    """The shards of a set in order of seed.
+    """Yield the shards of a set in order of seed.
 
     Raises:
-        FileNotFoundError: one has not been rendered.
+        FileNotFoundError: a shard has not been rendered.
     """
     for seed, _ in worlds.worlds():
         yield read_shard(shard_path(folder, worlds, seed))

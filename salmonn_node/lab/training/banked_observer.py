@@ -1,6 +1,6 @@
-"""An observer of banked tokens: the memory, evidence and answers of the node, without pictures to be encoded again.
+"""Observer of encoded streams: the node's memory, evidence and answers, without encoding pictures again.
 
-Named for what it is: it stands where the node's observer stands, and everything behind it is real.
+It replaces the node's observer. Everything behind it is the real code.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ PICTURE = (640, 360)
 
 
 class BankedObserver:
-    """Takes banked streams in, one after another, as the node takes a camera and a microphone in.
+    """Observe encoded streams, one after another, as the node observes a camera and a microphone.
 
     Args:
-        model: the network; its encoders are not used.
+        model: the network. Its encoders are not used.
 
     Attributes:
         memory, evidence, memory_id, source_names, start_ns, newest_ns: as those of `Observer`.
@@ -46,7 +46,7 @@ class BankedObserver:
         self.seconds = 0
 
     def take(self, tokens: Tokens) -> None:
-        """Let a stream flow in after what was there before."""
+        """Observe a stream, after those observed before."""
         ids = [self.evidence.add_pose(self._pose(tokens, s)) for s in range(tokens.truth.seconds)]
         for moments in observe(self.model, self.memory, tokens, self.seconds):
             for moment in moments:
@@ -63,16 +63,16 @@ class BankedObserver:
     def wait_for_view(
         self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[str] = (), **_: object
     ) -> SceneView:
-        """The view; everything has been observed."""
+        """Return the view. Everything has already been observed."""
         return self.model.view(self.memory, after_ns, before_ns, sources)
 
     def picture_size(self, source: str) -> tuple[int, int]:
-        """Of the pictures from which the tokens were made, as a camera would send them."""
+        """Size of the pictures that were encoded, as a camera would send them."""
         return PICTURE
 
 
 def answerer(observer: BankedObserver, calibration: Calibration | None = None) -> Answerer:
-    """The node's answerer, with the camera and mount of the world's robot."""
+    """Make the node's answerer, with the camera and mount of the world's robot."""
     grounding = Grounding({CAMERA: CAMERA_MOUNT}, ground_z_m=GROUND_Z_M)
     grounding.cameras.add(CAMERA, 0, camera_model(*PICTURE))
     return Answerer(observer, max_new_tokens=16, grounding=grounding, calibration=calibration)

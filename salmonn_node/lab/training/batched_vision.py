@@ -1,4 +1,4 @@
-"""The vision tower over many temporal patches of one grid at once: the same numbers, without its loop over images."""
+"""Batched vision tower: encode many temporal patches of one grid at once, with the same results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from salmonn_node.model.towers import VisionTower
 
 
 def encode_patches(tower: VisionTower, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """What `VisionTower.forward` gives, several times faster for small frames, gradients included.
+    """Compute the same as `VisionTower.forward`, several times faster for small frames, with gradients.
 
     Args:
         tower: the vision tower.

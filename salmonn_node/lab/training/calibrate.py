@@ -1,4 +1,4 @@
-"""Stage 6: thresholds and temperatures from judged answers on worlds kept for nothing else."""
+"""Stage 6: fit thresholds and temperatures to judged answers, on worlds reserved for calibration."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from salmonn_node.lab.training.streams import Bank, Pieces, Tokens
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import AnswerType
 
-# (seconds of stream, streams): lengths within the budget and beyond it.
+# (seconds of stream, number of streams): lengths within the budget and beyond it.
 LENGTHS = ((24, 24), (60, 24), (240, 16), (900, 8), (3600, 4))
 QUESTIONS = 14
 NULLS = tuple(round(0.1 * i, 1) for i in range(2, 10)) + (0.95,)
 SEED = 800_000
-FEW = 20  # a type with fewer judged answers gets no confidence
-# A share that keeps a question with a few new words, and not one in another language.
+FEW = 20  # an answer type with fewer judged answers gets no confidence
+# Share of known words. It accepts a question with a few new words, but not one in another language.
 KNOWN_WORDS = 0.5
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration and how good it is on the answers it was made on.
+    """A calibration, with its quality on the answers that it was fitted to.
 
     Attributes:
-        calibration: for the checkpoint.
-        ece: calibration error of the confidences.
+        calibration: the calibration for the checkpoint.
+        ece: expected calibration error of the confidences.
         risk: (coverage, risk) at coverages of about 0.5, 0.8 and 1.
-        table: accuracy at each threshold tried.
+        table: accuracy at each threshold.
     """
 
     calibration: Calibration
@@ -43,14 +43,14 @@ class Calibrated:
 
 
 def streams(bank: Bank, lengths: Sequence[tuple[int, int]] = LENGTHS, seed: int = SEED) -> list[Tokens]:
-    """Streams to calibrate on, composed of pieces of at most two minutes."""
+    """Make streams to calibrate on, composed of pieces of at most two minutes."""
     pieces = Pieces([s.truth for s in bank.streams], bank.dense)
     rng = np.random.default_rng(seed)
     return [bank.stream(pieces.several(seconds, 120, rng)) for seconds, count in lengths for _ in range(count)]
 
 
 def calibrate(model: VideoSalmonnS, bank: Bank) -> Calibrated:
-    """Choose the weight of "nothing" from which an answer is NOT_OBSERVED, then fit one temperature a type."""
+    """Choose the weight of "nothing" above which an answer is NOT_OBSERVED, then fit a temperature per type."""
     checkpoint = model.checkpoint.id
     sets = [(tokens, records(tokens, QUESTIONS, SEED + i, f"calibrate-{i}")) for i, tokens in enumerate(streams(bank))]
     raw = Calibration.raw(checkpoint).model_copy(update={"null_above": 1.0, "unknown": UNKNOWN})

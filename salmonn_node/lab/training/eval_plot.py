@@ -1,4 +1,4 @@
-"""The plot of `salmonn eval`: accuracy against length of stream, one line an arm, sparse and dense side by side."""
+"""Plot of `salmonn eval`: accuracy against stream length, one line per arm, sparse and dense side by side."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ COLOURS = {
     "paper": "#7b2d8b", "place": "#3a9ea5",
 }  # fmt: skip
 PANEL, HEIGHT, MARGIN = 300, 230, 46
-BUDGET_S = 128.0  # camera seconds that fit the visual budget undiscarded
+BUDGET_S = 128.0  # camera seconds that fit the visual budget without discarding
 WHOLE_S = 12_800.0
 LONGEST_S = 3 * WHOLE_S
 
 
 def write_plot(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the plot as SVG; rows as `salmonn eval --results` has them."""
+    """Write the plot as SVG, from the rows of `salmonn eval --results`."""
     parts: list[str] = []
     for number, kind in enumerate(("sparse", "dense")):
         mine = [r for r in rows if str(r["set"]).startswith(kind)]

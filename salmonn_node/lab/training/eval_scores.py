@@ -1,4 +1,4 @@
-"""Scores of one arm on one set of streams, by age of the evidence and by kind of question."""
+"""Score one arm on one set of streams, by age of the evidence and by kind of question."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from salmonn_node.lab.training.streams import Pieces, Tokens, joined, read_bank
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
-# What a baseline may read of the memory.
+# Sources that a baseline may read from the memory.
 SOURCES: dict[str, tuple[str, ...]] = {"vision": (CAMERA,), "audio": (MICROPHONE,)}
 AGES_S = (0, 120, 600, 1800, 3600, 7200, 10**9)
 SEED = 600_000
 
 
 def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
-    """The checkpoint with its memory kept as an arm says, at the same bytes; a baseline reads the checkpoint's own."""
+    """Load the checkpoint with the memory of an arm, at the same bytes. A baseline uses the checkpoint's own memory."""
     model = load(checkpoint)
     if arm == DEFAULT_ARM or arm in BASELINES:
         return model
@@ -35,7 +35,7 @@ def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
 
 
 def streams_of(chosen: EvalSet, folder: Path, network: object) -> Iterator[Tokens]:
-    """The streams of a set; worlds that are missing are rendered, which needs OpenGL."""
+    """Yield the streams of a set. Missing worlds are rendered, which needs OpenGL."""
     worlds = bank.HELD_OUT if chosen.seconds else bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
     bank.render(folder, worlds)
     if not chosen.seconds:
@@ -51,7 +51,7 @@ def streams_of(chosen: EvalSet, folder: Path, network: object) -> Iterator[Token
 
 
 def score(model: VideoSalmonnS, streams: list[Tokens], chosen: EvalSet, arm: str = DEFAULT_ARM) -> dict[str, object]:
-    """Figures of one arm or baseline on one set."""
+    """Return the figures of one arm or baseline on one set."""
     started = time.monotonic()
     found: list[Judgement] = []
     asked = [records(t, chosen.questions, SEED + i, f"{chosen.name}-{i}") for i, t in enumerate(streams)]

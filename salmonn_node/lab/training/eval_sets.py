@@ -1,25 +1,25 @@
-"""The streams and arms of `salmonn eval`, by name; no torch, so that `--help` can list them."""
+"""Streams and arms of `salmonn eval`, by name. No torch import, so that `--help` can list them quickly."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# What the questions give away to one who sees only, hears only, or says the commonest answer of each question's form.
+# Baselines: see only, hear only, or give the most common answer to each form of question.
 BASELINES = ("vision", "audio", "blind")
 ARMS = "default,recent,fifo,uniform,merge,paper,place"
 
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Streams that a checkpoint is scored on.
+    """A set of streams to score a checkpoint on.
 
     Attributes:
-        name: of the set.
-        seconds: of each stream; 0: a world of `bank.LONG` whole.
-        streams: how many.
-        questions: asked at the end of each.
-        dense: which worlds.
-        joined: worlds of `bank.LONG` that follow each other in one stream.
+        name: name of the set.
+        seconds: length of each stream. 0: a whole world of `bank.LONG`.
+        streams: number of streams.
+        questions: number of questions at the end of each stream.
+        dense: whether the worlds are dense.
+        joined: number of worlds of `bank.LONG` joined into one stream.
     """
 
     name: str

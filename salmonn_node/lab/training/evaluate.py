@@ -1,4 +1,4 @@
-"""Scores of a checkpoint on worlds never trained on: real memory, real answers, the project's one scorer."""
+"""Evaluate a checkpoint on held-out worlds, with the real memory, real answers and the project's scorer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
 
 
 def records(tokens: Tokens, count: int, seed: int, name: str) -> list[QuestionRecord]:
-    """Questions at the end of a stream."""
+    """Draw questions at the end of a stream."""
     return ask(tokens.truth, seed, count, name=name, times=[tokens.truth.seconds])
 
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """An answer with what is known of it besides.
+    """An answer with further values for scoring.
 
     Attributes:
         record: the question.
-        answer: what came back.
-        null_weight: the evidence head's weight of "nothing".
-        kept: whether some token of the evidence was still in memory; None when unanswerable.
+        answer: the answer.
+        null_weight: weight of "nothing" from the evidence head.
+        kept: whether some token of the evidence was still in memory. None if unanswerable.
     """
 
     record: QuestionRecord
@@ -43,7 +43,7 @@ class ScoredAnswer:
     kept: bool | None
 
     def judged(self, null_above: float | None = None) -> Judgement:
-        """The judgement, had answers with a larger weight of "nothing" been held back."""
+        """Judge the answer. If its weight of "nothing" exceeds `null_above`, it counts as NOT_OBSERVED."""
         answer = self.answer
         if null_above is not None and self.null_weight > null_above:
             answer = replace(answer, outcome=Outcome.NOT_OBSERVED)
@@ -51,7 +51,7 @@ class ScoredAnswer:
 
 
 class _Overheard:
-    """A model whose last answer's null weight is kept."""
+    """A model that records the null weight of its last answer."""
 
     def __init__(self, model: VideoSalmonnS) -> None:
         self._model, self.null_weight = model, math.nan
@@ -72,7 +72,7 @@ def answered(
     calibration: Calibration | None = None,
     sources: tuple[str, ...] = (),
 ) -> list[ScoredAnswer]:
-    """Let a stream flow through the node's memory, and ask at its end of these sources (empty: of all)."""
+    """Run a stream through the node's memory, and ask at its end about these sources (empty: all)."""
     overheard = _Overheard(model)
     observer = BankedObserver(model)
     observer.take(tokens)
@@ -90,9 +90,9 @@ def answered(
 
 
 def blind(asked: Sequence[QuestionRecord]) -> list[ScoredAnswer]:
-    """The commonest right answer of each question's form, from the question alone; never where or when.
+    """Answer each question with the most common right answer to its form. Never answers where or when.
 
-    The best that one can do who neither sees nor hears but knows these very questions' answers.
+    This is the best that one can do without seeing or hearing, knowing the answers to these very questions.
     """
     forms: dict[str, Counter[str]] = {}
     for record in asked:
@@ -124,7 +124,7 @@ def _said(record: QuestionRecord) -> str:
 
 
 def table(judgements: Sequence[Judgement]) -> dict[str, float]:
-    """The figures that the numbers of the checkpoint are given in."""
+    """Return the figures that we report for a checkpoint."""
     answerable = [j for j in judgements if j.record.answerable]
     kept = [j for j in answerable if j.kept]
 

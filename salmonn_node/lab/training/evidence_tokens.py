@@ -1,4 +1,4 @@
-"""Which tokens of a view show, or let hear, what answers a question: the labels of the evidence pointer."""
+"""Evidence tokens: which tokens of a view contain the evidence of a question. These are the pointer's labels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from salmonn_node.stream.observations import SECOND_NS
 
 TOKEN_NS = SECOND_NS // 2
 PATCH_TOKENS = GRID[0] * GRID[1]
-# A few seconds of merged sound still tell a word or a bell from silence; minutes do not.
+# A word or a bell is still audible in a few seconds of merged sound, but not in minutes.
 MERGED_NS = 4 * SECOND_NS
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """When each token of a view began and ended, and where in the picture it lies; visual tokens first.
+    """Start, end and place in the picture of each token of a view. Visual tokens come first.
 
     Attributes:
         start_ns, end_ns: (T,) int64.
@@ -36,7 +36,7 @@ class Stamps:
     place: npt.NDArray[np.int64]
 
     def tell(self, start_ns: int, end_ns: int) -> npt.NDArray[np.bool_]:
-        """(T,) which tokens are of that time, and not of so much more of sound that it is lost in them."""
+        """(T,) bool: which tokens cover that time, except sound tokens that merge too much other sound."""
         overlap = np.minimum(self.end_ns, end_ns) - np.maximum(self.start_ns, start_ns)
         spans = self.end_ns - self.start_ns
         met = (self.start_ns <= end_ns) & (self.end_ns > start_ns)
@@ -44,7 +44,7 @@ class Stamps:
 
 
 def stamps_of(view: SceneView) -> Stamps:
-    """Of the tokens of a view."""
+    """Return the stamps of the tokens of a view."""
     starts, ends, places = [], [], []
     for batch, sound in ((view.visual, False), (view.audio, True)):
         if batch is not None:
@@ -56,7 +56,7 @@ def stamps_of(view: SceneView) -> Stamps:
 
 
 def whole_stamps(seconds: int) -> Stamps:
-    """Of the view of a stream of which nothing has been discarded."""
+    """Return the stamps for a stream without discarded tokens."""
     number, heard = np.arange(seconds // 2 * PATCH_TOKENS), np.arange(2 * seconds)
     start = np.concatenate([number // PATCH_TOKENS * 2 * SECOND_NS, heard * TOKEN_NS]) + START_NS
     last = np.concatenate([np.full(len(number), SECOND_NS), np.full(len(heard), TOKEN_NS)])
@@ -64,11 +64,11 @@ def whole_stamps(seconds: int) -> Stamps:
 
 
 def evidence_rows(record: QuestionRecord, stamps: Stamps, moments: Sequence[Moment]) -> list[int]:
-    """Rows of tokens that show or let hear what answers a question; where things are named, only their squares.
+    """Rows of the tokens that contain the evidence of a question. For named things, only the tokens that show them.
 
-    A token shows what its first patch showed, however long its place has looked alike since. Sound that was merged over
-    more than MERGED_NS no longer lets hear what was less than a quarter of it. Of what must be both seen and heard,
-    nothing is left when one of the two is gone.
+    A token shows what its first patch showed, however long its place has looked alike since. In sound merged over more
+    than MERGED_NS, anything shorter than a quarter of it is no longer audible. If the evidence must be both seen and
+    heard, and one of the two is gone, there are no rows.
     """
     names = _names(record)
     found: dict[str, list[int]] = {}
@@ -91,7 +91,7 @@ def evidence_rows(record: QuestionRecord, stamps: Stamps, moments: Sequence[Mome
 
 
 def _names(record: QuestionRecord) -> set[str]:
-    """Names of the things that a token must show to be evidence; empty where any token of the time is."""
+    """Names of the things that a token must show to be evidence. Empty if any token of that time is evidence."""
     about = record.about
     if record.kind == "colour":
         return {f"{record.expected.text} {about['shape']}"}
@@ -106,7 +106,7 @@ def _names(record: QuestionRecord) -> set[str]:
 
 
 def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[Moment]) -> bool:
-    """Whether some token of the whole stream showed it: what only touches its squares is evidence of any of them."""
+    """Whether some token of the whole stream shows a thing. If none does, any token that it touches is evidence."""
     for interval in record.evidence:
         if interval.modality == "vision":
             first = (interval.start_ns - START_NS) // SECOND_NS // 2
@@ -119,7 +119,7 @@ def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[Momen
 
 
 def _shows(names: set[str], start_ns: int, end_ns: int, place: int, moments: Sequence[Moment]) -> bool:
-    """Whether a token's square shows one of the things in one of its patch's frames."""
+    """Whether a token's cell shows one of the things in a frame of its patch."""
     low, wide = divmod(place, GRID[1])
     first = (start_ns - START_NS) // SECOND_NS
     for second in {first, min(first + 1, (end_ns - START_NS) // SECOND_NS)}:

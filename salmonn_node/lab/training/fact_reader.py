@@ -1,8 +1,8 @@
-"""What fast weights alone hold of a stream of the world: questions to the TTT layer, and heads that read the answers.
+"""Fact reader: query the TTT layer about a stream of the world, and read the answers with linear heads.
 
-A question is a sum of learned words (what is asked, colour, shape, room) that queries the TTT layer; linear heads read
-what comes back. Nothing else is kept of the stream. Everything but the fast weights learns by going back through the
-updates of a segment.
+A query is a sum of learned embeddings (kind of question, colour, shape, room). Linear heads read the layer's output.
+Nothing else is kept of the stream. Everything but the fast weights is trained by backpropagation through the updates of
+a segment.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ANSWERS = {"colour": len(COLOUR) + 1, "room": len(ROOM), "existence": 2}
 
 
 class FactReader(nn.Module):
-    """A TTT layer, questions to it and heads that read what it recalls."""
+    """A TTT layer, its queries, and heads that read what it recalls."""
 
     def __init__(self, config: TTTConfig) -> None:
         super().__init__()
@@ -42,14 +42,14 @@ class FactReader(nn.Module):
         self.heads = nn.ModuleDict({kind: nn.Linear(2 * width, count) for kind, count in ANSWERS.items()})
 
     def asked(self, facts: Sequence[Fact]) -> Tensor:
-        """(Q, D) queries."""
+        """Return the queries, (Q, D)."""
         kinds = torch.tensor([KINDS.index(f.kind) for f in facts])
         words = torch.tensor([f.words for f in facts])
         parts = self.kind(kinds) + self.colour(words[:, 0]) + self.shape(words[:, 1]) + self.room(words[:, 2] + 1)
         return self.norm(parts)
 
     def forward(self, facts: Sequence[Fact], state: TTTState) -> dict[str, tuple[Tensor, Tensor, list[Fact]]]:
-        """For each kind: logits, right answers, the facts; asked of one stream's state, which is untouched."""
+        """Query the state of one stream. Return logits, right answers and facts by kind. Does not change the state."""
         queries = self.asked(facts)
         read = torch.cat([queries, self.ttt.recall(queries, state)], dim=1)
         out = {}
@@ -62,7 +62,7 @@ class FactReader(nn.Module):
 
 
 def tokens_of(chosen: Sequence[Segment], bank: Bank, mini_batch: int) -> Tensor:
-    """(B, UPDATES * m, D)."""
+    """Return the tokens of the segments, (B, UPDATES * m, D)."""
     rows = [bank.stream(s.pieces).z.flatten(0, 1)[: UPDATES * mini_batch] for s in chosen]
     return torch.stack(rows)
 
@@ -70,7 +70,7 @@ def tokens_of(chosen: Sequence[Segment], bank: Bank, mini_batch: int) -> Tensor:
 def judged(
     reader: FactReader, chosen: Sequence[Segment], bank: Bank, state: TTTState
 ) -> tuple[Tensor, list[tuple[Fact, bool]]]:
-    """Let segments flow in and ask; (loss, what was asked and whether it was right). The state goes on in place."""
+    """Observe segments and ask. Return the loss, and the facts with whether each was right. Updates the state."""
     m = reader.ttt.config.mini_batch
     tokens = tokens_of(chosen, bank, m)
     losses, found = [], []
@@ -87,13 +87,13 @@ def judged(
 
 
 class Trainer:
-    """Batches, loss and scores; the fast weights of most steps go on from those of the step before.
+    """Batches, loss and scores. Most steps continue with the fast weights of the previous step.
 
     Args:
-        reader: what learns.
-        segments, bank: to learn from.
-        unseen, held: to score on.
-        seed: of the draws.
+        reader: the reader to train.
+        segments, bank: training data.
+        unseen, held: held-out data.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -110,13 +110,13 @@ class Trainer:
         self._last: TTTState | None = None
 
     def batch(self, step: int) -> tuple[bool, list[Segment]]:
-        """Whether the weights go on, and the segments of a step."""
+        """Return whether the weights continue, and the segments of a step."""
         rng = np.random.default_rng([self.seed, 12, step])
         chosen = [self.segments[i] for i in rng.integers(len(self.segments), size=STREAMS)]
         return bool(rng.random() < CARRY), chosen
 
     def loss(self, batch: object) -> tuple[Tensor, Figures]:
-        """Cross-entropy of all facts asked."""
+        """Return the cross-entropy of all facts asked."""
         assert isinstance(batch, tuple)
         carry, chosen = batch
         state = carried(self.reader.ttt, self._last if carry else None, len(chosen))
@@ -133,11 +133,11 @@ class Trainer:
         return shares([(fact, right) for fact, right in found if fact.after == UPDATES])
 
     def after_days(self, updates: Sequence[int], probes: int = 6) -> dict[int, float]:
-        """Share of right answers about the segment just seen, from weights that have taken so many updates before.
+        """Share of right answers about the last segment, after each number of earlier updates.
 
         Args:
-            updates: ascending.
-            probes: segments asked about from there on.
+            updates: numbers of updates, ascending.
+            probes: number of segments to ask about from there on.
         """
         state = self.reader.ttt.init_state(STREAMS)
         shown, found = 0, {}
@@ -158,7 +158,7 @@ class Trainer:
 
 
 def shares(found: Sequence[tuple[Fact, bool]]) -> Figures:
-    """Shares of right answers: of all, of each kind, and by updates since what they rest on was last seen."""
+    """Shares of right answers: overall, by kind, and by updates since the evidence was last seen."""
     out: dict[str, list[bool]] = {}
     for fact, right in found:
         names = ["all", fact.kind] + ([f"age_{fact.age // 2 * 2}"] if 0 <= fact.age < UPDATES else [])

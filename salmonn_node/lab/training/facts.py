@@ -1,4 +1,4 @@
-"""Plain facts about segments of the world, to be asked of fast weights densely and without a language model."""
+"""Facts about segments of the world, to query fast weights densely without a language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from salmonn_node.lab.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.lab.world.objects import Thing, pairs
 from salmonn_node.lab.world.truth import Truth, compose, index
 
-UPDATES = 8  # of a segment
+UPDATES = 8  # updates per segment
 ASKED_AFTER = (UPDATES // 2, UPDATES)
 PIECE_S = (16, 32, 64)
 MOST = 6  # facts of each kind at each moment of asking
@@ -21,14 +21,14 @@ KINDS = ("colour", "room", "existence")
 
 @dataclass(frozen=True)
 class Fact:
-    """One question about a segment.
+    """A question about a segment.
 
     Attributes:
-        kind: of KINDS.
-        words: colour, shape and room that the question names; 0 and, for a room, -1 where it names none.
-        answer: number of the right one.
-        after: updates of the segment after which it is asked.
-        age: updates since what it rests on was last seen; -1 when it never was.
+        kind: one of KINDS.
+        words: colour, shape and room in the question. 0, or for a room -1, if it names none.
+        answer: number of the right answer.
+        after: number of updates after which it is asked.
+        age: updates since the evidence was last seen. -1 if it never was.
     """
 
     kind: str
@@ -40,14 +40,14 @@ class Fact:
 
 @dataclass(frozen=True)
 class Segment:
-    """Pieces of banked streams and facts about them."""
+    """Pieces of encoded streams, and facts about them."""
 
     pieces: tuple[Piece, ...]
     facts: tuple[Fact, ...]
 
 
 def facts_of(truth: Truth, update_s: int, after: int, rng: np.random.Generator) -> list[Fact]:
-    """Facts known after so many updates of `update_s` seconds."""
+    """Draw facts that are known after `after` updates of `update_s` seconds."""
     now = after * update_s
     ix = index(truth, now)
     found: dict[str, list[Fact]] = {kind: [] for kind in KINDS}
@@ -69,7 +69,7 @@ def facts_of(truth: Truth, update_s: int, after: int, rng: np.random.Generator) 
         if len(things) == 1 and room in ROOM:
             ((thing, last_s),) = things.items()
             add("colour", (0, SHAPE[shape], ROOM[room]), COLOUR[thing.colour], last_s)
-    # Near misses first: the shape was there in another colour.
+    # Near misses first: the same shape in another colour.
     shapes = {t.shape for t in ix.glimpses}
     unseen = [t for t in pairs(True) if t not in ix.glimpses]
     close = [t for t in unseen if t.shape in shapes] or unseen
@@ -83,7 +83,7 @@ def _shuffled(facts: list[Fact], rng: np.random.Generator) -> list[Fact]:
 
 
 def segments(count: int, bank: Bank, mini_batch: int, seed: int) -> list[Segment]:
-    """Segments of UPDATES mini-batches, each composed of pieces of several streams."""
+    """Make segments of UPDATES mini-batches, each composed of pieces of several streams."""
     truths = [stream.truth for stream in bank.streams]
     pieces = Pieces(truths, bank.dense)
     update_s = mini_batch // PATCH_TOKENS * 2

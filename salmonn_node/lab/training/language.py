@@ -1,4 +1,4 @@
-"""Stage 3: the language model learns to answer, and to point at what the answer rests on."""
+"""Stage 3: train the language model to answer, and to point at the evidence of the answer."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from salmonn_node.model.network import Network
 from salmonn_node.model.tokenizer import FileTokenizer
 
 PLAN = Plan("language", steps=1300, rate=3e-3, warmup=100)
-ROWS = 5_000  # rows of a batch, padding included
+ROWS = 5_000  # rows per batch, including padding
 NOISE = 0.1
 POINTER = 1.0
-# Kinds whose evidence is to match from end to end: its length, or how many it is, is the answer.
+# Kinds whose whole evidence must match, because its length or count is the answer.
 WHOLE = ("how_long", "count")
 Source = TypeVar("Source")
 Change = Callable[[Lesson, np.random.Generator], Lesson]
-# Kinds that are learned last: few of their questions can be answered, or the answer is spread over several tokens.
+# Kinds that are learned last: few of their questions are answerable, or the answer spans several tokens.
 WEIGHTS = {
     "seen_when_heard": 4.0, "what_was_said": 3.0, "how_long": 2.0, "count": 3.0, "order": 2.0, "colour": 1.5,
     "existence": 2.5, "room": 1.5,
 }  # fmt: skip
-# What can be answered counts so much more than what cannot: else it is safest to abstain.
+# Weight of answerable questions. Without it, the network learns that it is safest to abstain.
 ANSWERABLE = 1.3
 
 
 def modules(network: Network) -> nn.ModuleDict:
-    """What this stage trains."""
+    """Return the modules that this stage trains."""
     assert network.evidence is not None
     return nn.ModuleDict({"language": network.language, "evidence": network.evidence})
 
@@ -44,22 +44,22 @@ def modules(network: Network) -> nn.ModuleDict:
 def planned(
     plan: LessonPlan, bank: Bank, network: Network, tokenizer: FileTokenizer, rng: np.random.Generator | None = None
 ) -> Lesson:
-    """A plan's lesson: its stream whole in memory; with `rng` some of its questions, and moved pictures."""
+    """Make the lesson of a plan, with its whole stream in memory. `rng` selects questions and moves pictures."""
     view = whole_view(bank.stream(plan.pieces, rng), network.config, tokenizer)
     asked = plan.asked if rng is None else some(plan.asked, rng)
     return lesson(view, asked, network.config, tokenizer)
 
 
 class Batches:
-    """Plans of like length together, about ROWS rows a batch; a batch depends on the step alone.
+    """Batches of plans of similar length, about ROWS rows each. A batch depends on the step only.
 
     Args:
-        plans: to draw from.
+        plans: plans to draw from.
         bank: their streams.
-        network: whose configuration the prompts have.
-        tokenizer: of the network.
-        rows: of a batch, at most.
-        change: what is done to each lesson before it is packed; by default nothing.
+        network: network whose configuration the prompts use.
+        tokenizer: tokenizer of the network.
+        rows: maximum rows per batch.
+        change: function applied to each lesson before packing. Defaults to none.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Batches:
         self.rows = rows
 
     def __call__(self, step: int) -> Packed:
-        """The batch of a step."""
+        """Return the batch of a step."""
         rng = np.random.default_rng([PLAN.seed, 3, step])
         return filled(self.plans, lambda plan: self.make(plan, rng), 60, rng, self.rows)
 
@@ -84,7 +84,7 @@ class Batches:
 def filled(
     sources: Sequence[Source], make: Callable[[Source], Lesson], reach: int, rng: np.random.Generator, rows: int
 ) -> Packed:
-    """A batch of at most `rows` rows, padding included, of sources up to `reach` places from a random one."""
+    """Fill a batch of at most `rows` rows, including padding, with sources within `reach` of a random one."""
     middle = int(rng.integers(len(sources)))
     lessons: list[Lesson] = []
     longest = 0
@@ -104,13 +104,13 @@ def loss_of(
     noise: float = NOISE,
     weights: Mapping[str, float] | None = None,
 ) -> tuple[Tensor, Figures]:
-    """Cross-entropy of the answers (mean over questions) and of the pointer at the answer's start.
+    """Cross-entropy of the answers (mean over questions), and of the pointer at the start of the answer.
 
     Args:
-        network: in training.
+        network: the network in training.
         packed: the batch.
-        noise: on memory tokens.
-        weights: of some kinds, where they can be answered; then ANSWERABLE for the others. By default all count alike.
+        noise: noise on memory tokens.
+        weights: weights of answerable questions by kind; ANSWERABLE for other kinds. By default all weights are equal.
     """
     hidden = hidden_states(network, packed, noise if network.training else 0.0)
     answers: list[Tensor] = []
@@ -146,9 +146,9 @@ def loss_of(
 
 
 def by_kind(network: Network, lessons: Sequence[Lesson]) -> dict[str, tuple[float, float, int]]:
-    """For each kind (answerable, and "kind/not"): share of whole answers right, pointer mass above half, and how many.
+    """By kind (and "kind/not" for unanswerable): share of right answers, share of right pointers, and the count.
 
-    Answers are judged token by token given the right ones before, which is what greedy decoding sees when right.
+    Answers are judged token by token, given the right previous tokens. Greedy decoding of a right answer sees the same.
     """
     found: dict[str, list[tuple[float, float]]] = {}
     was = network.training
@@ -167,7 +167,7 @@ def by_kind(network: Network, lessons: Sequence[Lesson]) -> dict[str, tuple[floa
 
 
 def summary(kinds: dict[str, tuple[float, float, int]]) -> Figures:
-    """Over all kinds: answers right and pointers on the evidence, of answerable questions and of the others."""
+    """Summarise all kinds: shares of right answers and right pointers, answerable and unanswerable."""
     found = Figures()
     for name, wanted in (("answerable", False), ("unanswerable", True)):
         rows = [row for kind, row in kinds.items() if kind.endswith("/not") == wanted]
@@ -178,7 +178,7 @@ def summary(kinds: dict[str, tuple[float, float, int]]) -> Figures:
 
 
 def judged(network: Network, packed: Packed) -> list[tuple[object, float, float]]:
-    """(question, 1 when every token of its answer is the likeliest, 1 when the pointer's mass is on its evidence)."""
+    """Return (question, 1 if all tokens of the answer are right, 1 if the pointer is on the evidence) tuples."""
     hidden = hidden_states(network, packed)
     out = []
     assert network.evidence is not None
@@ -195,7 +195,7 @@ def judged(network: Network, packed: Packed) -> list[tuple[object, float, float]
 
 
 def _places(numbers: Tensor) -> Tensor:
-    """Where in a prompt's order the memory token of each number in the view stands."""
+    """Map the number of a memory token in the view to its place in prompt order."""
     place = torch.zeros(int(numbers.max()) + 1, dtype=torch.int64)
     place[numbers] = torch.arange(len(numbers))
     return place

@@ -1,4 +1,4 @@
-"""A stream, what of it is in memory, and questions about it with their answers' text and evidence tokens."""
+"""Lessons: the memory of a stream, and questions with their answer texts and evidence tokens."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.stream.observations import SECOND_NS
 
 UNKNOWN = "unknown"
-# Kinds whose answer takes more than one piece of evidence.
+# Kinds whose answer needs more than one piece of evidence.
 JOINT = ("count", "order", "change", "state_now", "seen_when_heard", "what_was_said")
-# Kinds whose answer is what came first: of their evidence the pointer is to find the earliest.
+# Kinds that ask what came first. The pointer must find the earliest piece of evidence.
 FIRST = ("order",)
-# Asked each time that a stream is read, of more that were drawn: else answers are learned by heart.
+# Number of questions per reading of a stream, sampled from more. Otherwise the network memorises answers.
 AT_ONCE = 20
-UNANSWERABLE = 0.5  # at most so many as answerable ones
-# Kinds chosen more often than others: what is still wrong when the rest is learned, and can be told from what is kept.
+UNANSWERABLE = 0.5  # maximum ratio of unanswerable to answerable questions
+# Kinds that are sampled more often: they are learned last, and the kept tokens contain their answers.
 OFTEN = {
     "colour": 2.5, "order": 2.0, "count": 2.0, "seen_when_heard": 2.0, "what_was_said": 1.5, "state_now": 1.5,
     "state_earlier": 1.5, "change": 0.5,
@@ -46,14 +46,14 @@ CAMERA, MICROPHONE = 0, 1
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of a lesson.
+    """A question in a lesson.
 
     Attributes:
         text: the question.
-        answer: what the language model is to write.
-        kind: of the world's kinds.
-        answerable: whether the stream holds an answer.
-        evidence: rows of the view's tokens that show it; empty when unanswerable.
+        answer: text that the language model must write.
+        kind: kind of question in the world.
+        answerable: whether the stream contains the answer.
+        evidence: rows of the view's tokens that show it. Empty if unanswerable.
     """
 
     text: str
@@ -65,13 +65,13 @@ class Asked:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """One stream's memory with questions about it.
+    """The memory of a stream, with questions about it.
 
     Attributes:
         view: the memory as a question sees it.
-        prefix: the prompt up to the question; `next_position` is that of each tail's first token.
-        tails: ids of each question's part, the answer's turn opened.
-        answers: ids of each answer, the end token included.
+        prefix: the prompt up to the question. `next_position` is the position of each tail's first token.
+        tails: ids of each question, up to the opening of the answer's turn.
+        answers: ids of each answer, including the end token.
         asked: the questions.
     """
 
@@ -83,14 +83,14 @@ class Lesson:
 
     @property
     def rows(self) -> int:
-        """Rows of the packed sequence."""
+        """Number of rows of the packed sequence."""
         return len(self.prefix) + sum(len(t) + len(a) - 1 for t, a in zip(self.tails, self.answers, strict=True))
 
 
 def answer_text(record: QuestionRecord) -> str:
-    """What the language model is to write.
+    """Return the text that the language model must write.
 
-    Times and places are not spelled: they are those of the evidence. A place's text is the room's name.
+    Times and places come from the evidence, so they are not written. The text for a place is the name of the room.
     """
     if not record.answerable:
         return "no" if record.answer_type == "BINARY" else UNKNOWN
@@ -105,7 +105,7 @@ def answer_text(record: QuestionRecord) -> str:
 
 
 def whole_view(tokens: Tokens, config: SalmonnConfig, tokenizer: FileTokenizer) -> SceneView:
-    """The view of a stream of which nothing has been discarded."""
+    """Return the view of a stream without discarded tokens."""
     patches = len(tokens.z)
     timeline = Timeline(lambda text: len(tokenizer.encode(text)), False, config.max_position)
     timeline.begin(START_NS)
@@ -140,7 +140,7 @@ def whole_view(tokens: Tokens, config: SalmonnConfig, tokenizer: FileTokenizer) 
 
 
 def lesson(view: SceneView, asked: Sequence[Asked], config: SalmonnConfig, tokenizer: FileTokenizer) -> Lesson:
-    """Put questions to a view, packed after one prefix."""
+    """Make a lesson from a view and questions, which share one prefix."""
     prompt = prompt_of(view, "?", tokenizer, config)
     start = prompt.question_start - 1
     prefix = Prompt(
@@ -151,7 +151,7 @@ def lesson(view: SceneView, asked: Sequence[Asked], config: SalmonnConfig, token
 
 
 def put(view: SceneView, prefix: Prompt, asked: Sequence[Asked], tokenizer: FileTokenizer) -> Lesson:
-    """A lesson of a view's prompt up to the question, and questions."""
+    """Make a lesson from a view, its prompt up to the question, and questions."""
     end = tokenizer.specials.im_end
     opened = tokenizer.encode(ASSISTANT)[: ChatFormat().answer_tokens]
     tails = [tokenizer.encode("\n" + tokenizer.escape(a.text) + END) + opened for a in asked]
@@ -161,7 +161,7 @@ def put(view: SceneView, prefix: Prompt, asked: Sequence[Asked], tokenizer: File
 
 
 def earliest(evidence: tuple[int, ...], prefix: Prompt) -> tuple[int, ...]:
-    """Of some tokens those of the first frame, or stretch of sound, that any of them is of: what came first."""
+    """Return the evidence tokens of the earliest frame or stretch of sound."""
     if len(evidence) < 2:
         return evidence
     rows = torch.isin(prefix.memory, torch.tensor(evidence)).nonzero()[:, 0]
@@ -170,19 +170,19 @@ def earliest(evidence: tuple[int, ...], prefix: Prompt) -> tuple[int, ...]:
 
 
 def known(asked: Sequence[Asked]) -> list[Asked]:
-    """Those whose right answer the memory can give: it still holds evidence, or there never was any.
+    """Keep the questions that the memory can answer: it still holds evidence, or there never was any.
 
-    What was seen and let go is neither: an older sight of the same may be there, and that it is not the last nobody
-    can tell from the memory.
+    If the evidence was discarded, the memory may still hold an older sight of the same thing. Nothing shows that this
+    is not the last one, so the question is dropped.
     """
     return [a for a in asked if a.evidence or not a.answerable]
 
 
 def some(asked: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
-    """At most AT_ONCE of them by lot, most in other words.
+    """Sample at most AT_ONCE questions, and reword most of them.
 
-    There is no end of what was never there, and of what was there there is: so the "no" to whether something was there
-    weigh no more than the "yes" together, and what else has no answer half as much as what has one.
+    There are many more things that were never there than things that were. So the sample has no more "no" than "yes"
+    answers to existence questions. Other unanswerable questions are at most half as many as answerable ones.
     """
     often = np.array([OFTEN.get(a.kind, 1.0) for a in asked])
     yes_no = np.array([a.kind == "existence" for a in asked])
@@ -196,10 +196,10 @@ def some(asked: Sequence[Asked], rng: np.random.Generator) -> list[Asked]:
 
 
 def thinned(made: Lesson, share: float, tokenizer: FileTokenizer, rng: np.random.Generator) -> Lesson:
-    """The lesson with that share of its memory tokens gone, of those that show an answer a quarter of it.
+    """Drop that share of the memory tokens, and a quarter of that share of evidence tokens.
 
-    So that a stream of a minute looks as a memory does after hours. What needs all of its evidence keeps it; a
-    question that lost its last evidence goes.
+    A stream of a minute then looks like a memory after hours. Questions that need all of their evidence keep it. A
+    question that lost its last evidence is dropped.
     """
     prefix, view = made.prefix, made.view
     tokens = sum(len(batch) for batch in (view.visual, view.audio) if batch is not None)
@@ -217,16 +217,17 @@ def thinned(made: Lesson, share: float, tokenizer: FileTokenizer, rng: np.random
 
 
 def draw(truth: Truth, count: int, seed: int, stamps: Stamps, now: int | None = None) -> list[Asked]:
-    """Questions at one moment of a stream, answerable ones first: at most a third is not, yes-or-no ones aside.
+    """Draw questions at one moment of a stream, answerable ones first.
 
-    How often something knocked is asked besides wherever it did: by lot it is one question in three hundred.
+    Apart from yes-or-no questions, at most a third are unanswerable. Questions about the number of knocks are added
+    wherever possible, because random draws contain only one in three hundred.
 
     Args:
-        truth: of the stream.
-        count: at most so many, and those.
-        seed: of the draw; from 100 000 on half of the wordings are those that training never shows.
-        stamps: of the view's tokens.
-        now: second of the stream; its end when not given.
+        truth: truth of the stream.
+        count: maximum number of random questions; the added ones come on top.
+        seed: seed of the draw. From 100 000 on, half of the wordings are held out from training.
+        stamps: stamps of the view's tokens.
+        now: second of the stream. Defaults to its end.
     """
     times = [truth.seconds if now is None else now]
     records = ask(truth, seed, count + count // 2, times=times)

@@ -1,4 +1,4 @@
-"""One training loop for every stage: schedule, optimisers, a log, saved often, resumed where it was."""
+"""Training loop of all stages: schedule, optimisers, log, and checkpoints from which a run resumes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast a stage learns.
+    """Length and learning rate of a stage.
 
     Attributes:
-        name: of the stage; its files in the work folder are called so.
-        steps: in all.
-        rate: highest learning rate, of Muon and AdamW alike (Muon's is matched to AdamW's step size).
-        warmup: steps until then; afterwards it falls as a cosine to a twentieth.
-        clip: largest norm of the gradient.
-        weight_decay: of matrices.
-        log_every, save_every: steps.
-        seed: of the data.
+        name: name of the stage and of its files in the work folder.
+        steps: total number of steps.
+        rate: peak learning rate of Muon and AdamW. Muon's is matched to AdamW's step size.
+        warmup: steps until the peak. Then the rate follows a cosine down to a twentieth.
+        clip: maximum norm of the gradient.
+        weight_decay: weight decay of matrices.
+        log_every, save_every: intervals in steps.
+        seed: seed of the data.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Plan:
     seed: int = 0
 
     def share(self, step: int) -> float:
-        """Learning rate at a step as a share of the highest."""
+        """Learning rate at a step, relative to the peak."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(1, self.steps - self.warmup)
@@ -49,7 +49,7 @@ class Plan:
 
 
 def optimisers(modules: Iterable[nn.Module], plan: Plan) -> list[torch.optim.Optimizer]:
-    """Muon for hidden matrices, AdamW for embeddings, norms, biases, convolutions and whatever else there is."""
+    """Make the optimisers: Muon for hidden matrices, AdamW for all other parameters."""
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     seen: set[int] = set()
@@ -79,19 +79,19 @@ def run(
     evaluate: Callable[[], Figures] | None = None,
     evaluate_every: int = 0,
 ) -> Iterator[Figures]:
-    """Train; yields what is logged, each line also written to `NAME.jsonl`.
+    """Train. Yield the log lines, which are also written to `NAME.jsonl`.
 
-    A step whose loss or gradient is not finite is skipped and counted. The state lies in `NAME.pt` (weights,
-    optimisers, step), so a run that was stopped goes on where it was saved last.
+    A step with a loss or gradient that is not finite is skipped and counted. `NAME.pt` holds weights, optimisers and
+    step, so a stopped run resumes where it was last saved.
 
     Args:
-        plan: of the stage.
-        modules: what is trained and saved.
-        batches: batch of a step; depends on the step alone, so that a resumed run sees what it would have seen.
-        loss_of: (loss, figures) of a batch.
-        folder: of the state and the log.
-        evaluate: figures on what is not trained on.
-        evaluate_every: steps; 0: at the end alone.
+        plan: plan of the stage.
+        modules: modules to train and save.
+        batches: returns the batch of a step. It depends on the step only, so a resumed run sees the same data.
+        loss_of: returns (loss, figures) of a batch.
+        folder: folder of the state and the log.
+        evaluate: returns figures on held-out data.
+        evaluate_every: interval in steps. 0: only at the end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, log = folder / f"{plan.name}.pt", folder / f"{plan.name}.jsonl"

@@ -1,4 +1,4 @@
-"""Banked tokens through the real way in: what a memory of the node holds after minutes or hours, quickly."""
+"""Run encoded tokens through the real memory code, to get the node's memory after minutes or hours quickly."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ PIXEL_GRID = (2 * GRID[0], 2 * GRID[1])
 
 @dataclass
 class Looked:
-    """Stands for the two encoders of a model: a patch's or window's number comes in, its banked tokens go out."""
+    """Replacement for both encoders of a model: maps the number of a patch or window to its stored tokens."""
 
     tokens: Tokens
 
     def vision(self, pixels: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """(1, 1, 1) number -> (1, T, D), (K, 1, T, D)."""
+        """Look up the number (1, 1, 1) -> tokens (1, T, D), deepstack rows (K, 1, T, D)."""
         number = int(pixels.flatten()[0])
         return self.tokens.z[number][None], self.tokens.deepstack[:, number][:, None]
 
     def audio(self, mel: Tensor) -> Tensor:
-        """(1, 1, 1) number -> (1, window, D)."""
+        """Look up the number (1, 1, 1) -> tokens (1, window, D)."""
         number = int(mel.flatten()[0])
         return self.tokens.audio[None, number * 2 * CUT_S : (number + 1) * 2 * CUT_S]
 
 
 def observe(model: VideoSalmonnS, memory: StreamMemory, tokens: Tokens, start_s: int = 0) -> Iterable[list[Moment]]:
-    """Let a stream flow into a memory; yields the moments of each CUT_S seconds.
+    """Observe a stream with a memory. Yield the moments of each CUT_S seconds.
 
     Args:
-        model: whose encoders are replaced by the bank while this runs.
-        memory: of the model.
+        model: model whose encoders are replaced while this runs.
+        memory: memory of the model.
         tokens: the stream.
-        start_s: second of the memory's clock at which it begins.
+        start_s: second of the memory's clock at which the stream begins.
     """
     looked = Looked(tokens)
     was = model.encoder.vision, model.encoder.audio

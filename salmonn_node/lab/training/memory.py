@@ -1,4 +1,4 @@
-"""Stage 4: the language model learns to read what a memory of fixed size has kept of minutes of stream."""
+"""Stage 4: train the language model to read what a memory of fixed size has kept of minutes of stream."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ LONG_SPAN_S = (600, 12_800)
 PIECES_S = (40, 120, 240)
 FLATS = (1, 2, 4, 1_000)
 GROWTH = 1.6
-QUESTIONS = 64  # asked of a stream at one moment
-# (visual tokens, audio tokens, share): smaller budgets stand for longer streams.
+QUESTIONS = 64  # questions per moment of asking
+# (visual tokens, audio tokens, share): smaller budgets imitate longer streams.
 BUDGETS = ((512, 128, 0.6), (256, 96, 0.2), (128, 64, 0.2))
-SHARE = 0.6  # of the steps that read such memories; the others go on with whole short streams
-THINNED = 0.5  # of the lessons of the last stage lose tokens at random, up to THINNEST of them
+SHARE = 0.6  # share of steps that read such memories; the others read whole short streams
+THINNED = 0.5  # share of lessons in the last stage that randomly lose tokens, up to THINNEST of them
 THINNEST = 0.6
 ROWS = 5_500
 
 
 def budgeted(config: SalmonnConfig, visual: int, audio: int) -> SalmonnConfig:
-    """The configuration with other budgets, and without the fast weights, which leave the tokens as they are."""
+    """Return the configuration with other budgets, and without fast weights, which do not change the tokens here."""
     memory = MemoryConfig(visual, audio, visual // 4, audio // 4, config.memory.visual_rule, config.memory.audio_rule)
     return config.replace(memory=memory, ttt=None, recall=False)
 
 
 @dataclass(frozen=True)
 class StoredLesson:
-    """A lesson of a long stream, without the features that the bank has anyway.
+    """A lesson of a long stream, without the features that the bank already holds.
 
     Attributes:
-        tensors: the prompt's rows, the bank's number of each visual token kept, features of the audio tokens kept.
-        visual_tokens, next_position: of the prompt.
-        asked: questions; evidence that the memory has let go is not in it.
+        tensors: rows of the prompt, bank number of each kept visual token, features of kept audio tokens.
+        visual_tokens, next_position: those of the prompt.
+        asked: questions, without discarded evidence.
         seconds: length of the stream.
-        pieces: of which streams it was composed.
+        pieces: pieces that the stream is composed of.
     """
 
     tensors: dict[str, Tensor]
@@ -77,26 +77,26 @@ def lessons_of(
     tokenizer: FileTokenizer,
     span_s: tuple[int, int] = SPAN_S,
 ) -> Iterator[StoredLesson]:
-    """Lessons of stream `number`: it flows through a real memory, and at ever longer intervals questions are asked.
+    """Make the lessons of stream `number`: run it through a real memory, and ask at growing intervals.
 
     Args:
-        number: of the stream; everything about it is drawn from this.
-        bank: of the streams it is composed of.
-        pieces: draws them.
-        config: of the network; the memory's budgets are drawn.
-        tokenizer: of the prompts.
-        span_s: shortest and longest stream, seconds; questions are asked from the shortest on.
+        number: number of the stream. It is the seed of all draws.
+        bank: bank of the streams that it is composed of.
+        pieces: draws the pieces.
+        config: configuration of the network. The budgets of the memory are drawn.
+        tokenizer: tokenizer of the prompts.
+        span_s: shortest and longest stream, seconds. Questions start at the shortest length.
     """
     rng = np.random.default_rng([0, 5, number])
     seconds = int(np.exp(rng.uniform(*np.log(span_s))))
     visual, audio, _ = BUDGETS[int(rng.choice(len(BUDGETS), p=[share for *_, share in BUDGETS]))]
-    # One flat for hours as a robot has it, or many: what is asked twice of one flat is then not all that is known.
+    # Use one flat for hours, as on a robot, or many flats, so that questions about one flat do not dominate.
     few = pieces.among(int(rng.choice(FLATS)), rng)
     chosen = few.several(seconds, int(rng.choice(PIECES_S)), rng)
     tokens = bank.stream(chosen)
     small = budgeted(config, visual, audio)
     info = CheckpointInfo("training", "tiny", trained=False)
-    model = VideoSalmonnS(small, Network(small), tokenizer, info)  # neither encoders nor language model are used here
+    model = VideoSalmonnS(small, Network(small), tokenizer, info)  # encoders and language model are not used here
     memory = model.new_memory()
     base = np.cumsum([0, *((b - a) // 2 * PATCH_TOKENS for _, a, b in chosen)])
     offset = np.array([n * 10**6 + a // 2 * PATCH_TOKENS for n, a, _ in chosen])
@@ -124,7 +124,7 @@ def lessons_of(
 
 
 def asking_moments(truth: Truth, first_s: int, rng: np.random.Generator) -> set[int]:
-    """Seconds at which no sound is cut, each about GROWTH times the one before; the end is the last."""
+    """Choose seconds that cut no sound, each about GROWTH times the previous one. The last is the end."""
     quiet = quiet_seconds(truth)
     found = {truth.seconds}
     at = first_s * rng.uniform(1.0, GROWTH)
@@ -141,9 +141,9 @@ def restored(
     config: SalmonnConfig,
     rng: np.random.Generator | None = None,
 ) -> Lesson:
-    """The lesson with its features; with `rng` some of the questions, most in other words, and moved pictures.
+    """Restore a lesson with its features. `rng` samples and rewords questions, and moves pictures.
 
-    What can be answered, but no longer from what the memory has kept, is not asked.
+    Questions whose evidence the memory has discarded are not asked.
     """
     numbers = stored.tensors["visual"]
     z = torch.empty(len(numbers), config.hidden_size)
@@ -170,9 +170,9 @@ def _bare(z: Tensor, deepstack: Tensor | None) -> TokenBatch:
 
 
 class MixedBatches:
-    """Batches of long streams' memories, and between them batches of whole short streams.
+    """Batches of memories of long streams, mixed with batches of whole short streams.
 
-    Memories that can answer nothing they are asked are left out.
+    Memories that cannot answer any of their questions are skipped.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class MixedBatches:
         self.stored = sorted((s for s in stored if known(s.asked)), key=_rows)
 
     def __call__(self, step: int) -> Packed:
-        """The batch of a step."""
+        """Return the batch of a step."""
         rng = np.random.default_rng([PLAN.seed, 6, step])
         if rng.random() >= SHARE:
             return self.short(10**6 + step)
@@ -198,7 +198,7 @@ def _rows(stored: StoredLesson) -> int:
 
 
 def write(path: Path, stored: Sequence[StoredLesson]) -> None:
-    """All lessons in one file of plain tensors and values."""
+    """Write all lessons to one file of plain tensors and values."""
     values: list[dict[str, Any]] = [
         {
             "tensors": s.tensors, "visual_tokens": s.visual_tokens, "next_position": s.next_position,
@@ -212,7 +212,7 @@ def write(path: Path, stored: Sequence[StoredLesson]) -> None:
 
 
 def read(path: Path) -> list[StoredLesson]:
-    """The inverse of `write`; the file may hold tensors and plain values only."""
+    """Read the lessons from `write`. The file may only hold tensors and plain values."""
     return [
         StoredLesson(**{**v, "asked": tuple(Asked(**a) for a in v["asked"]), "pieces": tuple(map(tuple, v["pieces"]))})
         for v in torch.load(path, weights_only=True)

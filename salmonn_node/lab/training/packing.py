@@ -1,4 +1,4 @@
-"""Lessons side by side as one batch for the language model: each question sees the memory and itself alone."""
+"""Packing: combine lessons into one batch for the language model. Each question sees only the memory and itself."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salmonn_node.model.network import Network
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """Where a question stands in its row of the batch.
+    """Location of a question in its row of the batch.
 
     Attributes:
-        start: its first row; the answer's turn ends just before `first`.
-        first: the row after the prompt; the row before it predicts the answer's first token.
-        targets: (n,) ids of the answer.
+        start: first row of the question. The opening of the answer's turn ends just before `first`.
+        first: row after the prompt. The row before it predicts the first token of the answer.
+        targets: (n,), ids of the answer.
         evidence: rows of the memory tokens that show the answer, numbered as in the view.
         asked: the question.
     """
@@ -38,14 +38,14 @@ class Packed:
     Attributes:
         ids: (B, L) int64.
         positions: (3, B, L) int64.
-        mask: (B, 1, L, L) bool, True where a row may look.
-        memory_rows: for each lesson, (T,) rows of its memory tokens, in the order of the prompt.
-        memory_numbers: for each lesson, (T,) their numbers in the view.
-        frames: for each lesson, (T,) their block.
+        mask: (B, 1, L, L) bool, True where a row may attend.
+        memory_rows: for each lesson, (T,) rows of its memory tokens, in prompt order.
+        memory_numbers: for each lesson, (T,) numbers of its memory tokens in the view.
+        frames: for each lesson, (T,) blocks of its memory tokens.
         visual: (B, L) bool.
-        z: (N, D) features of all memory tokens, in order of lesson and row.
-        deepstack: (K, V, D) of the visual ones among them.
-        questions: for each lesson.
+        z: (N, D), features of all memory tokens, in order of lesson and row.
+        deepstack: (K, V, D), deepstack rows of the visual tokens.
+        questions: for each lesson, its questions.
     """
 
     ids: Tensor
@@ -61,7 +61,7 @@ class Packed:
 
 
 def pack(lessons: Sequence[Lesson]) -> Packed:
-    """Put lessons side by side."""
+    """Pack lessons into one batch."""
     length, count = max(lesson.rows for lesson in lessons), len(lessons)
     ids = torch.zeros(count, length, dtype=torch.int64)
     positions = torch.zeros(3, count, length, dtype=torch.int64)
@@ -98,7 +98,7 @@ def pack(lessons: Sequence[Lesson]) -> Packed:
     order = torch.arange(length)
     mask = order[None, :, None] >= order[None, None, :]
     mask = mask & ((part[:, None, :] == 0) | (part[:, None, :] == part[:, :, None])) & (part[:, None, :] >= 0)
-    mask = mask | torch.eye(length, dtype=torch.bool)[None]  # padding looks at itself, so that nothing is NaN
+    mask = mask | torch.eye(length, dtype=torch.bool)[None]  # padding attends to itself, so that nothing is NaN
     return Packed(
         ids, positions, mask[:, None], rows, numbers, frames, visual, torch.cat(features),
         torch.cat(deep, dim=1) if deep else torch.zeros(0, 0, 0), questions,
@@ -106,12 +106,12 @@ def pack(lessons: Sequence[Lesson]) -> Packed:
 
 
 def hidden_states(network: Network, packed: Packed, noise: float = 0.0) -> Tensor:
-    """(B, L, D) normed hidden states, as `LanguageModel.forward` gives them for each question alone.
+    """(B, L, D): normed hidden states, equal to those of `LanguageModel.forward` for each question alone.
 
     Args:
-        network: whose language model reads.
+        network: network whose language model reads the batch.
         packed: the batch.
-        noise: standard deviation, as a share of the features', of noise on memory tokens (training).
+        noise: standard deviation of noise on memory tokens, relative to that of the features. For training.
     """
     language = network.language
     z = packed.z

@@ -1,4 +1,4 @@
-"""Which streams are composed and what is asked of them, drawn from the truths before any token exists."""
+"""Lesson plans: which streams to compose and what to ask, drawn from the truths before any token exists."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.training.streams import Piece, Pieces
 from salmonn_node.lab.world.truth import Truth, compose
 
-# (seconds, share of the plans): mixed from the start, as a network that has seen one length knows no other.
+# (seconds, share of the plans). Lengths are mixed from the start, because a network trained on one fails on others.
 LENGTHS = ((8, 0.15), (12, 0.2), (24, 0.25), (44, 0.25), (60, 0.15))
-# Long enough for several updates of the fast weights, and no longer than the visual budget.
+# Long enough for several updates of the fast weights, but within the visual budget.
 RECALL_LENGTHS = ((64, 0.4), (96, 0.3), (124, 0.3))
-QUESTIONS = 40  # at the end of a stream that is trained on
+QUESTIONS = 40  # number of questions at the end of a training stream
 # Share of the plans whose stream is composed of two to PIECES of any worlds. Within one world what comes first, and how
 # many of a shape there are, is known to whom knows the world.
 MANY_PIECES = 0.7
@@ -28,7 +28,7 @@ PIECES = 6
 
 @dataclass(frozen=True)
 class LessonPlan:
-    """Pieces of banked streams, one after another, and the questions at their end."""
+    """Pieces of encoded streams, one after another, and the questions at their end."""
 
     pieces: tuple[Piece, ...]
     asked: tuple[Asked, ...]
@@ -39,7 +39,7 @@ class LessonPlan:
         return sum(stop - start for _, start, stop in self.pieces)
 
     def mirrored(self, worlds: int) -> LessonPlan:
-        """The same of the streams in a mirror, which come after the `worlds` others in the bank."""
+        """Return the plan for the mirrored streams, which follow the `worlds` others in the bank."""
         visual = self.seconds // 2 * PATCH_TOKENS
 
         def moved(row: int) -> int:
@@ -49,12 +49,12 @@ class LessonPlan:
         return LessonPlan(tuple((n + worlds, a, b) for n, a, b in self.pieces), asked)
 
     def to_json(self) -> str:
-        """One line."""
+        """Return one line of JSON."""
         return json.dumps({"pieces": self.pieces, "asked": [asdict(a) for a in self.asked]})
 
     @classmethod
     def from_json(cls, line: str) -> LessonPlan:
-        """The inverse of `to_json`."""
+        """Make a plan from `to_json`."""
         values = json.loads(line)
         asked = tuple(Asked(**{**a, "evidence": tuple(a["evidence"])}) for a in values["asked"])
         return cls(tuple((int(n), int(a), int(b)) for n, a, b in values["pieces"]), asked)
@@ -68,7 +68,7 @@ def plan(
     seed: int = 0,
     lengths_s: Sequence[tuple[int, float]] = LENGTHS,
 ) -> LessonPlan:
-    """Plan number `number`; a seed from 100 000 on brings wordings that training never shows."""
+    """Draw plan number `number`. Seeds from 100 000 on use wordings held out from training."""
     rng = np.random.default_rng([seed, number])
     lengths, shares = zip(*lengths_s, strict=True)
     seconds = int(rng.choice(lengths, p=shares))
@@ -81,7 +81,7 @@ def plan(
 
 
 def write_plans(path: Path, plans: Iterator[LessonPlan]) -> None:
-    """One line a plan, as they come; a plan without a question is left out."""
+    """Write one line per plan. Skips plans without a question."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     with partial.open("w") as file:
@@ -92,6 +92,6 @@ def write_plans(path: Path, plans: Iterator[LessonPlan]) -> None:
 
 
 def read_plans(path: Path) -> list[LessonPlan]:
-    """All plans of a file."""
+    """Read all plans of a file."""
     with path.open() as file:
         return [LessonPlan.from_json(line) for line in file]

@@ -1,4 +1,4 @@
-"""Stage 5: the fast weights learn to hold facts, and the question to ask them, with no other way to the answer."""
+"""Stage 5: train the fast weights to hold facts, and the question to query them, with no other access to the answer."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from salmonn_node.ttt.layer import TTTLayer
 from salmonn_node.ttt.state import TTTState
 
 PLAN = Plan("recall", steps=1500, rate=2e-3, warmup=50)
-# Kinds whose answer a token alone holds; times and places of the robot need the token memory.
+# Kinds whose answer is in a single token. Times and robot positions need the token memory.
 KINDS = ("colour", "room", "existence", "where_object", "change")
 STATE = ("W1", "b1", "W2", "b2", "damping", "lag_rows")
 STREAMS = 6
-CARRY = 0.7  # share of the steps that go on from the weights of the step before, detached
+CARRY = 0.7  # share of steps that continue from the detached weights of the previous step
 
 
 def modules(network: Network) -> nn.ModuleDict:
-    """What this stage trains; the language model stays as it is."""
+    """Return the modules that this stage trains. The language model is frozen."""
     assert network.ttt is not None
     assert network.recall is not None
     return nn.ModuleDict({"ttt": network.ttt, "recall": network.recall})
@@ -42,8 +42,8 @@ class Segment:
     """Streams of equal length and their questions.
 
     Attributes:
-        tokens: (B, L, D), whole mini-batches.
-        lessons: with a memory that holds nothing but the stream's last patch.
+        tokens: (B, L, D), complete mini-batches.
+        lessons: lessons whose memory holds only the last patch of the stream.
     """
 
     tokens: Tensor
@@ -51,7 +51,7 @@ class Segment:
 
 
 def emptied(lesson: Lesson, patches: int = 1) -> Lesson:
-    """The same questions to a memory of which only the last patches are left: what was earlier must be recalled."""
+    """Keep only the last patches in the memory of a lesson. Anything earlier must be recalled."""
     view = lesson.view
     assert view.visual is not None
     keep = view.visual.patch >= int(view.visual.patch.max()) - patches + 1
@@ -72,7 +72,7 @@ def emptied(lesson: Lesson, patches: int = 1) -> Lesson:
 def segment(
     plans: Sequence[LessonPlan], step: int, bank: Bank, network: Network, tokenizer: FileTokenizer, seed: int
 ) -> Segment:
-    """The streams of a step, of about the same length, cut to whole mini-batches from their end."""
+    """Return the streams of a step. They have similar lengths and are cut to complete mini-batches from their end."""
     rng = np.random.default_rng([seed, 4, step])
     middle = int(rng.integers(len(plans)))
     chosen = [plans[int(np.clip(middle + rng.integers(-40, 41), 0, len(plans) - 1))] for _ in range(STREAMS)]
@@ -88,7 +88,7 @@ def segment(
 
 
 def carried(layer: TTTLayer, state: TTTState | None, batch: int) -> TTTState:
-    """A state to learn from: fresh, or the weights of an earlier one, detached."""
+    """Return a state to train from: a fresh one, or one with the detached weights of an earlier state."""
     fresh = layer.init_state(batch, differentiable=True)
     if state is None:
         return fresh
@@ -99,20 +99,20 @@ def carried(layer: TTTLayer, state: TTTState | None, batch: int) -> TTTState:
 
 
 def streamed(layer: TTTLayer, tokens: Tensor, state: TTTState) -> TTTState:
-    """Let (B, L, D) tokens flow in; gradients flow if the state is differentiable."""
+    """Observe tokens (B, L, D). Gradients flow if the state is differentiable."""
     places = torch.zeros(*tokens.shape[:2], 3, dtype=torch.int64)
     layer.observe(tokens, places, state)
     return state
 
 
 def one_of(state: TTTState, number: int) -> TTTState:
-    """The state of one of the streams."""
+    """Return the state of one stream."""
     parts = {name: getattr(state, name)[number : number + 1] for name in STATE}
     return replace(state, **parts, chunks=[])
 
 
 def loss_of(network: Network, batch: Segment, state: TTTState) -> tuple[Tensor, Figures]:
-    """Cross-entropy of the answers, read from the fast weights."""
+    """Return the cross-entropy of the answers, read from the fast weights."""
     packed = pack(batch.lessons)
     with torch.no_grad():
         hidden = hidden_states(network, packed)
@@ -137,7 +137,7 @@ def loss_of(network: Network, batch: Segment, state: TTTState) -> tuple[Tensor, 
 
 
 def freeze_all_but(network: Network) -> None:
-    """Let this stage's modules alone learn; the gate of the token path stays shut."""
+    """Freeze all modules except those of this stage. The gate of the token path stays closed."""
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     for parameter in modules(network).parameters():
@@ -147,14 +147,14 @@ def freeze_all_but(network: Network) -> None:
 
 
 class Trainer:
-    """Batches and losses of this stage, with the fast weights carried from step to step.
+    """Batches and losses of this stage. Fast weights are carried from step to step.
 
     Args:
-        network: whose fast weights and read-out learn.
-        plans, unseen: to train and to score on, in order of length.
+        network: network whose fast weights and read-out are trained.
+        plans, unseen: plans for training and for scoring, in order of length.
         bank, held: their streams.
-        tokenizer: of the network.
-        seed: of the draws.
+        tokenizer: tokenizer of the network.
+        seed: seed of the draws.
     """
 
     def __init__(
@@ -172,11 +172,11 @@ class Trainer:
         self._last: TTTState | None = None
 
     def batch(self, step: int) -> tuple[int, Segment]:
-        """Streams of a step."""
+        """Return the streams of a step."""
         return step, segment(self.plans, step, self.bank, self.network, self.tokenizer, self.seed)
 
     def loss(self, batch: object) -> tuple[Tensor, Figures]:
-        """Loss of a step; most steps go on from the weights of the one before."""
+        """Return the loss of a step. Most steps continue from the weights of the previous step."""
         assert isinstance(batch, tuple)
         step, streams = batch
         assert self.network.ttt is not None
@@ -187,7 +187,7 @@ class Trainer:
         return loss_of(self.network, streams, state)
 
     def held_out(self, segments: int = 12) -> Figures:
-        """Shares of right answers on worlds not trained on, with the read-out and without."""
+        """Shares of right answers on held-out worlds, with and without the read-out."""
         assert self.network.ttt is not None
         found: dict[str, list[float]] = {}
         for number in range(segments):

@@ -1,4 +1,4 @@
-"""The trained network as a checkpoint: weights, tokenizer, configuration, calibration and model card."""
+"""Release: write the trained network as a checkpoint with weights, tokenizer, configuration, calibration and card."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABOUT = {"name": "tiny", "trained": True}
 
 
 def assembled(work: Work) -> VideoSalmonnS:
-    """The network that ships: without the recall read-out, which gained nothing; nothing reads its fast weights."""
+    """Assemble the network to ship. It has no recall read-out, which gained nothing, so nothing reads fast weights."""
     trained = work.network("encoders", "further").eval()
     config = work.config.replace(recall=False)
     network = Network(config)
@@ -28,7 +28,7 @@ def assembled(work: Work) -> VideoSalmonnS:
 
 
 def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:
-    """Write the checkpoint, then calibrate what was written; the calibration names the weights it was made with."""
+    """Write the checkpoint, then calibrate it. The calibration names the weights that it was fitted to."""
     torch.set_num_threads(1)
     save(assembled(work), folder, card, ABOUT | {"trained": not work.rehearsal})
     (folder / EVENT_HEADS).parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tokens of the encoders are brought to the size of word embeddings, so that the language model can begin."""
+"""Scale the encoders' tokens to the size of word embeddings, so that the language model can start to learn."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ STD = 0.25
 
 
 def scale_outputs(network: Network, streams: Iterable[Tokens]) -> dict[str, float]:
-    """Give visual tokens, deepstack rows and audio tokens the standard deviation STD; returns the factors.
+    """Scale visual tokens, deepstack rows and audio tokens to the standard deviation STD. Return the factors.
 
-    The last linear maps of the mergers and of the audio projection take the factors in: nothing else changes.
+    The factors are merged into the last linear layers of the mergers and of the audio projection. Nothing else changes.
     """
     made = list(streams)
     visual, assert_audio = network.vision.visual, network.audio

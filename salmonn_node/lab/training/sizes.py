@@ -1,4 +1,4 @@
-"""Sizes of the network that is trained here; docs/tiny.md says why they are what they are."""
+"""Sizes of the tiny network. docs/tiny.md explains the choices."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.tokenizer import FileTokenizer, byte_tokenizer
 
 VOCABULARY = 768
-# A frame becomes 128 x 64 pixels whether it comes as 128 x 72 or as 640 x 360: 2 x 4 tokens a temporal patch.
+# Frames of 128 x 72 and of 640 x 360 both become 128 x 64 pixels: 2 x 4 tokens per temporal patch.
 FRAME_PX = 10_240
 GRID = (2, 4)
 MINI_BATCH = 64
 
 
 def network_config(**changes: object) -> SalmonnConfig:
-    """The configuration that is trained and shipped."""
+    """Return the configuration that is trained and shipped."""
     config = tiny_config()
     assert config.audio is not None
     assert config.ttt is not None
@@ -29,7 +29,7 @@ def network_config(**changes: object) -> SalmonnConfig:
         vision={**config.vision, "deepstack_visual_indexes": [1]},
         text={**config.text, "vocab_size": VOCABULARY, "max_position_embeddings": 16_384},
         audio=replace(config.audio, window_s=4),
-        # With this base_lr the learned rate of a token is the share of a Gauss-Newton step that is taken.
+        # With this base_lr, the learned rate of a token is the fraction of a Gauss-Newton step.
         ttt={**config.ttt, "mini_batch": MINI_BATCH, "base_lr": float(head_dim * MINI_BATCH), "rotary": False},
         frames=FrameConfig(max_pixels=FRAME_PX, min_pixels=1_024),
         memory=MemoryConfig(512, 128, 128, 32, "ends", "ends"),
@@ -38,7 +38,7 @@ def network_config(**changes: object) -> SalmonnConfig:
 
 
 def tokenizer() -> FileTokenizer:
-    """A byte-level tokenizer whose merges come from the world's words: most of them are one token."""
+    """Make a byte-level tokenizer with merges from the world's words, so that most words are one token."""
     words = [*ROOMS, *COLOURS, *SHAPES, PERSON, *SPOKEN.values(), *(s + "s" for s in SHAPES)]
     texts = [t for templates in TEMPLATES.values() for t in templates[:-1]]
     texts += [f" {w}" for w in words] * 8 + words * 4 + [s.title for s in SOUNDS.values()] * 4

@@ -1,4 +1,4 @@
-"""The stages in order; each leaves its files in the work folder, and one that is there already is not made again."""
+"""Training stages in order. Each writes its files to the work folder; a stage whose files exist is skipped."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ Lines = Iterator[Figures]
 
 
 class GateError(RuntimeError):
-    """A stage fell short of what the next one needs."""
+    """A stage did not reach the score that the next stage needs."""
 
 
 def render(work: Work) -> Lines:
-    """38 400 training frames, and worlds to calibrate and score on; needs OpenGL."""
+    """Render 38 400 training frames, and worlds for calibration and scoring. Needs OpenGL."""
     for worlds in (work.train, work.calibrate, work.held_out):
         yield {f"{worlds.name}_shards": float(bank.render(work.folder, worlds))}
 
 
 def see(work: Work) -> Lines:
-    """Vision heads; Gate A on shapes of held-out flats, colour-shape pairs never shown among them."""
+    """Train the vision tower. Gate A: shapes in held-out flats, including unseen colour-shape pairs."""
     data = vision.patch_set(bank.shards(work.folder, work.train))
     held = vision.patch_set(work.shards(work.held_out, 8))
     parts = vision.modules(work.network())
@@ -75,7 +75,7 @@ def see(work: Work) -> Lines:
 
 
 def hear(work: Work) -> Lines:
-    """Audio heads; Gate A on sounds of held-out worlds."""
+    """Train the audio tower. Gate A: sounds of held-out worlds."""
     assert work.config.audio is not None
     front_end, window_s = MelFrontEnd(work.config.audio), work.config.audio.window_s
     rendered = audio.shard_sounds(work.shards(work.train, 20))
@@ -103,7 +103,7 @@ def _gated(work: Work, lines: Lines, name: str) -> Lines:
 
 
 def encoded(work: Work) -> Lines:
-    """All worlds encoded once, with the encoders' outputs brought to the size of word embeddings."""
+    """Encode all worlds once, with outputs scaled to the size of word embeddings."""
     network = work.network("vision", "audio").eval()
     if not (work.states / "encoders.pt").exists():
         factors = scaling.scale_outputs(network, [encode(network, s) for s in work.shards(work.train, 2)])
@@ -133,7 +133,7 @@ def tell_apart(work: Work) -> Lines:
 
 
 def planned(work: Work) -> Lines:
-    """Which streams are composed and what is asked of them."""
+    """Plan which streams to compose and what to ask."""
     for worlds, name, first, count, seed, questions, lengths in (
         (work.train, "train", 0, work.count(LESSON_PLANS), 0, plans.QUESTIONS, plans.LENGTHS),
         (work.held_out, "held_out", 0, work.count(HELD_OUT_PLANS), HELD_OUT_SEED, 12, plans.LENGTHS),
@@ -149,7 +149,7 @@ def planned(work: Work) -> Lines:
 
 
 def speak(work: Work) -> Lines:
-    """Language model and evidence head, on streams that fit the memory whole."""
+    """Train language model and evidence head on streams that fit the memory."""
     network = work.network("encoders")
     read = plans.read_plans(work.folder / "plans/train.jsonl")
     batches = Batches(read, work.bank(work.train), network, work.tokenizer)
@@ -162,20 +162,20 @@ def speak(work: Work) -> Lines:
 
 
 def held_out_lessons(work: Work, network: Network, held: Bank, count: int = 80) -> list[Lesson]:
-    """Whole short streams of worlds not trained on."""
+    """Make lessons of whole short streams of held-out worlds."""
     read = plans.read_plans(work.folder / "plans/held_out.jsonl")[:count]
     return [language.planned(p, held, network, work.tokenizer) for p in read]
 
 
 def held_out_memories(work: Work, held: Bank) -> list[Lesson]:
-    """What memories keep of minutes and hours of worlds not trained on."""
+    """Make lessons of memories after minutes and hours of held-out worlds."""
     numbers = range(HELD_OUT_SEED, HELD_OUT_SEED + work.count(HELD_OUT_STREAMS))
     stored = work.stored("held_out_memories", held, numbers, memory.LONG_SPAN_S)
     return [memory.restored(s, held, work.tokenizer, work.config) for s in stored]
 
 
 def remember(work: Work) -> Lines:
-    """The language model reads what memories keep of minutes; Gate B: evidence on held-out worlds."""
+    """Train the language model on memories of minutes. Gate B: evidence on held-out worlds."""
     train, network = work.bank(work.train), work.network("encoders", "language")
     stored = work.stored("memory", train, range(work.count(MEMORY_STREAMS)), memory.SPAN_S)
     short = Batches(plans.read_plans(work.folder / "plans/train.jsonl"), train, network, work.tokenizer)
@@ -187,7 +187,7 @@ def remember(work: Work) -> Lines:
 
 
 def read_on(work: Work) -> Lines:
-    """More of it, with memories of hours; every world in a mirror too, and half of the lessons thinned."""
+    """Continue with memories of hours, mirrored worlds, and half of the lessons thinned."""
     train, network = work.bank(work.train, twice=True, moved=True), work.network("encoders", "memory")
     numbers = range(MEMORY_STREAMS, MEMORY_STREAMS + work.count(LONG_STREAMS))
     stored = work.stored("long", train, numbers, memory.LONG_SPAN_S)
@@ -233,7 +233,7 @@ def _reading(
 
 
 def hold(work: Work) -> Lines:
-    """The fast weights and the question to them; everything else stays as it is."""
+    """Train the fast weights and their query. Everything else is frozen."""
     network = work.network("encoders", "further")
     recall.freeze_all_but(network)
     train, held = work.bank(work.train), work.bank(work.held_out)

@@ -1,4 +1,4 @@
-"""Banked streams: tokens of rendered worlds, encoded once, from which streams of any length are composed."""
+"""Bank of streams: tokens of rendered worlds, encoded once and composed to streams of any length."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from salmonn_node.lab.world.truth import Truth, compose
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 
-# Pieces begin and end where a whole audio window does.
+# Pieces begin and end at audio window boundaries.
 CUT_S = 4
 # (number of the stream, first second, second after the last)
 Piece = tuple[int, int, int]
@@ -33,7 +33,7 @@ class Tokens:
         z: (P, T, D) visual tokens of each temporal patch.
         deepstack: (K, P, T, D).
         audio: (2 * S, D) tokens, two a second.
-        truth: what the seconds showed and let hear; S seconds, two a patch.
+        truth: truth of the S seconds. A patch has two seconds.
     """
 
     z: Tensor
@@ -42,7 +42,7 @@ class Tokens:
     truth: Truth
 
     def piece(self, start_s: int, stop_s: int) -> Tokens:
-        """Seconds [start_s, stop_s), both even."""
+        """Return seconds [start_s, stop_s). Both must be even."""
         low, high = start_s // 2, stop_s // 2
         return Tokens(
             self.z[low:high],
@@ -53,7 +53,7 @@ class Tokens:
 
 
 def joined(pieces: Sequence[Tokens]) -> Tokens:
-    """Pieces one after another as one stream."""
+    """Join pieces into one stream."""
     if len(pieces) == 1:
         return pieces[0]
     return Tokens(
@@ -65,7 +65,7 @@ def joined(pieces: Sequence[Tokens]) -> Tokens:
 
 
 def encode(network: Network, shard: Shard) -> Tokens:
-    """A shard's tokens, as the node would make them."""
+    """Encode a shard to tokens, as in the node."""
     assert network.config.audio is not None
     z, deepstack = vision.features(network, shard)
     heard = audio.features(
@@ -75,7 +75,7 @@ def encode(network: Network, shard: Shard) -> Tokens:
 
 
 def mirrored(truth: Truth) -> Truth:
-    """What a mirror shows of it."""
+    """Mirror a truth."""
     moments = tuple(
         replace(m, seen=tuple(replace(s, box=(1 - s.box[2], s.box[1], 1 - s.box[0], s.box[3])) for s in m.seen))
         for m in truth.moments
@@ -84,7 +84,7 @@ def mirrored(truth: Truth) -> Truth:
 
 
 def in_mirror(shard: Shard) -> Shard:
-    """The stream as seen in a mirror, louder or softer and with a little noise: the same told in other tokens."""
+    """Mirror a stream, and change volume and noise: the same events in other tokens."""
     rng = np.random.default_rng([shard.seed, 9])
     gain, hiss = 10 ** rng.uniform(-0.4, 0.1), 10 ** rng.uniform(0.5, 1.5)
     sound = shard.audio * gain + hiss * rng.standard_normal(shard.audio.shape, np.float32)
@@ -99,12 +99,12 @@ def in_mirror(shard: Shard) -> Shard:
 
 @dataclass(frozen=True)
 class Bank:
-    """Encoded streams, and streams composed of their pieces.
+    """Encoded streams, and compositions of their pieces.
 
     Attributes:
-        streams: each world's; those in a mirror after all the others.
-        dense: which of them are of dense worlds.
-        moved: the same streams of shifted and zoomed pictures, to be drawn by lot (`seen`); or none.
+        streams: streams of the worlds, then the mirrored ones.
+        dense: for each stream, whether its world is dense.
+        moved: the same streams with shifted and zoomed pictures, sampled by `seen`. May be empty.
     """
 
     streams: Sequence[Tokens]
@@ -112,12 +112,12 @@ class Bank:
     moved: Sequence[Tokens] = ()
 
     def seen(self, number: int, rng: np.random.Generator | None = None) -> Tokens:
-        """Stream `number`, with `rng` by lot as its pictures are or moved."""
+        """Return stream `number`. With `rng`, pictures are moved at random."""
         moved = rng is not None and bool(self.moved) and rng.random() < 0.5
         return (self.moved if moved else self.streams)[number]
 
     def stream(self, pieces: Sequence[Piece], rng: np.random.Generator | None = None) -> Tokens:
-        """Pieces one after another, each as `seen`."""
+        """Join pieces into one stream, each as from `seen`."""
         return joined([self.seen(number, rng).piece(start, stop) for number, start, stop in pieces])
 
 
@@ -130,18 +130,18 @@ def read_bank(
     twice: bool = False,
     moved: bool = False,
 ) -> Bank:
-    """The encoded streams of a set of worlds.
+    """Read the encoded streams of a set of worlds.
 
     Args:
-        folder: of all training data; encoded streams lie in `tokens/SET/`.
-        worlds: which.
-        network: encodes what is missing.
-        limit: at most so many worlds.
-        twice: each world once more in a mirror.
-        moved: each of them with moved pictures too.
+        folder: folder of all training data. Encoded streams are in `tokens/SET/`.
+        worlds: the set of worlds.
+        network: encodes missing streams.
+        limit: maximum number of worlds.
+        twice: add each world mirrored.
+        moved: add each stream with moved pictures.
 
     Raises:
-        FileNotFoundError: a stream has not been encoded, and there is no network to do so.
+        FileNotFoundError: a stream has not been encoded, and there is no network to encode it.
     """
     streams, others, dense = [], [], []
     chosen = list(worlds.worlds())[: limit or None]
@@ -158,14 +158,14 @@ def read_bank(
                 _write(path, network, shard, path != paths[0])
         plain, *rest = (load_file(path) for path in paths)
         streams.append(Tokens(plain["z"], plain["deepstack"], plain["audio"], truth))
-        # What is heard is the same.
+        # The sound is the same.
         others += [Tokens(m["z"], m["deepstack"], plain["audio"], truth) for m in rest]
         dense.append(is_dense)
     return Bank(streams, dense, others)
 
 
 def _write(path: Path, network: Network, shard: Shard, moved: bool) -> None:
-    """Encode a stream into a file, or what is seen of it when its pictures are moved."""
+    """Encode a stream to a file, or only its visual tokens with moved pictures."""
     if moved:
         z, deepstack = vision.features(network, shard, np.random.default_rng([shard.seed, 10]))
         tensors = {"z": z, "deepstack": deepstack}
@@ -177,11 +177,11 @@ def _write(path: Path, network: Network, shard: Shard, moved: bool) -> None:
 
 
 class Pieces:
-    """Draws pieces of streams by their truths alone.
+    """Draw pieces of streams from their truths alone.
 
     Args:
-        truths: of the streams, in the order of the bank.
-        dense: which of them are dense.
+        truths: truths of the streams, in the order of the bank.
+        dense: for each stream, whether it is dense.
     """
 
     def __init__(self, truths: Sequence[Truth], dense: Sequence[bool]) -> None:
@@ -190,14 +190,14 @@ class Pieces:
         self._chosen: Sequence[int] = range(len(self._dense))
 
     def among(self, worlds: int, rng: np.random.Generator) -> Pieces:
-        """Pieces of so many random streams alone."""
+        """Restrict the draw to `worlds` random streams."""
         chosen = rng.choice(len(self._cuts), size=min(worlds, len(self._cuts)), replace=False).tolist()
         fewer = copy(self)
         fewer._chosen = chosen
         return fewer
 
     def piece(self, seconds: int, rng: np.random.Generator, dense: bool | None = None) -> Piece:
-        """About that many seconds of a random stream; no sound crosses the ends."""
+        """Draw about that many seconds of a random stream. No sound crosses the ends."""
         chosen = [i for i in self._chosen if dense is None or self._dense[i] == dense]
         for _ in range(100):
             number = chosen[int(rng.integers(len(chosen)))]
@@ -209,7 +209,7 @@ class Pieces:
         raise ValueError(f"seconds={seconds}: no stream has such a piece")
 
     def several(self, seconds: int, piece_s: int, rng: np.random.Generator, dense: bool | None = None) -> list[Piece]:
-        """Pieces of about `piece_s` that are at least that long together."""
+        """Draw pieces of about `piece_s` seconds with a total of at least `seconds`."""
         found: list[Piece] = []
         while (total := sum(stop - start for _, start, stop in found)) < seconds:
             found.append(self.piece(min(piece_s, max(CUT_S, seconds - total)), rng, dense))
@@ -217,7 +217,7 @@ class Pieces:
 
 
 def quiet_seconds(truth: Truth) -> np.ndarray:
-    """Multiples of CUT_S that no sound crosses, the ends included."""
+    """Multiples of CUT_S that no sound crosses, including both ends."""
     cuts = np.arange(0, truth.seconds + 1, CUT_S)
     busy = np.zeros(len(cuts), bool)
     for sound in truth.sounds:

@@ -1,4 +1,4 @@
-"""Stage 1: the vision tower learns what each of its tokens shows, from boxes that the world knows."""
+"""Stage 1: train the vision tower to recognise what each of its tokens shows, from the world's boxes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ COLOUR = {name: i + 1 for i, name in enumerate(COLOURS)}
 SHAPE = {name: i + 1 for i, name in enumerate((*SHAPES, PERSON))}
 ROOM = {name: i for i, name in enumerate(ROOMS)}
 MOST_THINGS = 8
-COVERED = 0.12  # share of a token's square from which a thing is said to be there
+COVERED = 0.12  # minimum share of a token's cell that a thing must cover to be labelled
 SHIFT_PX = (6, 10)  # rows, columns
-ZOOM = 0.15  # natural logarithm of the most a picture is drawn out or together, rows and columns apart
+ZOOM = 0.15  # natural logarithm of the maximum zoom, for rows and columns separately
 SWAPPED = 0.4
 MOVED_TOGETHER, MOVED_NOISE = 6, 0.05
 OTHER_ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
@@ -39,14 +39,14 @@ BATCH = 80
 
 @dataclass
 class PatchSet:
-    """Temporal patches of many streams with what they show.
+    """Temporal patches of many streams, with labels.
 
     Attributes:
         frames: (P, 2, 64, 128, 3) uint8.
-        boxes: (P, M, 4) float32 x0, y0, x1, y1 as shares of the picture, mean of the two frames; zeros where unused.
-        colours, shapes: (P, M) int64, 0 where unused.
+        boxes: (P, M, 4) float32, x0, y0, x1, y1 as shares of the picture, mean of both frames. Zeros if unused.
+        colours, shapes: (P, M) int64, 0 if unused.
         clear: (P, M) bool.
-        rooms, doors, lit: (P,) int64; door 0 not in view, 1 shut, 2 open.
+        rooms, doors, lit: (P,) int64. Doors: 0 not in view, 1 shut, 2 open.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -63,7 +63,7 @@ class PatchSet:
 
 
 def patch_set(shards: Iterable[Shard]) -> PatchSet:
-    """All temporal patches of some streams."""
+    """Collect all temporal patches of some streams."""
     rows: list[list[object]] = [[] for _ in range(8)]
     for shard in shards:
         small = np.stack([fitted(frame, SIZE_PX) for frame in shard.frames])
@@ -94,7 +94,7 @@ def _labels(moments: tuple[Moment, ...]) -> tuple[object, ...]:
 
 @dataclass
 class PatchBatch:
-    """Pixels (B, h * w, P); labels: colours, shapes (B, T); rooms, doors, lit (B,); `best` (B, M) token of things."""
+    """A batch: pixels (B, h * w, P); colours, shapes (B, T); rooms, doors, lit (B,); `best` (B, M), a thing's token."""
 
     pixels: Tensor
     colours: Tensor
@@ -106,7 +106,7 @@ class PatchBatch:
 
 
 def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generator | None) -> PatchBatch:
-    """Patches as the tower takes them; with `rng` mirrored, shifted, zoomed, brightened and noisy."""
+    """Make a batch for the tower. With `rng`, mirror, shift, zoom, brighten and add noise."""
     frames, boxes = data.frames[rows], data.boxes[rows].copy()
     if rng is not None:
         frames = frames.copy()
@@ -119,13 +119,13 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
     if rng is not None:
         pixels, boxes = _moved(pixels, boxes, rng)
         pixels = pixels * torch.from_numpy(rng.normal(1.0, 0.1, (len(rows), 1, 1, 1, 1)).astype(np.float32))
-        # One field of noise, rolled anew for each patch: drawing it for all costs more than the tower's first layer.
+        # One noise field, rolled for each patch. Drawing noise for all patches costs more than the tower's first layer.
         noise = torch.from_numpy(rng.standard_normal(pixels[0].numel(), np.float32)).view(pixels[0].shape)
         for patch, shift in zip(pixels, rng.integers(0, SIZE_PX[1], len(rows)).tolist(), strict=True):
             patch.add_(noise.roll(shift, 2), alpha=0.03)
     swapped = None
     if rng is not None:
-        # Colour channels change places: a shape is to be known in colours in which training never shows it.
+        # Permute colour channels, so that shapes are recognised in colours that training never shows.
         swapped = torch.from_numpy(rng.random(len(rows)) < SWAPPED)
         for i in swapped.nonzero()[:, 0].tolist():
             pixels[i] = pixels[i][..., OTHER_ORDERS[int(rng.integers(len(OTHER_ORDERS)))]]
@@ -141,13 +141,13 @@ def batch_of(data: PatchSet, rows: npt.NDArray[np.int64], rng: np.random.Generat
 def _moved(
     pixels: Tensor, boxes: npt.NDArray[np.float32], rng: np.random.Generator, together: int = 1
 ) -> tuple[Tensor, npt.NDArray[np.float32]]:
-    """Patches (B, 2, H, W, 3) shifted and zoomed, so many in a row alike, edges drawn out; boxes moved with them."""
+    """Shift and zoom patches (B, 2, H, W, 3) and their boxes. Runs of patches move alike; edges are extended."""
     count = -(-len(pixels) // together)
-    zoom = np.exp(rng.uniform(-ZOOM, ZOOM, (count, 2))).astype(np.float32)  # columns, rows; above 1: larger
+    zoom = np.exp(rng.uniform(-ZOOM, ZOOM, (count, 2))).astype(np.float32)  # columns, rows; above 1 means larger
     reach = np.array([SHIFT_PX[1] / SIZE_PX[1], SHIFT_PX[0] / SIZE_PX[0]], np.float32)
     shift = rng.uniform(-reach, reach, (count, 2)).astype(np.float32)  # shares of the picture
     zoom, shift = (np.repeat(v, together, axis=0)[: len(pixels)] for v in (zoom, shift))
-    # A place p of the old picture lies at 0.5 + (p - 0.5) * zoom + shift in the new one.
+    # A point p of the old picture is at 0.5 + (p - 0.5) * zoom + shift in the new one.
     theta = np.zeros((len(pixels), 2, 3), np.float32)
     for axis in (0, 1):
         theta[:, axis, axis] = 1 / zoom[:, axis]
@@ -161,12 +161,12 @@ def _moved(
 
 
 def _normalised(frames: npt.NDArray[np.uint8]) -> Tensor:
-    """(B, 2, H, W, 3), of the range that the tower takes."""
+    """Scale (B, 2, H, W, 3) to the tower's input range."""
     return (torch.from_numpy(np.ascontiguousarray(frames)).float() / 255 - MEAN) / STD
 
 
 def _patchified(pixels: Tensor, patch: int = 16, merge: int = 2) -> Tensor:
-    """(B, 2, H, W, 3) -> (B, h * w, P): `frames.patchify` for many."""
+    """Batched `frames.patchify`: (B, 2, H, W, 3) -> (B, h * w, P)."""
     pixels = pixels.permute(0, 1, 4, 2, 3)
     batch, frames, channels, height, width = pixels.shape
     h, w = height // patch, width // patch
@@ -180,7 +180,7 @@ def _token_labels(
     shapes: npt.NDArray[np.int64],
     clear: npt.NDArray[np.bool_],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour and shape of what covers most of each token's square, IGNORE where it is not plain; each thing's token."""
+    """Colour and shape of what covers most of each token's cell (IGNORE if unclear), and the token of each thing."""
     high, wide = GRID
     x = np.clip(np.minimum(boxes[..., None, 2], (np.arange(wide) + 1) / wide), 0, 1)
     x = np.clip(x - np.maximum(boxes[..., None, 0], np.arange(wide) / wide), 0, None)  # (B, M, w)
@@ -190,7 +190,7 @@ def _token_labels(
     cover[colours == 0] = 0
     best = cover.argmax(-1)
     best[(colours == 0) | ~clear | (cover.max(-1) <= 0)] = -1
-    # The token that holds most of a thing says so, however small it is.
+    # The token that contains most of a thing gets its label, however small the thing is.
     b, m = (best >= 0).nonzero()
     cover[b, m, best[b, m]] += 1.0
     owner = cover.argmax(1)  # (B, T)
@@ -206,7 +206,7 @@ def _token_labels(
 
 
 def patch_labels(truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
-    """(P, T) colour and (P, T) shape of what covers each cell of each patch, and (P,) the room; as `PatchBatch`."""
+    """Labels of each patch as in `PatchBatch`: colour (P, T) and shape (P, T) of each cell, and room (P,)."""
     rows = [_labels(truth.moments[2 * k : 2 * k + 2]) for k in range(truth.seconds // 2)]
     boxes, colours, shapes, clear, rooms, *_ = (np.stack(column) for column in zip(*rows, strict=True))
     cells = _token_labels(boxes, colours, shapes, clear)
@@ -214,7 +214,7 @@ def patch_labels(truth: Truth) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class VisionHeads(nn.Module):
-    """What is asked of the tokens while the tower learns; not part of the network."""
+    """Heads on the tokens, for training the tower. Not part of the network."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -226,20 +226,20 @@ class VisionHeads(nn.Module):
         self.lit = nn.Linear(width, 2)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, ...]:
-        """(B, T, D) -> colour, shape (B, T, n), room, door, lit (B, n)."""
+        """Map tokens (B, T, D) to logits: colour, shape (B, T, n), room, door, lit (B, n)."""
         tokens = self.norm(tokens)
         pooled = tokens.mean(1)
         return self.colour(tokens), self.shape(tokens), self.room(pooled), self.door(pooled), self.lit(pooled)
 
 
 def modules(network: Network) -> nn.ModuleDict:
-    """What this stage trains: the tower, and heads on its tokens and on its deepstack rows."""
+    """Return the modules that this stage trains: the tower, and heads on its tokens and deepstack rows."""
     width = network.config.hidden_size
     return nn.ModuleDict({"vision": network.vision, "heads": VisionHeads(width), "deep": VisionHeads(width)})
 
 
 def loss_of(parts: nn.ModuleDict, batch: PatchBatch) -> tuple[Tensor, Figures]:
-    """Cross-entropies of all heads; tokens without a thing count less, as most are."""
+    """Cross-entropies of all heads. Tokens without a thing have a lower weight, because most tokens are such."""
     tokens, deepstack = encode_patches(parts["vision"], batch.pixels, (2 * GRID[0], 2 * GRID[1]))
     total, figures = tokens.new_zeros(()), Figures()
     for name, head, rows, weight in (("", "heads", tokens, 1.0), ("deep_", "deep", deepstack[0], 0.3)):
@@ -262,7 +262,7 @@ def loss_of(parts: nn.ModuleDict, batch: PatchBatch) -> tuple[Tensor, Figures]:
 
 
 def scores(parts: nn.ModuleDict, data: PatchSet, most: int = 3000) -> Figures:
-    """Shares of right answers on patches not trained on: per thing in plain view, and per patch."""
+    """Shares of right answers on held-out patches: per thing in plain view, and per patch."""
     rows = np.linspace(0, len(data) - 1, min(most, len(data))).astype(np.int64)
     right: dict[str, list[float]] = {}
     for start in range(0, len(rows), 200):
@@ -283,10 +283,10 @@ def scores(parts: nn.ModuleDict, data: PatchSet, most: int = 3000) -> Figures:
 
 
 def features(network: Network, shard: Shard, rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Tokens (P, T, D) and deepstack rows (K, P, T, D) of a stream, as the node would make them.
+    """Encode a stream to tokens (P, T, D) and deepstack rows (K, P, T, D), as in the node.
 
-    With `rng` of pictures shifted, zoomed and noisy, MOVED_TOGETHER patches at a time alike: the tower has learned
-    from the stream, and knows its things better than those of other worlds.
+    With `rng`, pictures are shifted, zoomed and noisy, MOVED_TOGETHER patches at a time alike. The tower was trained on
+    these streams, so it recognises their things better than those of other worlds. Moving the pictures reduces this.
     """
     data = patch_set([shard])
     made = []

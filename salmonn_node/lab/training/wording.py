@@ -1,6 +1,6 @@
-"""Other words for the same question: what the language model reads instead of the world's few training templates.
+"""Rewording: other words for the same question, so that training does not only use the world's few templates.
 
-None of them is one of the wordings that the world keeps out of training.
+None of them is one of the world's held-out wordings.
 """
 
 from __future__ import annotations
@@ -260,11 +260,11 @@ OTHER: dict[str, tuple[str, ...]] = {
         "What did no longer stand in the {room} last time?",
     ),
 }
-KEEP = 0.3  # share of questions that keep the world's own words
-GAPPY = 0.15  # share that come with small words missing
+KEEP = 0.3  # share of questions that keep the world's wording
+GAPPY = 0.15  # share of questions with small words missing
 SMALL_WORDS = "the a an did do does you was were is are of in at me tell there to be that it which what"
 SMALL = frozenset(SMALL_WORDS.split())
-PLAIN = 0.15  # share that come in small letters, without a mark at the end
+PLAIN = 0.15  # share of questions in lower case without punctuation at the end
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -286,7 +286,7 @@ _READERS = [(query, _pattern(t)) for query, templates in TEMPLATES.items() for t
 
 
 def reworded(text: str, rng: np.random.Generator) -> str:
-    """The question in other words, most of the time; as it is where it is none of the world's."""
+    """Reword a question most of the time. Questions that are not from the world stay unchanged."""
     if rng.random() >= KEEP:
         for query, pattern in _READERS:
             found = pattern.fullmatch(text)

@@ -1,4 +1,4 @@
-"""A training run's folder: which worlds it has, what of it is made already, and networks with what was learned."""
+"""Work folder of a training run: its worlds, finished stages, and networks with trained weights."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REHEARSED_WORLDS, REHEARSED_STEPS, REHEARSED_COUNT = 2, 4, 4
 
 
 class Work:
-    """A training run's folder.
+    """Work folder of a training run.
 
     Args:
-        folder: for everything: shards, tokens, plans, states.
-        seed: of the weights.
-        rehearsal: every stage on a little data, for a few steps and without gates: minutes in which to find out
-            whether hours would run to their end.
+        folder: folder for everything: shards, tokens, plans, states.
+        seed: seed of the weights.
+        rehearsal: run every stage on little data for a few steps, without gates. It takes minutes, and shows whether a
+            run of hours would complete.
     """
 
     def __init__(self, folder: Path, seed: int = SEED, rehearsal: bool = False) -> None:
@@ -40,21 +40,21 @@ class Work:
         self.states.mkdir(parents=True, exist_ok=True)
 
     def plan(self, plan: loop.Plan) -> loop.Plan:
-        """A stage's plan, or its rehearsal."""
+        """Return the plan of a stage, shortened in a rehearsal."""
         return replace(plan, steps=REHEARSED_STEPS, warmup=1) if self.rehearsal else plan
 
     def count(self, number: int) -> int:
-        """So many, or as few as a rehearsal needs."""
+        """Return the number, reduced in a rehearsal."""
         return min(number, REHEARSED_COUNT) if self.rehearsal else number
 
     def network(self, *stages: str) -> Network:
-        """A network with the results of these stages."""
+        """Make a network with the trained weights of these stages."""
         network = Network(self.config)
         network.initialise(self.seed)
         assert network.ttt is not None
         assert network.recall is not None
         with torch.no_grad():
-            # The gate of the token path is shut: at this size fast weights in the tokens gained nothing.
+            # Close the gate of the token path, because fast weights in the tokens gained nothing at this size.
             network.ttt.gating_alpha.zero_()
             network.recall.gate.fill_(0.5)
         for stage in stages:
@@ -69,15 +69,15 @@ class Work:
         return network
 
     def shards(self, worlds: bank.WorldSet, limit: int = 0) -> list[Shard]:
-        """Rendered worlds of a set."""
+        """Load the rendered worlds of a set."""
         return list(itertools.islice(bank.shards(self.folder, worlds), limit or None))
 
     def bank(self, worlds: bank.WorldSet, limit: int = 0, twice: bool = False, moved: bool = False) -> Bank:
-        """Encoded worlds of a set; `twice`: and in a mirror; `moved`: and with moved pictures."""
+        """Load the encoded worlds of a set. `twice` adds mirrored ones, `moved` adds moved pictures."""
         return read_bank(self.folder, worlds, limit=limit, twice=twice, moved=moved)
 
     def stored(self, name: str, source: Bank, numbers: range, span_s: tuple[int, int]) -> list[memory.StoredLesson]:
-        """Lessons of these streams, made once."""
+        """Load the lessons of these streams. Makes them at the first call."""
         path = self.folder / "plans" / f"{name}.pt"
         if not path.exists():
             pieces = Pieces([s.truth for s in source.streams], source.dense)
@@ -86,7 +86,7 @@ class Work:
         return memory.read(path)
 
     def truths(self, worlds: bank.WorldSet) -> tuple[list[Truth], Pieces]:
-        """Truths of a set, and what draws pieces of them."""
+        """Load the truths of a set, and make a `Pieces` that draws from them."""
         truths = [read_truth(bank.shard_path(self.folder, worlds, seed)) for seed, _ in worlds.worlds()]
         return truths, Pieces(truths, [dense for _, dense in worlds.worlds()])
 
