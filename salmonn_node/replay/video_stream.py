@@ -90,6 +90,8 @@ class VideoStream:
                     continue
                 next_due = picture.time + 1.0 / _FRAMES_HZ
                 stamp_ns = VIDEO_START_NS + round(picture.time * SECOND_NS)
+                if self._promised:
+                    self.report.topics[CAMERA].used += 1
                 yield stamp_ns, Frame(stamp_ns, CAMERA, picture.to_ndarray(format="rgb24"), CAMERA)
 
     def _sound(self) -> Iterator[tuple[int, AudioChunk]]:

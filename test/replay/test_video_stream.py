@@ -67,7 +67,9 @@ def test_a_video_without_sound_is_replayed_with_pictures_alone(tmp_path):
     result = run_job(Job(path, (question,), JobSettings(), tmp_path / "out"))
     assert not result.error
     assert 4 <= result.facts["frames"] <= 5
-    assert "no sound in this video: only pictures are replayed" in result.notes
+    assert "no sound in this video: only pictures are replayed" in result.warnings
+    video = result.account["video"]
+    assert video["promised"] == video["read"] > video["used"] > 0
     assert len(result.answers) == 1
 
 
