@@ -1,1 +1,1 @@
-"""A synthetic robot world: a flat with known events, its pictures and sounds, and questions with known answers."""
+"""Synthetic robot world: a flat with known events, its pictures and sounds, and questions with known answers."""

@@ -1,4 +1,4 @@
-"""Question sets about a stream: kinds in equal parts, ages of evidence spread out, a share unanswerable; seeded."""
+"""Draw question sets about a stream from a seed: balanced kinds, varied age of evidence, a share unanswerable."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _age_bin(query: Query, now: int) -> int:
 
 
 def ask_times(seconds: int, count: int, rng: np.random.Generator) -> list[int]:
-    """When questions are asked: most at random in the second half of the stream, a third at its end."""
+    """Draw the times of asking: a third at the end of the stream, most others in its second half."""
     late = rng.integers(max(8, seconds // 3), seconds + 1, size=count)
     late[rng.random(count) < 1 / 3] = seconds
     return sorted(int(t) for t in late)
@@ -46,17 +46,17 @@ def ask(
     kinds: Sequence[str] | None = None,
     held_out_phrasings: bool | None = None,
 ) -> list[QuestionRecord]:
-    """Draw questions about a stream, in order of the time they are asked.
+    """Draw questions about a stream, in order of their time of asking.
 
     Args:
-        truth: what the stream let the robot see and hear.
-        seed: of the draw; seeds kept out of training bring held-out phrasings and pairs.
-        count: how many; fewer come back when the stream does not hold enough.
-        name: of the bag or stream, for the records.
-        times: whole seconds just before which they are asked; drawn when not given.
-        instants: how many different moments of asking; questions share them.
-        kinds: only these.
-        held_out_phrasings: whether half of them are worded as in no training set; by the seed when not given.
+        truth: truth of the stream.
+        seed: seed of the draw. Held-out seeds use held-out phrasings and pairs.
+        count: number of questions. Fewer are returned if the stream does not have enough.
+        name: name of the bag or stream, for the records.
+        times: whole seconds just before which questions are asked. Drawn if not given.
+        instants: number of different moments of asking, which questions share.
+        kinds: restrict the draw to these kinds.
+        held_out_phrasings: use held-out wordings for half of the questions. Defaults to whether the seed is held out.
     """
     rng = generator(seed, "questions")
     if times is None:
@@ -77,7 +77,7 @@ def ask(
             free = [q for q in queries if _fact(q) not in asked]
             if not free:
                 break
-            # The rarest kind so far, answerable or not by lot, the rarest age, then any of those.
+            # Choose the rarest kind so far, then answerable or not at random, then the rarest age, then any query.
             rarest = min(kind_counts[k] for k in {q.kind for q in free})
             options = sorted({q.kind for q in free if kind_counts[q.kind] == rarest})
             kind = options[int(rng.integers(len(options)))]
@@ -97,12 +97,12 @@ def ask(
 
 
 def _fact(query: Query) -> object:
-    """The same question is asked again only when there is other evidence for it."""
+    """Key of a question. The same question is repeated only with other evidence."""
     return query.template, tuple(query.words.items()), query.evidence
 
 
 def _near_misses(pool: list[Query]) -> list[Query]:
-    """Of unanswerable ones, those that come close."""
+    """Return the near misses among unanswerable queries."""
     close = [q for q in pool if q.expected is None and q.near_miss.startswith(("same", "another"))]
     return close or pool
 

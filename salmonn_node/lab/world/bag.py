@@ -1,4 +1,4 @@
-"""A stream of the world as a rosbag2 (MCAP): camera, CameraInfo, microphone, odometry and map pose of one robot."""
+"""Write a stream of the world as a rosbag2 (MCAP): camera, CameraInfo, microphone, odometry and map pose."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ def write_bag(
     jpeg_quality: int = 80,
     on_second: Callable[[int], None] = lambda second: None,
 ) -> Truth:
-    """Render a world into a new bag and return what it let the robot see and hear.
+    """Render a world into a new bag and return its truth.
 
     Topics: /front/image/compressed and /front/camera_info at `fps`, /mic/audio (AudioChunk, 16 kHz, 0.1 s each),
-    /odom at 10 Hz (drifts), /pose at 5 Hz (PoseWithCovarianceStamped in the map, as a localiser gives it), /tf_static
-    (the camera on the robot), once.
+    /odom at 10 Hz (with drift), /pose at 5 Hz (PoseWithCovarianceStamped in the map, as from a localiser), /tf_static
+    (the camera on the robot) once.
 
     Args:
         path: folder of the bag, which must not exist.
-        world: the stream.
-        fps: pictures a second.
+        world: the world to render.
+        fps: pictures per second.
         jpeg_quality: 1..100.
-        on_second: told each second that is done, for a progress bar.
+        on_second: called after each second, for a progress bar.
 
     Raises:
         ValueError: `fps` is not positive.
-        RuntimeError: there is no OpenGL to render with.
+        RuntimeError: OpenGL is not available.
     """
     if fps < 1:
         raise ValueError(f"fps={fps} must be at least 1")

@@ -1,4 +1,4 @@
-"""The robot's camera: renders any moment of a stream off screen, and says pixel by pixel what is in the picture."""
+"""Robot camera: render any moment of a stream off screen, with a segmentation of the picture."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from salmonn_node.lab.world.randomness import generator
 from salmonn_node.lab.world.scene import FIELD_OF_VIEW_Y_DEG, HIDDEN, scene_xml, thing_size_m
 from salmonn_node.lab.world.schedule import Schedule
 
-SENSOR_NOISE = 1.5  # standard deviation in grey levels at 640 pixels; a picture made smaller averages it out
+SENSOR_NOISE = 1.5  # standard deviation in grey levels at 640 pixels; smaller pictures average it out
 LEAST_NOISE = 0.5
-TURNED_RAD = 0.4  # things stand a little askew, so that flat shapes show their thickness
+TURNED_RAD = 0.4  # things are turned a little, so that flat shapes show their thickness
 DOOR_OPEN_RAD = np.deg2rad(-80.0)
 SEGMENT_WIDTH, SEGMENT_HEIGHT = 160, 90
 
 
 @dataclass(frozen=True)
 class Region:
-    """What one thing, stand or door covers of the picture.
+    """Area of the picture covered by a thing, stand or door.
 
     Attributes:
-        share: of the picture's pixels, 0..1.
+        share: share of the picture's pixels, 0..1.
         box: left, top, right, bottom as shares of width and height.
-        whole: False when it touches the picture's left or right edge.
+        whole: False if it touches the left or right edge of the picture.
     """
 
     share: float
@@ -38,13 +38,13 @@ class Region:
 
 
 class Camera:
-    """Renders the scene of one stream; needs MuJoCo and an off-screen OpenGL (`MUJOCO_GL=osmesa`, or egl on a GPU).
+    """Render the scene of one stream. Needs MuJoCo and off-screen OpenGL (`MUJOCO_GL=osmesa`, or egl on a GPU).
 
     Args:
-        schedule: what happens where.
-        seed: of the stream.
-        width, height: of the pictures, pixels; 16:9 shows the field of view that CameraInfo tells.
-        supersample: render this many times larger and average, as a camera's pixel does.
+        schedule: events of the stream.
+        seed: seed of the stream.
+        width, height: size of the pictures, pixels. 16:9 gives the field of view in CameraInfo.
+        supersample: render this many times larger and average, like the pixels of a camera.
 
     Raises:
         ImportError: the `world` extra is not installed.
@@ -82,7 +82,7 @@ class Camera:
         self._regions: dict[str, Region] | None = None
 
     def close(self) -> None:
-        """Give the OpenGL contexts back."""
+        """Release the OpenGL contexts."""
         self._renderer.close()
         self._segments.close()
 
@@ -98,7 +98,7 @@ class Camera:
         self._data.mocap_quat[index] = (np.cos(yaw / 2), 0, 0, np.sin(yaw / 2))
 
     def _arrange(self, time_s: float) -> None:
-        """Put everything where it is at that time; pictures of an unchanged scene are kept."""
+        """Place everything as it is at that time. Pictures of an unchanged scene are cached."""
         s = self.schedule
         pose = s.patrol.pose_at(time_s)
         spots = self._flat.spots
@@ -133,7 +133,7 @@ class Camera:
         self._mujoco.mj_forward(self._model, self._data)
 
     def picture(self, time_s: float) -> npt.NDArray[np.uint8]:
-        """(height, width, 3) uint8 RGB at a moment, with seeded sensor noise."""
+        """Render (height, width, 3) uint8 RGB at a moment, with seeded sensor noise."""
         self._arrange(time_s)
         if self._image is None:
             self._renderer.update_scene(self._data, "front")
@@ -146,7 +146,7 @@ class Camera:
         return np.clip(self._image + np.round(grain), 0, 255).astype(np.uint8)
 
     def regions(self, time_s: float) -> dict[str, Region]:
-        """What is visible at a moment: "thing:red ball", "stand:kitchen/north-east", "leaf:kitchen/door" -> region."""
+        """Regions visible at a moment, by "thing:red ball", "stand:kitchen/north-east", "leaf:kitchen/door"."""
         self._arrange(time_s)
         if self._regions is None:
             self._segments.update_scene(self._data, "front")
@@ -165,6 +165,6 @@ class Camera:
 
 
 def camera_matrix(width: int, height: int) -> npt.NDArray[np.float64]:
-    """(3, 3) pinhole matrix K of pictures of that size (16:9), pixels."""
+    """(3, 3): pinhole matrix K in pixels for pictures of that size (16:9)."""
     focal = height / 2 / np.tan(np.deg2rad(FIELD_OF_VIEW_Y_DEG) / 2)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1.0]])

@@ -1,4 +1,4 @@
-"""The demo's stream: 84 seconds of one held-out flat as a small bag with ten questions; package data of the node."""
+"""Demo stream: 84 seconds of one held-out flat as a small bag with ten questions. It is package data of the node."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from salmonn_node.lab.world.truth_file import truth_to_json
 
 SEED = 100_179
 SECONDS = 84
-# Between sparse and dense, so that a minute and a half holds one of most things; the lights stay on.
+# Between sparse and dense, so that a minute and a half contains one of most kinds of event. The lights stay on.
 DENSITY = Density(13.0, 35.0, 30.0, 1e9, 7.0, 0.75, (3.0, 4.2), 24)
-# One question of each of these, all asked at the end; those marked False have no answer.
+# One question of each of these, all asked at the end. Those marked False are unanswerable.
 WANTED = (
     ("existence", "existence_thing", True),
     ("existence", "existence_thing", False),
@@ -36,12 +36,12 @@ WANTED = (
 
 
 def demo_world() -> World:
-    """The demo's world."""
+    """Return the demo's world."""
     return World(SEED, SECONDS, density=DENSITY)
 
 
 def demo_questions(truth: Truth) -> list[QuestionRecord]:
-    """One question of each wanted kind, asked at the end of the stream, about as many different things as there are."""
+    """Draw one question of each wanted kind at the end of the stream, about as many different things as possible."""
     pool = ask(truth, SEED, 400, name="demo", times=[truth.seconds], held_out_phrasings=False)
     chosen: list[QuestionRecord] = []
     used: Counter[str] = Counter()
@@ -59,7 +59,7 @@ def _subjects(record: QuestionRecord) -> set[str]:
 
 
 def write_demo(folder: Path, on_second: Callable[[int], None] = lambda second: None) -> list[QuestionRecord]:
-    """Write bag, questions and truth into a new folder, the same bytes each time; needs OpenGL."""
+    """Write bag, questions and truth to a new folder, with the same bytes each time. Needs OpenGL."""
     folder.mkdir(parents=True)
     truth = write_bag(folder / "bag", demo_world(), fps=3, jpeg_quality=80, on_second=on_second)
     records = demo_questions(truth)

@@ -1,4 +1,4 @@
-"""The flat: a grid of rooms, the doorways between them, and the spots where things stand; drawn from a seed."""
+"""Layout of the flat: a grid of rooms, the doorways between them, and the spots for things; drawn from a seed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DOORWAY_WIDTH_M = 1.2
 STAND_HEIGHT_M = 0.5
 SPOT_OFFSET_M = 1.35  # from the room's middle to a stand, along both axes
 VIEW_OFFSET_M = 0.25  # from the room's middle to where the robot stops to look at it
-PERSON_OFFSET_M = (1.65, 0.95)  # from the room's middle to a person beside a stand: one wall close, the other not
+PERSON_OFFSET_M = (1.65, 0.95)  # from the room's middle to a person beside a stand: close to one wall only
 
-# name -> (wall colour, floor colour, second floor colour); fixed, so that a room can be known by its looks
+# name -> (wall colour, floor colour, second floor colour); fixed, so that you can recognise a room by its looks
 ROOMS: dict[str, tuple[tuple[float, float, float], ...]] = {
     "kitchen": ((0.80, 0.72, 0.52), (0.78, 0.78, 0.76), (0.35, 0.35, 0.36)),
     "bedroom": ((0.50, 0.58, 0.72), (0.46, 0.36, 0.28), (0.42, 0.33, 0.26)),
@@ -33,15 +33,15 @@ CORNERS = {"north-east": (1, 1), "north-west": (-1, 1), "south-west": (-1, -1), 
 
 @dataclass(frozen=True)
 class Spot:
-    """A place that the patrol looks at: a stand in a corner, or a door in an outer wall.
+    """A place that the robot looks at: a stand in a corner, or a door in an outer wall.
 
     Attributes:
-        name: unique in the flat, "kitchen/north-east" or "kitchen/door".
+        name: unique in the flat, such as "kitchen/north-east" or "kitchen/door".
         room: the room's name.
         kind: "stand" or "door".
         position: (x, y) of the stand or the door, metres in the map frame.
-        view: (x, y) from which the robot looks at it.
-        person: (x, y) where a person stands who is seen together with it; None at doors.
+        view: (x, y) where the robot stands to look at it.
+        person: (x, y) of a person who is visible together with it. None at doors.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Spot:
 
     @property
     def heading_rad(self) -> float:
-        """Direction of sight from `view` to the spot."""
+        """Direction from `view` to the spot."""
         return float(np.arctan2(self.position[1] - self.view[1], self.position[0] - self.view[0]))
 
 
 @dataclass(frozen=True)
 class Room:
-    """One square room; `doorways` names the neighbour on each side that has one, `outer` the sides without one."""
+    """A square room. `doorways` names the neighbour on each side that has one; `outer` lists the other sides."""
 
     name: str
     centre: tuple[float, float]
@@ -70,23 +70,23 @@ class Room:
 
 @dataclass(frozen=True)
 class Flat:
-    """All rooms of one seed, in grid order; the map's origin is the south-west corner of the flat."""
+    """All rooms of one seed, in grid order. The origin of the map is the south-west corner of the flat."""
 
     rooms: tuple[Room, ...]
     columns: int
     rows: int
 
     def room(self, name: str) -> Room:
-        """The room of that name; KeyError when there is none."""
+        """Return the room of that name. Raises KeyError if there is none."""
         return next(r for r in self.rooms if r.name == name) if name in {r.name for r in self.rooms} else _missing(name)
 
     def room_at(self, x: float, y: float) -> str:
-        """Name of the room that contains a point; the nearest when outside."""
+        """Name of the room that contains a point, or of the nearest room if the point is outside."""
         return min(self.rooms, key=lambda r: max(abs(r.centre[0] - x), abs(r.centre[1] - y))).name
 
     @property
     def spots(self) -> tuple[Spot, ...]:
-        """Every spot of the flat."""
+        """All spots of the flat."""
         return tuple(s for r in self.rooms for s in r.spots)
 
     def doorway(self, a: str, b: str) -> tuple[float, float]:
@@ -95,7 +95,7 @@ class Flat:
         return (ca[0] + cb[0]) / 2, (ca[1] + cb[1]) / 2
 
     def walls_between(self, a: str, b: str) -> int:
-        """How many rooms a sound crosses on the shortest way from one room to another."""
+        """Number of rooms that a sound crosses on the shortest path from one room to another."""
         distance, frontier, known = 0, {a}, {a}
         while b not in known:
             frontier = {n for r in frontier for n in self.room(r).doorways.values()} - known
@@ -105,7 +105,7 @@ class Flat:
 
     @property
     def signature(self) -> int:
-        """A number that two flats share when rooms and doorways are the same."""
+        """A number that is equal for two flats with the same rooms and doorways."""
         text = ";".join(f"{r.name}:{sorted(r.doorways.items())}" for r in self.rooms)
         return zlib.crc32(f"{self.columns}x{self.rows} {text}".encode())
 
@@ -124,7 +124,7 @@ def _spots(name: str, centre: tuple[float, float], outer: list[str], rng: np.ran
         jitter = rng.uniform(-0.06, 0.06, 2)
         position = (cx + dx * SPOT_OFFSET_M + jitter[0], cy + dy * SPOT_OFFSET_M + jitter[1])
         view = (cx + dx * VIEW_OFFSET_M, cy + dy * VIEW_OFFSET_M)
-        # To the left of the stand as the robot sees it.
+        # To the left of the stand from the robot's view.
         far, near = PERSON_OFFSET_M
         person = (cx + dx * near, cy + dy * far) if dx * dy > 0 else (cx + dx * far, cy + dy * near)
         spots.append(Spot(f"{name}/{corner}", name, "stand", position, view, person))
@@ -145,7 +145,7 @@ def _draw(rng: np.random.Generator) -> Flat:
     edges = [(a, b) for a, b in edges if b in cells]
     group = {cell: i for i, cell in enumerate(cells)}
     open_edges = set()
-    for index in rng.permutation(len(edges)):  # a random spanning tree, then one more doorway in three
+    for index in rng.permutation(len(edges)):  # a random spanning tree, plus a third of the remaining doorways
         a, b = edges[index]
         if group[a] != group[b] or rng.random() < 0.34:
             open_edges.add((a, b))
@@ -166,7 +166,7 @@ def _draw(rng: np.random.Generator) -> Flat:
 
 
 def make_flat(seed: int) -> Flat:
-    """The flat of a seed; flats of seeds that are kept out of training never occur in training."""
+    """Make the flat of a seed. Flats of held-out seeds never occur in training."""
     rng = generator(seed, "layout")
     while True:
         flat = _draw(rng)

@@ -1,4 +1,4 @@
-"""What the robot's microphone hears: sounds attenuated by distance and walls over room noise, and how clear each is."""
+"""Robot microphone: sounds attenuated by distance and walls, plus room noise, and the clarity of each sound."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from salmonn_node.lab.world.speech import VOICES, say
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
 
 QUIET_RMS = 0.004  # -48 dB of full scale: a quiet flat with a running robot
-LOUDEST_NOISE_DB = 12.0  # how much noisier the noisiest flat is
+LOUDEST_NOISE_DB = 12.0  # extra noise of the noisiest flat
 LEVEL_RMS = 0.12  # of every sound at one metre
-WALL_DB = 13.0  # lost at each room crossed
-CLEAR_DB = 10.0  # from here on a sound can be asked about
-FAINT_DB = -3.0  # below it a sound was not heard; between the two nothing is asked
+WALL_DB = 13.0  # attenuation per room crossed
+CLEAR_DB = 10.0  # minimum SNR of a sound for questions
+FAINT_DB = -3.0  # below this, a sound counts as not heard; between the two there are no questions
 
 
 @dataclass(frozen=True)
 class Heard:
-    """A sound as it reached the microphone.
+    """A sound as received by the microphone.
 
     Attributes:
-        event: what sounded where.
-        start_s, end_s: when.
-        snr_db: power of the sound over its length to power of the noise, at the robot.
+        event: the event of the sound.
+        start_s, end_s: start and end, seconds.
+        snr_db: power of the sound over its length, relative to the power of the noise, at the robot.
     """
 
     event: Event
@@ -38,17 +38,17 @@ class Heard:
 
     @property
     def clear(self) -> bool:
-        """Loud enough to be asked about."""
+        """Whether it is loud enough for questions."""
         return self.snr_db >= CLEAR_DB
 
     @property
     def faint(self) -> bool:
-        """Neither clear nor surely unheard."""
+        """Whether it is neither clear nor surely inaudible."""
         return FAINT_DB <= self.snr_db < CLEAR_DB
 
 
 class Microphone:
-    """One second of sound after another; any second can be had by itself, so that streams can be cut anywhere."""
+    """Sound of a stream, second by second. Each second is independent, so you can cut streams anywhere."""
 
     def __init__(self, schedule: Schedule, seed: int) -> None:
         self._seed = seed
@@ -70,7 +70,7 @@ class Microphone:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - the microphone lives as long as its stream
     def _wave(self, index: int) -> np.ndarray:
-        """The sound at the robot, with the power that `snr_db` says."""
+        """Return the sound at the robot, with the power of `snr_db`."""
         heard = self.heard[index]
         event = heard.event
         rng = generator(self._seed, f"sound {index}")
@@ -86,10 +86,10 @@ class Microphone:
         return wave / max(rms, 1e-9) * self._gains[id(heard)]
 
     def second(self, k: int) -> np.ndarray:
-        """(16000,) float32 in -1..1: sound from `k` to `k + 1` seconds of the stream."""
+        """(16000,) float32 in -1..1: sound of second `k` of the stream."""
         rng = generator(self._seed, f"noise {k}")
         white = rng.standard_normal(SAMPLE_RATE_HZ)
-        # Mostly low rumble, as of motors and ventilation; a two-tap average keeps some hiss.
+        # Mostly low rumble, as from motors and ventilation. A two-tap average keeps some hiss.
         hum = 0.6 * np.convolve(white, np.ones(8) / np.sqrt(8), mode="same") + 0.6 * white
         out = hum * (self.noise_rms / float(np.sqrt(np.mean(hum**2))))
         begin = k * SAMPLE_RATE_HZ

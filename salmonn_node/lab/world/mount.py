@@ -1,4 +1,4 @@
-"""Where the robot's camera sits and how it sees: what CameraInfo and tf tell of the synthetic robot."""
+"""Camera mount and intrinsics of the synthetic robot, as in its CameraInfo and tf."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from salmonn_node.lab.world.scene import CAMERA_HEIGHT_M, CAMERA_PITCH_RAD
 from salmonn_node.stream.camera_model import CameraModel
 
 BASE_FRAME = "base_link"
-# x y z roll pitch yaw of the optical frame (z forward, x right, y down) in the base frame; it looks a little down.
+# x y z roll pitch yaw of the optical frame (z forward, x right, y down) in the base frame. It looks slightly down.
 CAMERA_MOUNT = (0.0, 0.0, CAMERA_HEIGHT_M, -math.pi / 2 - float(CAMERA_PITCH_RAD), 0.0, -math.pi / 2)
-# Things stand on stands: the plane on which their feet are seen.
+# Height of the stands: the plane of the feet of all things.
 GROUND_Z_M = STAND_HEIGHT_M
 
 
 def camera_model(width: int, height: int, frame_id: str = "") -> CameraModel:
-    """Intrinsics of pictures of that size (16:9), without distortion."""
+    """Return the intrinsics for pictures of that size (16:9), without distortion."""
     return CameraModel(width, height, camera_matrix(width, height), "plumb_bob", np.zeros(5), frame_id)

@@ -1,4 +1,4 @@
-"""What can stand in the flat: shapes, colours, sizes, and which colour-shape pairs are kept out of training."""
+"""Objects of the flat: shapes, colours, sizes, and the colour-shape pairs held out from training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "purple": (0.50, 0.08, 0.62),
     "white": (0.97, 0.97, 0.97),
 }
-SIZES_M = {"small": 0.42, "large": 0.54}  # widest extent
+SIZES_M = {"small": 0.42, "large": 0.54}  # largest extent
 PERSON = "person"
 
 
 def pair_held_out(colour: str, shape: str) -> bool:
-    """One pair in eight, each colour and each shape once, never occurs in a training world."""
+    """Whether a pair is held out from training: one pair in eight, with each colour and each shape once."""
     return (3 * list(COLOURS).index(colour) + 1) % len(SHAPES) == SHAPES.index(shape)
 
 
 @dataclass(frozen=True, order=True)
 class Thing:
-    """A coloured object or a figure of a person, told apart by colour and shape alone.
+    """A coloured object or a person, identified by colour and shape.
 
     Attributes:
-        colour: one of COLOURS; a person's is that of the clothes.
+        colour: one of COLOURS. For a person, the colour of the clothes.
         shape: one of SHAPES, or PERSON.
     """
 
@@ -40,12 +40,12 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """As people say it: "red ball", "person in red"."""
+        """Name in words, such as "red ball" or "person in red"."""
         return f"person in {self.colour}" if self.shape == PERSON else f"{self.colour} {self.shape}"
 
 
 def pairs(held_out_world: bool) -> list[Thing]:
-    """Every object that may occur; training worlds lack the pairs kept out."""
+    """All objects that may occur. Training worlds lack the held-out pairs."""
     every = [Thing(c, s) for c in COLOURS for s in SHAPES]
     return every if held_out_world else [t for t in every if not pair_held_out(t.colour, t.shape)]
 
@@ -54,7 +54,7 @@ Mesh = tuple[np.ndarray, np.ndarray]
 
 
 def _extruded(outline: np.ndarray, depth: float) -> Mesh:
-    """A flat outline (n, 2) in y, z, star-shaped about its middle, given a thickness along x."""
+    """Extrude a flat outline (n, 2) in y and z, star-shaped about its middle, along x."""
     n = len(outline)
     middle = np.zeros((1, 2))
     flat = np.concatenate([outline, middle])
@@ -125,5 +125,5 @@ def _diamond() -> Mesh:
 
 
 def meshes() -> dict[str, Mesh]:
-    """Shapes that are not a primitive: vertices (n, 3) of unit extent facing +x, faces (m, 3) counter-clockwise."""
+    """Meshes of non-primitive shapes: vertices (n, 3) of unit extent facing +x, faces (m, 3) counter-clockwise."""
     return {"cone": _cone(), "ring": _ring(), "star": _star(), "cross": _cross(), "diamond": _diamond()}

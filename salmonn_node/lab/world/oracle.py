@@ -1,4 +1,4 @@
-"""The oracle: answers questions by reading the truth second by second, in its own way; it must score 1.0."""
+"""Oracle: answer questions by reading the truth second by second, independently of `queries.py`. Must score 1.0."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
 
 class _Nothing(Exception):
-    """The stream holds no answer."""
+    """The stream does not contain the answer."""
 
 
 def _ns(time_s: float) -> int:
@@ -23,17 +23,17 @@ def _ns(time_s: float) -> int:
 
 
 class Oracle:
-    """Reads the truth of one stream.
+    """Answer questions from the truth of one stream.
 
     Args:
-        truth: of the stream that the questions are about.
+        truth: truth of the stream that the questions are about.
     """
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
 
     def __call__(self, record: QuestionRecord) -> Answer:
-        """Answer from what was seen and heard before the question was asked; the words are not read, `about` is."""
+        """Answer from what was seen and heard before the question. Reads `about`, not the words."""
         self._moments = [m for m in self._truth.moments if m.stamp_ns <= record.ask_ns]
         self._sounds = [s for s in self._truth.sounds if s.clear and _ns(s.end_s) <= record.ask_ns]
         about = {k: str(v) for k, v in record.about.items()}
@@ -46,7 +46,7 @@ class Oracle:
     # what was seen and heard
 
     def _sights(self, name: str) -> list[list[Moment]]:
-        """Looks at a thing of at least two frames in a row."""
+        """Looks at a thing in at least two consecutive frames."""
         looks: list[list[Moment]] = []
         spot = ""
         for m in self._moments:
@@ -72,7 +72,7 @@ class Oracle:
     def _audible(self, sound: Sound) -> tuple[Evidence, ...]:
         return (Evidence(Interval(_ns(sound.start_s), _ns(sound.end_s)), "audio", "mic", "", 1.0),)
 
-    # one method a template
+    # one method per template
 
     def _existence_thing(self, about: dict[str, str], record: QuestionRecord) -> Answer:
         return Answer(binary=True, evidence=self._visual(self._sights(about["thing"])[-1]))
@@ -217,7 +217,7 @@ class Oracle:
             for x in m.looked:
                 visits[-1].setdefault(x.spot, []).append((x.state, m))
         if self._moments[-1].room == room and visits:
-            visits.pop()  # this visit is still going on
+            visits.pop()  # this visit has not ended
         visits = [v for v in visits if v]
         if len(visits) < 2:
             raise _Nothing

@@ -1,4 +1,4 @@
-"""An HTML page of questions with what a small model gets of their evidence, for people to answer by eye and ear."""
+"""HTML page of questions and their evidence at model resolution, for people to answer by eye and ear."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _wav(samples: npt.NDArray[np.int16]) -> str:
 
 
 def _spectrogram(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
-    """Time across, frequency up to 8 kHz upwards, 60 dB of range."""
+    """Draw a spectrogram: time to the right, frequency (to 8 kHz) upwards, 60 dB of range."""
     window, hop = 512, 160
     sound = np.pad(samples / 32767.0, (0, window))
     starts = np.arange(0, len(sound) - window, hop)
@@ -93,7 +93,7 @@ def _answer(record: QuestionRecord) -> str:
 
 
 def page(shard: Shard, records: list[QuestionRecord]) -> str:
-    """One self-contained page; answers are folded away."""
+    """Return a self-contained page with folded answers."""
     height, width = shard.frames.shape[1:3]
     parts = []
     for record in records:
@@ -119,6 +119,6 @@ def page(shard: Shard, records: list[QuestionRecord]) -> str:
 
 
 def check_page(world: World, questions: int, width: int) -> str:
-    """Render a world at model resolution, draw random questions, and show them; needs OpenGL."""
+    """Render a world at model resolution, draw random questions, and make their page. Needs OpenGL."""
     shard = make_shard(world, width, width * 9 // 16)
     return page(shard, ask(shard.truth, world.seed, questions, name=f"world-{world.seed}"))

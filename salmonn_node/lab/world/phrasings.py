@@ -1,4 +1,4 @@
-"""How questions are worded: several templates a query, the last of each kept out of training."""
+"""Phrasings: several question templates per query. The last one of each is held out from training."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 def phrase(query: str, held_out: bool, rng: np.random.Generator, **words: str) -> tuple[str, str]:
-    """(question, name of the template): training templates, or in held-out worlds the one kept out half of the time."""
+    """Return (question, template name). Held-out worlds use the held-out template half of the time."""
     templates = TEMPLATES[query]
     last = len(templates) - 1
     number = last if held_out and rng.random() < 0.5 else int(rng.integers(last))

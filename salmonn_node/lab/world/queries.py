@@ -1,4 +1,4 @@
-"""What can be asked about a stream at a moment, with the right answer: one generator a kind, all from the truth."""
+"""Queries: everything one can ask about a stream at a moment, with the right answer, generated from the truth."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from salmonn_node.lab.world.truth import START_NS, Episode, Index, Sound, Truth,
 from salmonn_node.stream.observations import SECOND_NS
 
 THING_WORDS = (*COLOURS, *SHAPES, PERSON)
-SETTLE_S = 4  # a glimpse this soon after or before a clear look does not make "last" or "first" doubtful
-OBJECT_TOLERANCE_M = 1.0  # tighter than the robot's own: things stand 1.6 m before it
+SETTLE_S = 4  # a glimpse this close to a clear look does not make "last" or "first" ambiguous
+OBJECT_TOLERANCE_M = 1.0  # tighter than for robot positions: things are 1.6 m in front of it
 UNITS = {"knock": "knocks", "beep": "beeps", "bark": "barks"}
 
 
 @dataclass(frozen=True)
 class Query:
-    """A question before it is worded.
+    """A question without its wording.
 
     Attributes:
         kind: one of `replay.questions.KINDS`.
         template: key of `phrasings.TEMPLATES`.
-        words: what fills the template.
+        words: values of the template.
         answer_type: name of the answer type.
-        expected: the right answer; None when the stream holds none.
-        evidence: any one of these is enough, unless `needs_all`.
-        choices: of CHOICE.
-        near_miss: what there was instead, when unanswerable.
-        pixels: largest share of the picture.
-        snr_db: of the sound.
-        needs_all: every piece of the evidence is needed.
-        tolerance: how far off is still right.
+        expected: the right answer. None if unanswerable.
+        evidence: pieces of evidence, of which any one is enough unless `needs_all`.
+        choices: choices of a CHOICE question.
+        near_miss: if unanswerable, what was there instead.
+        pixels: largest share of the picture that the evidence filled.
+        snr_db: signal-to-noise ratio of the sound.
+        needs_all: all pieces of evidence are needed.
+        tolerance: maximum error of a right answer.
     """
 
     kind: str
@@ -76,7 +76,7 @@ def _title(name: str) -> str:
 
 
 def unseen_things(ix: Index, every: list[Thing]) -> Iterator[tuple[Thing, str]]:
-    """Things never in any picture, near misses first: (thing, what was seen instead)."""
+    """Yield things that were in no picture, near misses first: (thing, what was seen instead)."""
     seen = sorted(ix.episodes)
     rest = []
     for thing in every:
@@ -94,7 +94,7 @@ def unseen_things(ix: Index, every: list[Thing]) -> Iterator[tuple[Thing, str]]:
 
 
 def unheard_sounds(ix: Index) -> Iterator[tuple[str, str]]:
-    """Sounds neither heard nor faintly heard: (name, what was heard instead)."""
+    """Yield sounds that were not heard, not even faintly: (name, what was heard instead)."""
     heard = sorted({s.name for s in ix.sounds if s.clear})
     for name in SOUNDS:
         if not any(s.name == name and (s.clear or s.faint) for s in ix.sounds):
@@ -111,7 +111,7 @@ def _certain_first(ix: Index, episode: Episode) -> bool:
 
 
 def about_things(ix: Index, every: list[Thing]) -> Iterator[Query]:
-    """Existence, where, room, when and how long of things and people."""
+    """Queries about things and people: existence, position, room, time and duration."""
     for thing, episodes in sorted(ix.episodes.items()):
         words = {"thing": thing.name}
         first, last = episodes[0], episodes[-1]
@@ -153,13 +153,13 @@ def about_things(ix: Index, every: list[Thing]) -> Iterator[Query]:
 
 
 def _clean_ends(ix: Index, episode: Episode) -> bool:
-    """Whether the thing was out of the picture soon before and after the look, so that its length is plain."""
+    """Whether the thing left the picture just before and after the look, so that its duration is clear."""
     around = [s for s in ix.glimpses[episode.thing] if episode.first - 6 <= s <= episode.last + 6]
     return len(around) <= episode.last - episode.first + 3
 
 
 def about_sounds(ix: Index, truth: Truth) -> Iterator[Query]:
-    """Existence, count, where, when and how long of sounds, and what was seen meanwhile."""
+    """Queries about sounds: existence, count, position, time, duration, and what was seen at the same time."""
     for name in sorted({s.name for s in ix.sounds if s.clear}):
         words = {"sound": _title(name)}
         heard = ix.heard(name)
@@ -187,7 +187,7 @@ def about_sounds(ix: Index, truth: Truth) -> Iterator[Query]:
             count = Expected(count=last.repeats)
             unit = words | {"units": UNITS[name]}
             yield Query("count", "count_sound", unit, "COUNT", count, here, snr_db=last.snr_db)
-        # At least two seconds of looking around the sound, with one and the same single thing in every frame.
+        # At least two seconds of frames around the sound, all with the same single thing.
         view = frames_between(truth, last.start_s - 0.5, max(last.end_s, last.start_s + 1.0))
         things = [{s.thing for s in m.seen} for m in view]
         if len(view) >= 2 and len(things[0]) == 1 and all(t == things[0] for t in things) and _all_clear(view):
@@ -222,7 +222,7 @@ def _all_clear(view: object) -> bool:
 
 
 def about_colours(ix: Index) -> Iterator[Query]:
-    """The colour of the one thing of a shape in a room, and how many of a shape there were."""
+    """Queries about the colour of the only thing of a shape in a room, and about the number of things of a shape."""
     by_room: dict[tuple[str, str], list[Thing]] = {}
     for thing, episodes in ix.episodes.items():
         for episode in episodes:
@@ -258,7 +258,7 @@ def about_colours(ix: Index) -> Iterator[Query]:
 
 
 def about_speech(ix: Index, every: list[Thing]) -> Iterator[Query]:
-    """The last digit, and what was said in front of a thing."""
+    """Queries about the last digit, and about words said in front of a thing."""
     spoken = [s for s in ix.sounds if s.name in SPOKEN and (s.clear or s.faint)]
     digits = [s for s in spoken if s.name.startswith("digit_")]
     if digits and digits[-1].clear:
@@ -286,7 +286,7 @@ def about_speech(ix: Index, every: list[Thing]) -> Iterator[Query]:
 
 
 def about_order(ix: Index, every: list[Thing]) -> Iterator[Query]:
-    """Which of two came first; unanswerable when one of them never came."""
+    """Queries about which of two came first. Unanswerable if one of them never came."""
     names = [n for n in sorted({s.name for s in ix.sounds if s.clear}) if not ix.unsure(n)]
     firsts = [(ix.heard(n)[0].start_s, _title(n), _sound(ix.heard(n)[0]), ix.heard(n)[0].snr_db) for n in names]
     yield from _pairs("order_sounds", sorted(firsts), 2.0, heard=True)
@@ -318,7 +318,7 @@ def _pairs(template: str, rows: list[tuple[float, str, EvidenceInterval, float]]
 
 
 def _runs(looks: list[tuple[int, object]]) -> list[list[tuple[int, object]]]:
-    """Looks at one spot, split where two seconds or more lie between them."""
+    """Split the looks at one spot at gaps of two seconds or more."""
     runs: list[list[tuple[int, object]]] = []
     for look in looks:
         if runs and look[0] - runs[-1][-1][0] <= 2:
@@ -329,7 +329,7 @@ def _runs(looks: list[tuple[int, object]]) -> list[list[tuple[int, object]]]:
 
 
 def about_states(ix: Index) -> Iterator[Query]:
-    """Doors now and at first, and whether things still stand where they were."""
+    """Queries about doors now and at first, and whether things are still in their place."""
     choices = ("open", "shut")
     for room in ROOMS:
         words = {"room": room}
@@ -343,7 +343,7 @@ def about_states(ix: Index) -> Iterator[Query]:
             continue
         runs = _runs(ix.looks[name])
         for kind, template, position in (("state_now", "door_now", -1), ("state_earlier", "door_earlier", 0)):
-            # The very first or last look must be part of a plain one, in one state throughout.
+            # The first or last look must be part of a run in plain view with a single state.
             if not runs or runs[position][position] != ix.looks[name][position]:
                 continue
             run = runs[position]
@@ -368,7 +368,7 @@ def about_states(ix: Index) -> Iterator[Query]:
 
 
 def about_changes(ix: Index) -> Iterator[Query]:
-    """What appeared in a room, or was gone from it, between the robot's last two looks at its stands."""
+    """Queries about what appeared in or disappeared from a room between the robot's last two looks at its stands."""
     for room in sorted({r for r, _, _ in ix.stays}):
         visits = [(a, b) for r, a, b in ix.stays if r == room and b < ix.now - 1]
         visits = [(a, b) for a, b in visits if any(
@@ -416,7 +416,7 @@ def about_changes(ix: Index) -> Iterator[Query]:
 
 
 def all_queries(ix: Index, truth: Truth, every: list[Thing]) -> Iterator[Query]:
-    """Everything that can be asked at the index's moment, answerable or not."""
+    """Yield all queries at the moment of the index, answerable or not."""
     parts: tuple[Callable[[], Iterator[Query]], ...] = (
         lambda: about_things(ix, every),
         lambda: about_sounds(ix, truth),

@@ -1,4 +1,4 @@
-"""Where the world's chance comes from: one independent, named generator per seed and purpose."""
+"""Random generators of the world: one independent, named generator per seed and purpose."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import zlib
 
 import numpy as np
 
-# Seeds from here on are never used in training: worlds, phrasings and colour-shape pairs to score on.
+# Seeds from here on are held out from training. Their worlds, phrasings and colour-shape pairs are for scoring.
 HELD_OUT_SEED_START = 100_000
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """A generator that depends on the seed and the purpose's name only.
+    """Return a generator that depends only on the seed and the name of the purpose.
 
     Raises:
         ValueError: `seed` is negative.
@@ -22,5 +22,5 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
 
 
 def is_held_out(seed: int) -> bool:
-    """Whether a seed is kept out of training."""
+    """Whether a seed is held out from training."""
     return seed >= HELD_OUT_SEED_START

@@ -1,4 +1,4 @@
-"""The flat as a MuJoCo scene (MJCF): walls, floors, furniture, stands, doors, people and objects of one stream."""
+"""MuJoCo scene (MJCF) of a flat: walls, floors, furniture, stands, doors, people and objects of one stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _rgba(*colour: float) -> str:
 
 
 def _wall(room: Room, side: str, has_doorway: bool, has_door: bool) -> list[str]:
-    """One room's half of a wall: painted in its own colour, with a gap for a doorway or an outer door."""
+    """Make a room's half of a wall in its own colour, with a gap for a doorway or an outer door."""
     dx, dy = SIDES[side]
     half = ROOM_SIZE_M / 2
     offset = half - WALL_THICKNESS_M / 4
@@ -71,7 +71,7 @@ def _wall(room: Room, side: str, has_doorway: bool, has_door: bool) -> list[str]
     ]
 
 
-# Furniture by room, against a wall: (along the wall, out of it, height) of the middle, half sizes, colour
+# Furniture by room, against a wall: centre (along the wall, away from it, height), half sizes, colour
 _FURNITURE: dict[
     str, list[tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]]
 ] = {
@@ -108,7 +108,7 @@ _FURNITURE: dict[
 
 
 def _furniture(room: Room) -> list[str]:
-    """The room's piece on a wall without doorway or door; none where every wall has one."""
+    """Make the room's furniture at a wall without doorway or door, if there is such a wall."""
     door_side = _door_side(room)
     free = [s for s in SIDES if s not in room.doorways and s != door_side]
     if not free:
@@ -132,7 +132,7 @@ def _door_side(room: Room) -> str:
 
 
 def _door(spot: Spot) -> list[str]:
-    """Frame and daylight behind it stand still; the leaf is a body that the renderer turns about its hinge."""
+    """Make a door. Frame and daylight are static. The leaf is a body that the renderer turns about its hinge."""
     yaw = spot.heading_rad
     ux, uy = np.cos(yaw), np.sin(yaw)
     x, y = spot.position
@@ -188,12 +188,12 @@ def _person(thing: Thing) -> str:
 
 
 def thing_size_m(seed: int, thing: Thing) -> float:
-    """A thing keeps its size throughout a stream."""
+    """Size of a thing, constant throughout a stream."""
     return SIZES_M[("small", "large")[int(generator(seed, f"size {thing.name}").integers(2))]]
 
 
 def scene_xml(flat: Flat, seed: int, things: list[Thing], people: list[Thing]) -> str:
-    """The MJCF of one stream; everything that moves is a mocap body, hidden under the floor until it is needed."""
+    """Return the MJCF of one stream. Everything that moves is a mocap body, hidden under the floor until needed."""
     assets = ['<texture name="sky" type="skybox" builtin="flat" rgb1="0.85 0.9 0.95" width="8" height="8"/>']
     for room in flat.rooms:
         wall, floor, floor2 = ROOMS[room.name]

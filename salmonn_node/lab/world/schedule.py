@@ -1,4 +1,4 @@
-"""What happens in the flat: objects placed, moved and taken, people, doors, lights and sounds, drawn from a seed."""
+"""Schedule of events in the flat: objects placed, moved and taken, people, doors, lights and sounds; from a seed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from salmonn_node.lab.world.trajectory import Patrol, Visit
 
 @dataclass(frozen=True)
 class Density:
-    """How much happens: seconds between events of a kind, on average.
+    """Density of events: mean seconds between events of each kind.
 
     Attributes:
         object_s, person_s, door_s, light_s, sound_s: mean time between events.
-        filled: share of the stands that hold something at the start.
-        dwell_s: shortest and longest look at a spot.
-        max_things: how many different objects the flat has in all.
+        filled: share of stands that hold something at the start.
+        dwell_s: shortest and longest look at a spot, seconds.
+        max_things: total number of different objects in the flat.
     """
 
     object_s: float
@@ -41,18 +41,18 @@ DENSE = Density(7.0, 60.0, 40.0, 300.0, 9.0, 0.8, (3.0, 5.0), 64)
 
 @dataclass(frozen=True)
 class Event:
-    """One thing that happened.
+    """An event in the flat.
 
     Attributes:
-        time_s: when, seconds from the start of the stream.
+        time_s: seconds from the start of the stream.
         kind: placed, taken, moved, arrived, left, opened, shut, light_on, light_off, or sound.
-        room: where.
-        spot: name of the spot; empty for lights and sounds.
-        thing: what; None for doors, lights and sounds.
-        to_spot: where it was moved to; empty otherwise.
-        sound: name of the sound; empty otherwise.
-        repeats: how often the sound repeats (rings, knocks, beeps).
-        duration_s: of the sound.
+        room: room of the event.
+        spot: name of the spot. Empty for lights and sounds.
+        thing: the thing or person. None for doors, lights and sounds.
+        to_spot: target spot of a move. Empty otherwise.
+        sound: name of the sound. Empty otherwise.
+        repeats: number of rings, knocks or beeps.
+        duration_s: duration of the sound.
     """
 
     time_s: float
@@ -87,22 +87,22 @@ class History:
         self._values: list[object] = [initial]
 
     def set(self, time_s: float, value: object) -> None:
-        """From now on; times must not go back."""
+        """Set the value from this time on. Times must not decrease."""
         self._times.append(time_s)
         self._values.append(value)
 
     def at(self, time_s: float) -> object:
-        """The value at a time."""
+        """Return the value at a time."""
         return self._values[bisect_right(self._times, time_s) - 1]
 
 
 class Schedule:
-    """All events of a stream in order of time, and the state of every place at any time.
+    """All events of a stream in time order, and the state of every place at any time.
 
     Args:
-        patrol: the robot's round; most changes happen where it is not looking.
-        seed: of the events.
-        density: how much happens.
+        patrol: the robot's patrol. Most changes happen where it is not looking.
+        seed: seed of the events.
+        density: density of events.
     """
 
     def __init__(self, patrol: Patrol, seed: int, density: Density) -> None:
@@ -154,13 +154,13 @@ class Schedule:
                 free.remove(spot)
                 self.on_stand[spot.name] = History(thing)
         for time_s in self._times(self.density.object_s):
-            # Behind the robot's back mostly; one change in seven may happen before its eyes.
+            # Mostly out of the robot's view. One change in seven may happen in view.
             seen_too = self._rng.random() < 1 / 7
             empty = [s for s in free if seen_too or not self._watched(s, time_s)]
             taken = sorted(t for t, s in where.items() if seen_too or not self._watched(s, time_s))
             kind = str(self._rng.choice(["placed", "taken", "moved"], p=[0.45, 0.3, 0.25]))
             if kind == "placed" and empty:
-                # New things first, so that a dense stream holds many facts; later they come back elsewhere.
+                # New things first, so that a dense stream has many facts. Later, things return elsewhere.
                 fresh = [t for t in self.things if t not in where]
                 if not fresh:
                     continue
@@ -235,7 +235,7 @@ class Schedule:
             visit: Visit | None = None
             if (
                 looks and self._rng.random() < 0.7
-            ):  # while the robot looks at something, so that both can be asked about
+            ):  # while the robot looks at something, so that questions can combine both
                 visit = min(looks, key=lambda v: abs(v.start_s - time_s))
                 time_s = visit.start_s + 0.4
             name = str(self._choose(names))

@@ -1,4 +1,4 @@
-"""A stream as training data in one safetensors file: small frames, sound, and the truth of every second."""
+"""Shard: a stream as training data in one safetensors file, with small frames, sound, and the truth per second."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from salmonn_node.lab.world.truth_file import truth_from_json, truth_to_json
 
 @dataclass(frozen=True)
 class Shard:
-    """One stream at model resolution.
+    """A stream at model resolution.
 
     Attributes:
-        frames: (T, H, W, 3) uint8 RGB, one a second.
-        audio: (T, 16000) int16, or (T, 0) where the stream was made without sound.
-        truth: what each second showed and let hear.
-        seed: of the world.
-        dense: whether it was a dense one.
+        frames: (T, H, W, 3) uint8 RGB, one per second.
+        audio: (T, 16000) int16, or (T, 0) without sound.
+        truth: what was visible and audible in each second.
+        seed: seed of the world.
+        dense: whether the world is dense.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -41,7 +41,7 @@ class Shard:
 
 
 def make_shard(world: World, width: int, height: int, *, audio: bool = True, supersample: int = 2) -> Shard:
-    """Render a world, one frame a second; needs OpenGL."""
+    """Render a world, one frame per second. Needs OpenGL."""
     frames = np.empty((world.seconds, height, width, 3), np.uint8)
     sound = np.empty((world.seconds, 16_000 if audio else 0), np.int16)
     moments = []
@@ -55,17 +55,17 @@ def make_shard(world: World, width: int, height: int, *, audio: bool = True, sup
 
 
 def write_shard(path: Path, shard: Shard) -> None:
-    """Write one file; equal shards give equal bytes."""
+    """Write a shard. Equal shards give equal bytes."""
     about = {"seed": shard.seed, "dense": shard.dense, "truth": truth_to_json(shard.truth)}
-    # One entry, because safetensors writes several in no fixed order.
+    # One entry, because safetensors writes several entries in arbitrary order.
     save_file({"frames": shard.frames, "audio": shard.audio}, str(path), {"world": json.dumps(about)})
 
 
 def read_shard(path: Path) -> Shard:
-    """Read one file; needs neither OpenGL nor MuJoCo.
+    """Read a shard. Needs neither OpenGL nor MuJoCo.
 
     Raises:
-        ValueError: it is a safetensors file, but not a shard.
+        ValueError: the file is a safetensors file, but not a shard.
     """
     with safe_open(str(path), framework="numpy") as file:
         about = _about(path, file.metadata())
@@ -74,7 +74,7 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_truth(path: Path) -> Truth:
-    """The truth of a shard without its frames and sound; raises as `read_shard` does."""
+    """Read only the truth of a shard. Raises like `read_shard`."""
     with safe_open(str(path), framework="numpy") as file:
         return truth_from_json(_about(path, file.metadata())["truth"])
 

@@ -1,4 +1,4 @@
-"""A contact sheet of a stream: pictures along time with the event log under them, as one image."""
+"""Contact sheet of a stream: one image with pictures in time order, and the event log below."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ MARGIN = 24
 
 
 def clock(seconds: float) -> str:
-    """Time of a stream as m:ss."""
+    """Format stream time as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def text(image: Image, words: str, at: tuple[int, int], scale: float = 0.45, colour: tuple[int, ...] = _INK) -> None:
-    """Write onto an image in place; OpenCV's fonts hold ASCII only."""
+    """Write text onto an image in place. OpenCV's fonts are ASCII only."""
     plain = words.replace("“", '"').replace("”", '"').encode("ascii", "replace").decode()
     cv2.putText(image, plain, at, _FONT, scale, colour, 1, cv2.LINE_AA)
 
 
 def pick_visits(world: World, count: int) -> list[Visit]:
-    """Looks at spots, evenly spread over the stream, those with something to see preferred."""
+    """Choose visits, evenly spread over the stream, preferably with something to see."""
 
     def full(visit: Visit) -> bool:
         middle, name = (visit.start_s + visit.end_s) / 2, visit.spot.name
@@ -67,7 +67,7 @@ def _log(events: Sequence[Event], width: int, columns: int = 3) -> Image:
 
 
 def contact_sheet(world: World, tiles: int = 24, max_events: int = 75) -> Image:
-    """(H, W, 3) uint8 RGB: `tiles` pictures in order of time, then the event log."""
+    """(H, W, 3) uint8 RGB: `tiles` pictures in time order, then the event log."""
     visits = pick_visits(world, tiles)
     with world.camera(640, 360) as camera:
         made = [_tile(world, camera.picture((v.start_s + v.end_s) / 2), v) for v in visits]

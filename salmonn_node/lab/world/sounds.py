@@ -1,4 +1,4 @@
-"""The sounds of the flat: what they are called, how long they last, and their waves, synthesised from a seed."""
+"""Sounds of the flat: names, durations, and waveforms synthesised from a seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _decay(t: Wave, seconds: float, attack_s: float = 0.004) -> Wave:
 
 
 def _noise(n: int, low_hz: float, high_hz: float, rng: np.random.Generator) -> Wave:
-    """Noise limited to a band."""
+    """Make band-limited noise."""
     spectrum = np.fft.rfft(rng.standard_normal(n))
     frequency = np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ)
     spectrum[(frequency < low_hz) | (frequency > high_hz)] = 0
@@ -112,15 +112,15 @@ def _phone(seconds: float, repeats: int, rng: np.random.Generator) -> Wave:
 
 @dataclass(frozen=True)
 class Sound:
-    """One kind of sound.
+    """A kind of sound.
 
     Attributes:
         name: "doorbell", or "digit_three" for speech.
-        title: as questions call it, "the doorbell".
-        wave: (seconds, repeats, generator) -> samples in -1..1 at 16 kHz; None for speech, which espeak-ng makes.
-        max_repeats: rings, knocks or beeps in one go.
-        first_s, next_s: length of one, and of each further one.
-        lasts: whether its length varies, so that "for how long" can be asked; then 4 to 12 s.
+        title: name in questions, such as "the doorbell".
+        wave: (seconds, repeats, generator) -> samples in -1..1 at 16 kHz. None for speech, which espeak-ng synthesises.
+        max_repeats: maximum number of rings, knocks or beeps in a row.
+        first_s, next_s: duration of the first one, and of each further one.
+        lasts: whether the duration varies (4 to 12 s), so that questions can ask "for how long".
     """
 
     name: str
@@ -132,7 +132,7 @@ class Sound:
     lasts: bool = False
 
     def seconds(self, repeats: int, rng: np.random.Generator) -> float:
-        """Length of one sounding."""
+        """Duration of one occurrence."""
         return float(rng.integers(4, 13)) if self.lasts else self.first_s + (repeats - 1) * self.next_s
 
 

@@ -1,4 +1,4 @@
-"""Spoken digits and short words from espeak-ng as its PyPI wheel carries it: a seed sounds the same everywhere."""
+"""Spoken digits and short words from espeak-ng's PyPI wheel, so that a seed sounds the same everywhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from salmonn_node.stream.observations import SAMPLE_RATE_HZ
 VOICES = ("en-us", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+m3", "en-us+m7", "en-gb-scotland", "en-gb-x-rp")
 WORDS_PER_MINUTE = 150
 
-_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS of speak_lib.h: samples come to the callback, nothing is played
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS of speak_lib.h: samples go to the callback, nothing is played
 _UTF8 = 1
 _RATE = 1
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
 class _Espeak:
-    """The library keeps one global state, so there is one of these."""
+    """Wrapper of espeak-ng. The library has one global state, so there is only one instance."""
 
     def __init__(self) -> None:
         try:
@@ -34,7 +34,7 @@ class _Espeak:
         if self.rate_hz <= 0:
             raise RuntimeError("espeak-ng does not start: its data files are missing")
         self._chunks: list[np.ndarray] = []
-        self._callback = _CALLBACK(self._take)  # kept, or it is collected while C still calls it
+        self._callback = _CALLBACK(self._take)  # keep a reference, or it is collected while C still calls it
         self._library.espeak_SetSynthCallback(self._callback)
 
     def _take(self, samples: object, count: int, events: object) -> int:
@@ -43,7 +43,7 @@ class _Espeak:
         return 0
 
     def say(self, text: str, voice: str) -> np.ndarray:
-        """(n,) int16 at `rate_hz`."""
+        """Speak a text: (n,) int16 at `rate_hz`."""
         self._chunks = []
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise RuntimeError(f"espeak-ng has no voice {voice!r}")
@@ -61,10 +61,10 @@ def _engine() -> _Espeak:
 
 @functools.cache
 def _bank() -> dict[tuple[str, str], np.ndarray]:
-    """Every word in every voice, spoken once in a fixed order.
+    """Speak every word in every voice once, in a fixed order.
 
-    espeak-ng carries a state from word to word that no restart clears, so how a word sounds depends on all that
-    was said before it. Saying everything at once, first thing in a process, makes it the same each time.
+    espeak-ng keeps a state from word to word, and no restart clears it. So the sound of a word depends on everything
+    said before it. Saying everything at once, at the start of a process, gives the same sounds each time.
     """
     engine = _engine()
     bank = {}
@@ -79,16 +79,16 @@ def _bank() -> dict[tuple[str, str], np.ndarray]:
 
 
 def say(text: str, voice: str, speed: float = 1.0) -> np.ndarray:
-    """A word of SPOKEN as (n,) float64 in -1..1 at 16 kHz, silence at both ends cut off.
+    """Return a word of SPOKEN as (n,) float64 in -1..1 at 16 kHz, without silence at both ends.
 
     Args:
-        text: what to say.
+        text: the word.
         voice: one of VOICES.
-        speed: played this much faster and higher.
+        speed: factor by which it is faster and higher.
 
     Raises:
         ImportError: the `world` extra is not installed.
-        ValueError: no such word or voice.
+        ValueError: the word or the voice does not exist.
     """
     if text not in SPOKEN.values() or voice not in VOICES:
         raise ValueError(f"there is no {text!r} in voice {voice!r}")
@@ -97,13 +97,13 @@ def say(text: str, voice: str, speed: float = 1.0) -> np.ndarray:
 
 
 def say_anything(text: str, voice: str) -> np.ndarray:
-    """(n,) float64 in -1..1 at 16 kHz of any words in any voice of espeak-ng; not for the world.
+    """Speak any words in any voice of espeak-ng: (n,) float64 in -1..1 at 16 kHz. Not for the world.
 
-    How a word of the world sounds depends on what was said before it, so not in a process that also renders the world.
+    Do not use it in a process that also renders the world, because the sound of a word depends on earlier words.
 
     Raises:
         ImportError: the `world` extra is not installed.
-        RuntimeError: espeak-ng has no such voice.
+        RuntimeError: espeak-ng does not have the voice.
     """
     engine = _engine()
     return soxr.resample(engine.say(text, voice) / 32768.0, engine.rate_hz, SAMPLE_RATE_HZ)

@@ -1,4 +1,4 @@
-"""A whole stream of the world: `stream()` yields it second by second, picture, sound and truth."""
+"""Stream of the world: `stream()` yields picture, sound and truth, second by second."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from salmonn_node.lab.world.schedule import DENSE, SPARSE, Density, Event, Sched
 from salmonn_node.lab.world.trajectory import Patrol
 from salmonn_node.lab.world.truth import CLEAR_SHARE, GLIMPSE_SHARE, Looked, Moment, Seen, Sound, Truth
 
-DOOR_SHARE = 0.06  # leaf and daylight together, to see whether a door is open
-STAND_SHARE = 0.015  # to see whether something stands on a stand
+DOOR_SHARE = 0.06  # minimum share of leaf and daylight to see whether a door is open
+STAND_SHARE = 0.015  # minimum share to see whether something is on a stand
 
 
 class World:
-    """Flat, patrol, events and microphone of one seed; cheap, nothing is rendered.
+    """Flat, patrol, events and microphone of one seed. Cheap, because it renders nothing.
 
     Args:
-        seed: everything follows from it; see `randomness.HELD_OUT_SEED_START`.
+        seed: determines everything, see `randomness.HELD_OUT_SEED_START`.
         seconds: length of the stream.
-        dense: more distinct events than a small memory can hold.
+        dense: use more distinct events than a small memory can hold.
 
     Raises:
-        ValueError: a negative seed, or no second at all.
+        ValueError: the seed is negative, or the length is below one second.
     """
 
     def __init__(self, seed: int, seconds: int, dense: bool = False, density: Density | None = None) -> None:
@@ -45,28 +45,28 @@ class World:
 
     @property
     def map_id(self) -> str:
-        """Name of the flat's map."""
+        """Id of the flat's map."""
         return f"flat-{self.seed}"
 
     @property
     def events(self) -> list[Event]:
-        """Everything that happened, seen or not, in order."""
+        """All events in order, seen or not."""
         return self.schedule.events
 
     @property
     def sounds(self) -> tuple[Sound, ...]:
-        """Every sound as it reached the microphone."""
+        """All sounds as received by the microphone."""
         return tuple(
             Sound(h.event.sound, h.event.room, h.event.repeats, h.start_s, h.end_s, h.snr_db, h.clear, h.faint)
             for h in self.microphone.heard
         )
 
     def camera(self, width: int, height: int, supersample: int = 1) -> Camera:
-        """A camera that renders this world; needs OpenGL."""
+        """Make a camera that renders this world. Needs OpenGL."""
         return Camera(self.schedule, self.seed, width, height, supersample)
 
     def moment(self, second: int, regions: dict[str, Region]) -> Moment:
-        """What the frame at the start of a second shows, given the camera's regions."""
+        """Return what the frame at the start of a second shows, given the camera's regions."""
         time_s = float(second)
         pose = self.patrol.pose_at(time_s)
         here = self.flat.room_at(pose.x, pose.y)
@@ -108,18 +108,18 @@ class World:
         return Moment(second, pose, here, lit_here, tuple(sorted(seen, key=lambda s: s.thing)), tuple(looked))
 
     def truth(self, moments: list[Moment]) -> Truth:
-        """The moments with the sounds and rooms of this world."""
+        """Combine the moments with the sounds and rooms of this world."""
         return Truth(tuple(moments), self.sounds, tuple(r.name for r in self.flat.rooms), self.map_id)
 
 
 @dataclass(frozen=True)
 class Second:
-    """One second of a stream.
+    """A second of a stream.
 
     Attributes:
-        stamp_ns: of the first frame and of the first sample.
-        frames: (F, H, W, 3) uint8 RGB, at `stamp_ns` and evenly after it.
-        audio: (16000,) float32 in -1..1; silence when sound was not asked for.
+        stamp_ns: stamp of the first frame and of the first sample.
+        frames: (F, H, W, 3) uint8 RGB, evenly spaced from `stamp_ns` on.
+        audio: (16000,) float32 in -1..1. Silence if the stream has no sound.
         moment: what the first frame shows and where the robot is.
     """
 
@@ -150,17 +150,17 @@ def stream(
     audio: bool = True,
     supersample: int = 2,
 ) -> Iterator[Second]:
-    """A seed's stream, second by second; the same seed gives the same stream on one machine.
+    """Yield the stream of a seed, second by second. On one machine, a seed always gives the same stream.
 
     Args:
-        seed: below 100 000 for training, from there on for scoring.
-        minutes: length.
-        dense: many events instead of few.
-        width: of the frames, pixels.
-        height: of the frames; 9/16 of the width shows what CameraInfo tells.
-        fps: frames a second.
+        seed: below 100 000 for training; 100 000 and above for scoring.
+        minutes: length in minutes.
+        dense: use many events instead of few.
+        width: width of the frames, pixels.
+        height: height of the frames. 9/16 of the width matches CameraInfo.
+        fps: frames per second.
         audio: whether to synthesise sound.
-        supersample: 2 renders at twice the size and averages, which looks like a 640x360 picture made small.
+        supersample: 2 renders at twice the size and averages, which looks like a downscaled 640x360 picture.
     """
     world = World(seed, round(minutes * 60), dense)
     with world.camera(width, height, supersample) as camera:

@@ -1,4 +1,4 @@
-"""The patrol: which spots the robot looks at and when, its true pose at any time, and its drifting odometry."""
+"""Patrol of the robot: its visits to spots, its true pose at any time, and its drifting odometry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from salmonn_node.lab.world.randomness import generator
 SPEED_M_S = 0.8
 TURN_RAD_S = np.deg2rad(100.0)
 ODOMETRY_HZ = 10
-# Share of a move, and of a turn, by which odometry is off (one sigma): about what wheels give on flat floors.
+# Relative odometry error of a move and of a turn (one sigma), typical for wheels on flat floors.
 DRIFT_PER_M = 0.02
 DRIFT_PER_RAD = 0.02
 
@@ -29,7 +29,7 @@ class Pose2D:
 
 @dataclass(frozen=True)
 class Visit:
-    """The robot stands still and looks at a spot from `start_s` to `end_s`."""
+    """A visit: the robot stands still and looks at a spot from `start_s` to `end_s`."""
 
     spot: Spot
     start_s: float
@@ -37,13 +37,13 @@ class Visit:
 
 
 class Patrol:
-    """A seeded round through the flat that never ends early: visits cover `duration_s` seconds.
+    """A seeded patrol through the flat. Its visits cover at least `duration_s` seconds.
 
     Args:
-        flat: where.
-        seed: of the round.
-        duration_s: how long, seconds.
-        dwell_s: shortest and longest time spent looking at a spot.
+        flat: the flat.
+        seed: seed of the patrol.
+        duration_s: length, seconds.
+        dwell_s: shortest and longest look at a spot, seconds.
     """
 
     def __init__(self, flat: Flat, seed: int, duration_s: float, dwell_s: tuple[float, float]) -> None:
@@ -68,7 +68,7 @@ class Patrol:
                 self.visits.append(Visit(spot, start, self._now))
                 if self._now >= duration_s:
                     return
-            # Towards the room unseen for longest, so that every room is seen again within one round.
+            # Go towards the room not seen for the longest time, so that every room is seen again within one round.
             target = min(last_seen, key=lambda name: last_seen[name])
             step = min(
                 sorted(set(room.doorways.values())),
@@ -101,7 +101,7 @@ class Patrol:
         self._add(seconds, self._pose)
 
     def pose_at(self, time_s: float) -> Pose2D:
-        """True pose of the robot's base; the last one when asked about later times."""
+        """True pose of the robot's base. After the end, the last pose."""
         index = max(0, bisect_right(self._times, time_s) - 1)
         end, a, b = self._segments[index]
         start = self._times[index]
@@ -111,7 +111,7 @@ class Patrol:
 
 @dataclass(frozen=True)
 class OdometrySample:
-    """What the wheels say: pose and its covariance in the odom frame, speeds in the base frame."""
+    """Wheel odometry: pose and its covariance in the odom frame, velocities in the base frame."""
 
     time_s: float
     pose: Pose2D
@@ -122,10 +122,10 @@ class OdometrySample:
 
 
 def odometry(patrol: Patrol, seed: int) -> list[OdometrySample]:
-    """Dead reckoning at ODOMETRY_HZ from the start; its error grows with way and turns, and its covariance says so.
+    """Dead reckoning at ODOMETRY_HZ. Its error grows with distance and turns, and its covariance reflects that.
 
-    The wheels have a scale error of way and of turn, fixed for the stream, and noise at each step. The covariance is
-    the first-order propagation of both (state: x, y, yaw, and the two scale errors).
+    The wheels have a scale error of distance and of turns, fixed for the stream, and noise at each step. The covariance
+    is the first-order propagation of both (state: x, y, yaw, and the two scale errors).
     """
     rng = generator(seed, "odometry")
     step = 1.0 / ODOMETRY_HZ

@@ -1,4 +1,4 @@
-"""What was really visible and audible, second by second: the only ground that questions and the oracle stand on."""
+"""Truth: what was visible and audible, second by second. Questions and the oracle use nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from salmonn_node.stream.observations import SECOND_NS, Interval
 
 START_NS = 1_767_254_400 * SECOND_NS  # 2026-01-01 08:00 UTC: every stream starts then
 
-# Questions are asked this much before a whole second, so that no frame lies exactly at the time of asking, and the
-# last ones of a bag lie within it.
+# Questions are asked this long before a whole second. So no frame has exactly the time of asking, and the last
+# questions of a bag lie within it.
 ASK_EARLY_S = 0.1
 
-CLEAR_SHARE = 0.02  # of the picture: 13 x 14 px of 128 x 72; a thing this large can be asked about
-GLIMPSE_SHARE = 0.0005  # below it a thing was not seen; between the two nothing is asked
+CLEAR_SHARE = 0.02  # share of the picture (13 x 14 px of 128 x 72) from which there are questions about a thing
+GLIMPSE_SHARE = 0.0005  # below this, a thing counts as not seen; between the two there are no questions
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One thing in one frame: its share of the pixels, its box (shares of width and height), where it stood."""
+    """A thing in a frame: its share of the pixels, its box (shares of width and height), and its position."""
 
     thing: Thing
     room: str
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Looked:
-    """One stand or door in plain view in one frame, and its state: a thing or None; open (True) or shut (False)."""
+    """A stand or door in plain view in a frame, and its state: a thing or None; open (True) or shut (False)."""
 
     spot: str
     room: str
@@ -44,7 +44,7 @@ class Looked:
 
 @dataclass(frozen=True)
 class Sound:
-    """One sound as it reached the microphone; times in seconds of the stream."""
+    """A sound as received by the microphone. Times are seconds of the stream."""
 
     name: str
     room: str
@@ -58,14 +58,14 @@ class Sound:
 
 @dataclass(frozen=True)
 class Moment:
-    """One second: the frame at its start, and where the robot was.
+    """A second: the frame at its start, and the robot's pose.
 
     Attributes:
-        second: index in the stream; the frame's stamp is `stamp_ns`.
+        second: index in the stream. The stamp of the frame is `stamp_ns`.
         pose: true pose of the robot's base in the map.
-        room: where the robot was.
-        lit: whether the light was on there.
-        seen: every thing in the picture, clear or only glimpsed.
+        room: room of the robot.
+        lit: whether the light was on in the room.
+        seen: all things in the picture, clear or only glimpsed.
         looked: stands and doors in plain view.
     """
 
@@ -84,7 +84,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Truth:
-    """All that a stream let the robot see and hear; `moments[k].second == k`."""
+    """Everything that was visible and audible in a stream. `moments[k].second == k`."""
 
     moments: tuple[Moment, ...]
     sounds: tuple[Sound, ...]
@@ -97,7 +97,7 @@ class Truth:
         return len(self.moments)
 
     def piece(self, start: int, stop: int) -> Truth:
-        """Seconds `start` to `stop` as a stream of its own; sounds cut by the border are left out."""
+        """Return seconds `start` to `stop` as a separate stream, without sounds cut by the border."""
         moments = tuple(replace(m, second=m.second - start) for m in self.moments[start:stop])
         sounds = tuple(
             replace(s, start_s=s.start_s - start, end_s=s.end_s - start)
@@ -108,9 +108,9 @@ class Truth:
 
 
 def compose(pieces: Iterable[Truth]) -> Truth:
-    """Pieces one after another as one stream: how an evening becomes three hours without rendering it again.
+    """Join pieces into one stream. This makes hours of stream without rendering again.
 
-    Cut pieces where no sound crosses the border (`quiet_cuts`), or the sound is in the microphone and not in the truth.
+    Cut pieces where no sound crosses the border (`quiet_cuts`). Otherwise the sound is audible, but not in the truth.
     """
     moments: list[Moment] = []
     sounds: list[Sound] = []
@@ -126,7 +126,7 @@ def compose(pieces: Iterable[Truth]) -> Truth:
 
 
 def quiet_cuts(truth: Truth, every_s: int) -> list[int]:
-    """Seconds at which a stream may be cut, at least `every_s` apart: no sound crosses them; ends included."""
+    """Seconds at which you may cut a stream: no sound crosses them. At least `every_s` apart, ends included."""
     cuts = [0]
     for k in range(1, truth.seconds):
         if k - cuts[-1] >= every_s and not any(s.start_s < k < s.end_s for s in truth.sounds):
@@ -138,7 +138,7 @@ def quiet_cuts(truth: Truth, every_s: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Episode:
-    """One thing in plain view without a break, at one spot; `first` and `last` are seconds, both included."""
+    """A thing in plain view without a break, at one spot. `first` and `last` are seconds, both included."""
 
     thing: Thing
     spot: str
@@ -156,20 +156,20 @@ class Episode:
 
 
 def ask_stamp_ns(now: int) -> int:
-    """Stamp of a question that is asked just before second `now`."""
+    """Stamp of a question asked just before second `now`."""
     return START_NS + now * SECOND_NS - round(ASK_EARLY_S * SECOND_NS)
 
 
 @dataclass
 class Index:
-    """Truth up to a second, arranged for asking.
+    """Index of the truth up to a second, for asking.
 
     Attributes:
-        episodes: by thing, in order of time; of at least two frames.
-        glimpses: by thing, the seconds in which it was in the picture at all.
+        episodes: by thing, in time order, with at least two frames each.
+        glimpses: by thing, the seconds in which it was in the picture, however small.
         looks: by spot, (second, state).
-        stays: (room, first second, last second) of the robot in one room after another.
-        sounds: those that ended before the question.
+        stays: (room, first second, last second) of each stay of the robot in a room.
+        sounds: sounds that ended before the question.
     """
 
     now: int
@@ -184,12 +184,12 @@ class Index:
         return [s for s in self.sounds if s.name == name and s.clear]
 
     def unsure(self, name: str) -> bool:
-        """Whether a sound of that name was faint: neither heard nor surely unheard."""
+        """Whether a sound of that name was faint: neither clear nor surely inaudible."""
         return any(s.name == name and s.faint for s in self.sounds)
 
 
 def index(truth: Truth, now: int) -> Index:
-    """What can be known when a question is asked just before second `now`: earlier frames, sounds that have ended."""
+    """Index what is known just before second `now`: earlier frames, and sounds that have ended."""
     out = Index(now, sounds=[s for s in truth.sounds if s.end_s <= now - ASK_EARLY_S])
     running: dict[tuple[Thing, str], list[tuple[Moment, Seen]]] = {}
 
@@ -225,7 +225,7 @@ def index(truth: Truth, now: int) -> Index:
 
 
 def frames_between(truth: Truth, start_s: float, end_s: float) -> Sequence[Moment]:
-    """Moments whose frame lies in a span, at least the one nearest to its start."""
+    """Return the moments whose frame lies in a span, or the one nearest to its start."""
     first = max(0, int(start_s + 0.5))
     last = max(first, int(end_s))
     return truth.moments[first : last + 1]

@@ -1,4 +1,4 @@
-"""Truth and event log as JSON, exact in both directions."""
+"""Truth file: truth and event log as JSON, with exact round trips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _moment(m: Moment) -> list[Any]:
 
 
 def truth_to_json(truth: Truth) -> str:
-    """One line of JSON; the moments' seconds are their places in the list."""
+    """Return one line of JSON. The second of a moment is its place in the list."""
     sounds = [[s.name, s.room, s.repeats, s.start_s, s.end_s, s.snr_db, s.clear, s.faint] for s in truth.sounds]
     value = {
         "format": FORMAT,
@@ -37,10 +37,10 @@ def truth_to_json(truth: Truth) -> str:
 
 
 def truth_from_json(text: str) -> Truth:
-    """The truth that was written.
+    """Read a truth from `truth_to_json`.
 
     Raises:
-        ValueError: the text is not such JSON, or of another format.
+        ValueError: the text is not a truth, or has another format version.
     """
     value = json.loads(text)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -62,7 +62,7 @@ def truth_from_json(text: str) -> Truth:
 
 
 def event_log(world: World) -> list[dict[str, Any]]:
-    """Everything that happened, seen or not: stamp, kind, room, what, where, in words."""
+    """Return all events, seen or not: stamp, kind, room, thing, place, and words."""
     rows = []
     for event in world.events:
         row: dict[str, Any] = {
