@@ -38,21 +38,21 @@ class NetworkSettings:
     """
 
     checkpoint: str = _setting(
-        TINY, "The network and its weights: tiny, a folder, or a name that `salmonn checkpoint get` knows."
+        TINY, "Checkpoint of the network: tiny, a folder, or a name that you gave to `salmonn checkpoint get`."
     )
-    device: str = _setting(AUTO, "Where the network runs; auto: the GPU when there is one.", choices=DEVICES)
+    device: str = _setting(AUTO, "Device of the network. auto: the GPU if there is one.", choices=DEVICES)
     weights: str = _setting(
-        "full", "Language model's weights; int8: half the bytes, int4: a third, less exact.", choices=WEIGHTS
+        "full", "Weights of the language model. int8: half the bytes; int4: a third, less exact.", choices=WEIGHTS
     )
     prefill: str = _setting(
         AUTO,
-        "How questions read the memory: anew (exact) or from keys and values made as it came in (cached); "
-        "auto: the checkpoint's own way.",
+        "How questions read the memory. exact: read it anew; cached: use keys and values computed during ingest; "
+        "auto: the checkpoint's setting.",
         choices=(AUTO, *PREFILLS),
     )
-    visual_tokens: int = _setting(0, "Tokens of pictures in memory; 0: the checkpoint's own number.", high=1 << 20)
-    audio_tokens: int = _setting(0, "Tokens of sound in memory; 0: the checkpoint's own number.", high=1 << 20)
-    max_new_tokens: int = _setting(64, "Longest answer text, in tokens.", low=1, high=4096)
+    visual_tokens: int = _setting(0, "Memory budget for sight, in tokens. 0: the checkpoint's own.", high=1 << 20)
+    audio_tokens: int = _setting(0, "Memory budget for sound, in tokens. 0: the checkpoint's own.", high=1 << 20)
+    max_new_tokens: int = _setting(64, "Maximum length of an answer, in tokens.", low=1, high=4096)
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- gpu table: begin -->", "<!-- gpu table: end -->"
-NOT_RUN = "No GPU was at hand, so the cells are empty; `bench/gpu.sh` fills them in one call on a machine that has one."
+NOT_RUN = "No GPU was available, so the cells are empty. On a machine with one, `bench/gpu.sh` fills them in one call."
 
 WAYS = ("torch", "torch_graph", "torch_compiled_graph", "tensorrt", "tensorrt_rtx")
 
@@ -44,7 +44,7 @@ def render(figures: dict[str, Any] | None) -> str:
     times = _cell(f.get("ingest", {}), "times_real_time", 1)
     lines += [
         "",
-        f"Taking in one camera at 1 FPS and one microphone, as a multiple of real time: {times or '(not run)'}.",
+        f"Ingest of one camera at 1 FPS and one microphone, as a multiple of real time: {times or '(not run)'}.",
     ]
     why = sorted({f"{part}: {p['error']}" for part, p in f.items() if isinstance(p, dict) and "error" in p})
     why += sorted({f"{k[:-4]}: {v}" for p in (f.get("vision", {}),) for k, v in p.items() if k.endswith("_why")})
