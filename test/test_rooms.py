@@ -76,3 +76,13 @@ def test_every_file_that_the_page_names_exists():
 
     assert named
     assert not [name for name in sorted(named) if not (PACKAGE / name).is_file() and not (ROOT / name).is_file()]
+
+
+def test_no_class_name_stands_for_two_things():
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+
+    assert not {name: found for name, found in places.items() if len(found) > 1}

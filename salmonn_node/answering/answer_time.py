@@ -25,7 +25,7 @@ TIMED_SHAPE = (360, 640, 3)
 
 
 @dataclass(frozen=True)
-class Expected:
+class ExpectedTime:
     """Expected duration of an answer in seconds: the mean, and the mean deviation from it."""
 
     mean_s: float = 0.0
@@ -71,12 +71,12 @@ class AnswerTimeModel:
         self._last = _Ratio()
         self._lock = threading.Lock()
 
-    def expected(self, kind: AnswerType, rows: int) -> Expected:
+    def expected(self, kind: AnswerType, rows: int) -> ExpectedTime:
         """Expected duration of an answer of type `kind` whose prompt has about `rows` rows."""
         with self._lock:
             ratio = self._ratios.get(kind, self._last)
             curve_s = self._curve(rows)
-            return Expected(curve_s * ratio.mean, curve_s * ratio.deviation)
+            return ExpectedTime(curve_s * ratio.mean, curve_s * ratio.deviation)
 
     def learn(self, kind: AnswerType, rows: int, seconds: float, *, whole: bool = True) -> None:
         """Learn from the duration of an answer. If it was cut short (`whole` False), the duration is a lower bound."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from salmonn_node.answering.answer_time import Expected
+from salmonn_node.answering.answer_time import ExpectedTime
 from salmonn_node.answering.ticket import Ticket
 
 # A reply is sent at the latest this long before its deadline, so that it arrives in time. If many are due at once,
@@ -21,7 +21,7 @@ def by_deadline(ticket: Ticket) -> tuple[float, float]:
 
 def late_tickets(
     tickets: Iterable[Ticket],
-    expected: Callable[[Ticket], Expected],
+    expected: Callable[[Ticket], ExpectedTime],
     now_s: float,
     running: Ticket | None = None,
     running_since_s: float = 0.0,

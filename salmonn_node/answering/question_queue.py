@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from salmonn_node.answering.answer_time import AnswerTimeModel, Expected
+from salmonn_node.answering.answer_time import AnswerTimeModel, ExpectedTime
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.deadlines import DEADLINE_MARGIN_S, by_deadline, late_tickets, reply_times
 from salmonn_node.answering.ticket import QUEUED, READING, WAITING, Ticket, failed
@@ -123,8 +123,8 @@ class QuestionQueue:
             return Answer(error_code=ErrorCode.BUSY, error_msg="this question would make an earlier one late")
         return None
 
-    def _expected(self, ticket: Ticket) -> Expected:
-        return self._answer_times.expected(*ticket.size) if self._answer_times is not None else Expected()
+    def _expected(self, ticket: Ticket) -> ExpectedTime:
+        return self._answer_times.expected(*ticket.size) if self._answer_times is not None else ExpectedTime()
 
     def _late(self, tickets: Iterable[Ticket], caution: float = 1.0) -> dict[Ticket, float]:
         return late_tickets(tickets, self._expected, time.monotonic(), self._running, self._running_since, caution)

@@ -17,7 +17,7 @@ MIN_MOVED_M = 1.0  # shorter tracks say nothing of it
 
 
 @dataclass(frozen=True)
-class PoseTrack:
+class PoseTopic:
     """What a pose topic's messages show.
 
     Attributes:
@@ -40,7 +40,7 @@ class PoseTrack:
     rides: bool = False
 
 
-def choose_pose(tracks: Sequence[PoseTrack]) -> tuple[str, str, Mapping[str, str]]:
+def choose_pose(tracks: Sequence[PoseTopic]) -> tuple[str, str, Mapping[str, str]]:
     """The topic that says where the robot is.
 
     Goals, plans and initial poses are left out by their names; so are poses in a frame that moves with the robot, and
@@ -72,7 +72,7 @@ def choose_pose(tracks: Sequence[PoseTrack]) -> tuple[str, str, Mapping[str, str
     return chosen.topic, why, left_out
 
 
-def _unfit(track: PoseTrack) -> str:
+def _unfit(track: PoseTopic) -> str:
     word = elsewhere(track.topic, track.msgtype)
     if word:
         return f"its name says {word}: not where the robot is"
@@ -87,7 +87,7 @@ def _unfit(track: PoseTrack) -> str:
     return ""
 
 
-def _rank(track: PoseTrack) -> tuple[bool, bool, float, str]:
+def _rank(track: PoseTopic) -> tuple[bool, bool, float, str]:
     frame = track.frame_id.rpartition("/")[2].lower()
     a_map = any(word in frame for word in _MAPS)
     return not a_map, track.msgtype == BARE_POSE_TYPE, -track.rate_hz, track.topic

@@ -11,7 +11,7 @@ from typing import Any
 from salmonn_node.messages import MessageError, measured_encoding, pose_from_message, transforms_from_message
 from salmonn_node.messages.base import frame_of
 from salmonn_node.replay.bag import Bag
-from salmonn_node.replay.pose_choice import BODIES, PoseTrack, choose_pose
+from salmonn_node.replay.pose_choice import BODIES, PoseTopic, choose_pose
 from salmonn_node.replay.topics import (
     AUDIO_INFO_TYPE,
     AUDIO_TYPES,
@@ -166,7 +166,7 @@ def _found_pose(
     return chosen
 
 
-def pose_tracks(bag: Bag, topics: Iterable[str], sensor_frames: Iterable[str] = ()) -> list[PoseTrack]:
+def pose_tracks(bag: Bag, topics: Iterable[str], sensor_frames: Iterable[str] = ()) -> list[PoseTopic]:
     """What the messages of pose topics show, in stretches spread over the recording.
 
     Args:
@@ -190,7 +190,7 @@ def pose_tracks(bag: Bag, topics: Iterable[str], sensor_frames: Iterable[str] = 
     tracks = []
     for topic, found in poses.items():
         times = [log_ns for log_ns, _ in found]
-        track = PoseTrack(
+        track = PoseTopic(
             topic,
             bag.channels[topic].msgtype,
             counts[topic],

@@ -17,7 +17,7 @@ NEW_START_NS = 5 * SECOND_NS  # a model stamped so far before the newest: time r
 
 
 @dataclass
-class _Track:
+class _CameraTrack:
     """Models of one camera by the stamp from which each holds, changes only."""
 
     stamps: list[int] = field(default_factory=list)
@@ -35,15 +35,15 @@ class CameraHistory:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self._capacity = capacity
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, _CameraTrack] = {}
         self._lock = threading.Lock()
 
     def add(self, source: str, stamp_ns: int, model: CameraModel) -> None:
         """Keep a camera's model, which holds from `stamp_ns` on; one that says nothing new is passed over."""
         with self._lock:
-            track = self._tracks.setdefault(source, _Track())
+            track = self._tracks.setdefault(source, _CameraTrack())
             if track.stamps and stamp_ns < track.stamps[-1] - NEW_START_NS:
-                track = self._tracks[source] = _Track()
+                track = self._tracks[source] = _CameraTrack()
             place = bisect.bisect_right(track.stamps, stamp_ns)
             if place > 0 and _same(track.models[place - 1], model):
                 return

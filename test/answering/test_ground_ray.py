@@ -15,7 +15,7 @@ from salmonn_node.answering.ground_ray import NoGroundPointError, direction, gro
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.image_region import region_of
 from salmonn_node.lab.world.mount import BASE_FRAME, CAMERA_MOUNT, GROUND_Z_M, camera_model
-from salmonn_node.lab.world.truth import Moment
+from salmonn_node.lab.world.truth import WorldMoment
 from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.live.demo_recording import TRUTH
 from salmonn_node.stream.answers import Evidence, Region
@@ -30,7 +30,7 @@ MOUNT = mounted(BASE_FRAME, "front_camera_optical_frame", CAMERA_MOUNT)
 COVARIANCE = np.diag([0.04**2, 0.04**2, 1e-6, 1e-6, 1e-6, 0.015**2])
 
 
-def robot_at(moment: Moment, covariance: np.ndarray | None = COVARIANCE) -> Pose:
+def robot_at(moment: WorldMoment, covariance: np.ndarray | None = COVARIANCE) -> Pose:
     position = np.array([moment.pose.x, moment.pose.y, 0.0])
     return Pose(moment.stamp_ns, "map", position, from_rpy(0, 0, moment.pose.yaw), covariance, "home")
 

@@ -21,7 +21,7 @@ from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.evidence_picture import picture_of
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
-from salmonn_node.lab.world.truth import Moment, Seen
+from salmonn_node.lab.world.truth import Seen, WorldMoment
 from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.live.demo_recording import BAG, TRUTH
 from salmonn_node.model.generation import Generation
@@ -36,7 +36,7 @@ TRUE = truth_from_json(TRUTH.read_text())
 VIEWS = [(m, s) for m in TRUE.moments if m.second % 2 == 0 for s in m.seen if s.clear]
 
 
-def pointing(model: Any, views: dict[str, tuple[Moment, Seen]]) -> Any:
+def pointing(model: Any, views: dict[str, tuple[WorldMoment, Seen]]) -> Any:
     """A network that answers "3: where ...?" by pointing at cells as far as the third view's thing covers them."""
 
     def answer(question: str, view: Any, **_: Any) -> Generation:

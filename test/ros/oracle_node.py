@@ -23,7 +23,7 @@ from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.demo import SEED
 from salmonn_node.lab.world.oracle import Oracle
-from salmonn_node.lab.world.truth import START_NS, Moment, Truth
+from salmonn_node.lab.world.truth import START_NS, Truth, WorldMoment
 from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.live.demo_recording import TRUTH
 from salmonn_node.model.generation import Generation
@@ -114,7 +114,7 @@ def _read(view: Any, found: Truth, record: QuestionRecord, said: Answer) -> Tens
     return covered if covered.any() else weights
 
 
-def _covered(visual: Any, row: int, moment: Moment, name: str) -> float:
+def _covered(visual: Any, row: int, moment: WorldMoment, name: str) -> float:
     high, wide = visual.grid[row].tolist()
     y, x = divmod(int(visual.place[row]), wide)
     for seen in moment.seen:

@@ -68,7 +68,7 @@ def _one(folder: Path, arm: str, seed: int, steps: int, inner: int) -> dict[str,
             weights.normal_(std=weights.shape[1] ** -0.5)
     known = facts.segments(SEGMENTS, trained, MINI_BATCH, 1)
     unseen = facts.segments(UNSEEN, held, MINI_BATCH, 2)
-    trainer = fact_reader.Trainer(reader, known, trained, unseen, held, seed)
+    trainer = fact_reader.FactTrainer(reader, known, trained, unseen, held, seed)
     name = f"facts_{arm}_{inner}_{seed}".replace(" ", "_").replace(".", "").replace("=", "")
     plan = loop.Plan(name, steps, fact_reader.PLAN.rate, fact_reader.PLAN.warmup)
     lines = list(loop.run(plan, nn.ModuleDict({"reader": reader}), trainer.batch, trainer.loss, work.states))

@@ -16,7 +16,7 @@ from salmonn_node.lab.world.schedule import DENSE
 from salmonn_node.lab.world.shards import Shard
 from salmonn_node.lab.world.sounds import SOUNDS
 from salmonn_node.lab.world.stream import World
-from salmonn_node.lab.world.truth import Sound
+from salmonn_node.lab.world.truth import SoundTruth
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
@@ -47,23 +47,25 @@ class SoundSet:
     mel: npt.NDArray[np.float16]
     classes: npt.NDArray[np.int8]
     onsets: npt.NDArray[np.int8]
-    sounds: list[tuple[Sound, ...]]
+    sounds: list[tuple[SoundTruth, ...]]
 
 
-def noisy_worlds(first: int, count: int) -> Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]]:
+def noisy_worlds(first: int, count: int) -> Iterable[tuple[npt.NDArray[np.float32], tuple[SoundTruth, ...]]]:
     """Yield samples and sounds of worlds with a sound every few seconds. These worlds are never rendered."""
     for seed in range(first, first + count):
         world = World(seed, EXTRA_SECONDS, True, replace(DENSE, sound_s=3.0))
         yield np.concatenate([world.microphone.second(k) for k in range(EXTRA_SECONDS)]), world.sounds
 
 
-def shard_sounds(shards: Iterable[Shard]) -> Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]]:
+def shard_sounds(shards: Iterable[Shard]) -> Iterable[tuple[npt.NDArray[np.float32], tuple[SoundTruth, ...]]]:
     """Yield samples and sounds of rendered streams."""
     for shard in shards:
         yield shard.audio.reshape(-1).astype(np.float32) / 32767.0, shard.truth.sounds
 
 
-def sound_set(streams: Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]]], front_end: MelFrontEnd) -> SoundSet:
+def sound_set(
+    streams: Iterable[tuple[npt.NDArray[np.float32], tuple[SoundTruth, ...]]], front_end: MelFrontEnd
+) -> SoundSet:
     """Compute log-mel and labels of streams of equal length."""
     window = front_end.config.window_samples
     mels, classes, onsets, sounds = [], [], [], []
@@ -78,7 +80,7 @@ def sound_set(streams: Iterable[tuple[npt.NDArray[np.float32], tuple[Sound, ...]
     return SoundSet(np.stack(mels), np.stack(classes), np.stack(onsets), sounds)
 
 
-def token_labels(sounds: Iterable[Sound], tokens: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+def token_labels(sounds: Iterable[SoundTruth], tokens: int) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
     """Return (tokens, C): is each class audible in each half second? And (tokens, U): number of onsets there."""
     classes = np.zeros((tokens, len(CLASSES)), np.int8)
     onsets = np.zeros((tokens, len(UNITS)), np.int8)

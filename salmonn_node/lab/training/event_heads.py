@@ -18,7 +18,7 @@ from salmonn_node.lab.training.audio import token_labels
 from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.training.streams import Tokens
 from salmonn_node.lab.training.vision import COLOUR, COVERED, NONE, SHAPE, patch_labels
-from salmonn_node.lab.world.truth import Sound, Truth
+from salmonn_node.lab.world.truth import SoundTruth, Truth
 from salmonn_node.memory.event_heads import EventHeads
 
 Array = npt.NDArray[np.float64]
@@ -45,7 +45,7 @@ def discriminants(x: Array, labels: Array, size: int) -> tuple[Array, Array]:
 
 
 def fit(
-    streams: Iterable[Tokens], sounds: Iterable[tuple[Tensor, tuple[Sound, ...]]] = (), seed: int = 0
+    streams: Iterable[Tokens], sounds: Iterable[tuple[Tensor, tuple[SoundTruth, ...]]] = (), seed: int = 0
 ) -> EventHeads:
     """Fit the read-outs.
 
@@ -90,7 +90,7 @@ def _fit_sights(heads: EventHeads, streams: list[Tokens]) -> None:
     _train(heads.visual_state, features[keep], target[keep], _masked_bce)
 
 
-def _fit_sounds(heads: EventHeads, heard: list[tuple[Tensor, tuple[Sound, ...]]]) -> None:
+def _fit_sounds(heads: EventHeads, heard: list[tuple[Tensor, tuple[SoundTruth, ...]]]) -> None:
     x, classes, onsets = [], [], []
     for tokens, sounds in heard:
         none = torch.zeros_like(tokens[:1])

@@ -13,7 +13,7 @@ import torch
 
 from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.training.streams import CUT_S, Tokens
-from salmonn_node.lab.world.truth import START_NS, Moment, index
+from salmonn_node.lab.world.truth import START_NS, WorldMoment, index
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.events import Event, SegmentConfig
 from salmonn_node.memory.sight_segments import SightSegmenter
@@ -103,7 +103,7 @@ def matches(found: Sequence[Span], real: Sequence[Span]) -> set[int]:
     return taken
 
 
-def _sight(event: Event, moments: Sequence[Moment]) -> Span:
+def _sight(event: Event, moments: Sequence[WorldMoment]) -> Span:
     """An event named by what covers most of its sharpest token's cell in the frames of that token's patch."""
     patch, cell = divmod(event.tokens[0], CELLS)
     low, column = divmod(cell, GRID[1])

@@ -12,7 +12,7 @@ from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.training.vision import COVERED
 from salmonn_node.lab.world.objects import COLOURS, SHAPES
-from salmonn_node.lab.world.truth import START_NS, Moment
+from salmonn_node.lab.world.truth import START_NS, WorldMoment
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -63,7 +63,7 @@ def whole_stamps(seconds: int) -> Stamps:
     return Stamps(start, start + last, np.concatenate([number % PATCH_TOKENS, np.full(len(heard), -1)]))
 
 
-def evidence_rows(record: QuestionRecord, stamps: Stamps, moments: Sequence[Moment]) -> list[int]:
+def evidence_rows(record: QuestionRecord, stamps: Stamps, moments: Sequence[WorldMoment]) -> list[int]:
     """Rows of the tokens that contain the evidence of a question. For named things, only the tokens that show them.
 
     A token shows what its first patch showed, however long its place has looked alike since. In sound merged over more
@@ -105,7 +105,7 @@ def _names(record: QuestionRecord) -> set[str]:
     return {about["thing"]} if "thing" in about else set()
 
 
-def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[Moment]) -> bool:
+def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[WorldMoment]) -> bool:
     """Whether some token of the whole stream shows a thing. If none does, any token that it touches is evidence."""
     for interval in record.evidence:
         if interval.modality == "vision":
@@ -118,7 +118,7 @@ def _could_show(names: set[str], record: QuestionRecord, moments: Sequence[Momen
     return False
 
 
-def _shows(names: set[str], start_ns: int, end_ns: int, place: int, moments: Sequence[Moment]) -> bool:
+def _shows(names: set[str], start_ns: int, end_ns: int, place: int, moments: Sequence[WorldMoment]) -> bool:
     """Whether a token's cell shows one of the things in a frame of its patch."""
     low, wide = divmod(place, GRID[1])
     first = (start_ns - START_NS) // SECOND_NS

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn_node.lab.training.facts import ASKED_AFTER, KINDS, UPDATES, Fact, Segment
+from salmonn_node.lab.training.facts import ASKED_AFTER, KINDS, UPDATES, Fact, FactSegment
 from salmonn_node.lab.training.loop import Figures, Plan
 from salmonn_node.lab.training.recall import CARRY, carried, one_of, streamed
 from salmonn_node.lab.training.streams import Bank
@@ -61,14 +61,14 @@ class FactReader(nn.Module):
         return out
 
 
-def tokens_of(chosen: Sequence[Segment], bank: Bank, mini_batch: int) -> Tensor:
+def tokens_of(chosen: Sequence[FactSegment], bank: Bank, mini_batch: int) -> Tensor:
     """Return the tokens of the segments, (B, UPDATES * m, D)."""
     rows = [bank.stream(s.pieces).z.flatten(0, 1)[: UPDATES * mini_batch] for s in chosen]
     return torch.stack(rows)
 
 
 def judged(
-    reader: FactReader, chosen: Sequence[Segment], bank: Bank, state: TTTState
+    reader: FactReader, chosen: Sequence[FactSegment], bank: Bank, state: TTTState
 ) -> tuple[Tensor, list[tuple[Fact, bool]]]:
     """Observe segments and ask. Return the loss, and the facts with whether each was right. Updates the state."""
     m = reader.ttt.config.mini_batch
@@ -86,7 +86,7 @@ def judged(
     return torch.cat(losses).mean(), found
 
 
-class Trainer:
+class FactTrainer:
     """Batches, loss and scores. Most steps continue with the fast weights of the previous step.
 
     Args:
@@ -99,9 +99,9 @@ class Trainer:
     def __init__(
         self,
         reader: FactReader,
-        segments: Sequence[Segment],
+        segments: Sequence[FactSegment],
         bank: Bank,
-        unseen: Sequence[Segment],
+        unseen: Sequence[FactSegment],
         held: Bank,
         seed: int,
     ) -> None:
@@ -109,7 +109,7 @@ class Trainer:
         self.unseen, self.held, self.seed = unseen, held, seed
         self._last: TTTState | None = None
 
-    def batch(self, step: int) -> tuple[bool, list[Segment]]:
+    def batch(self, step: int) -> tuple[bool, list[FactSegment]]:
         """Return whether the weights continue, and the segments of a step."""
         rng = np.random.default_rng([self.seed, 12, step])
         chosen = [self.segments[i] for i in rng.integers(len(self.segments), size=STREAMS)]

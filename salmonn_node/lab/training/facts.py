@@ -39,7 +39,7 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Segment:
+class FactSegment:
     """Pieces of encoded streams, and facts about them."""
 
     pieces: tuple[Piece, ...]
@@ -82,7 +82,7 @@ def _shuffled(facts: list[Fact], rng: np.random.Generator) -> list[Fact]:
     return [facts[i] for i in rng.permutation(len(facts))]
 
 
-def segments(count: int, bank: Bank, mini_batch: int, seed: int) -> list[Segment]:
+def segments(count: int, bank: Bank, mini_batch: int, seed: int) -> list[FactSegment]:
     """Make segments of UPDATES mini-batches, each composed of pieces of several streams."""
     truths = [stream.truth for stream in bank.streams]
     pieces = Pieces(truths, bank.dense)
@@ -93,5 +93,5 @@ def segments(count: int, bank: Bank, mini_batch: int, seed: int) -> list[Segment
         chosen = pieces.several(UPDATES * update_s, int(rng.choice(PIECE_S)), rng)
         truth = compose([truths[n].piece(a, b) for n, a, b in chosen])
         facts = [f for after in ASKED_AFTER for f in facts_of(truth, update_s, after, rng)]
-        made.append(Segment(tuple(chosen), tuple(facts)))
+        made.append(FactSegment(tuple(chosen), tuple(facts)))
     return made

@@ -21,7 +21,7 @@ PIXEL_GRID = (2 * GRID[0], 2 * GRID[1])
 
 
 @dataclass
-class Looked:
+class StoredEncoders:
     """Replacement for both encoders of a model: maps the number of a patch or window to its stored tokens."""
 
     tokens: Tokens
@@ -46,9 +46,9 @@ def observe(model: VideoSalmonnS, memory: StreamMemory, tokens: Tokens, start_s:
         tokens: the stream.
         start_s: second of the memory's clock at which the stream begins.
     """
-    looked = Looked(tokens)
+    encoders = StoredEncoders(tokens)
     was = model.encoder.vision, model.encoder.audio
-    model.encoder.vision, model.encoder.audio = looked.vision, looked.audio
+    model.encoder.vision, model.encoder.audio = encoders.vision, encoders.audio
     try:
         for second in range(0, tokens.truth.seconds, CUT_S):
             moments = []

@@ -13,7 +13,7 @@ from salmonn_node.model.network import Network
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class PackedQuestion:
     """Location of a question in its row of the batch.
 
     Attributes:
@@ -57,7 +57,7 @@ class Packed:
     visual: Tensor
     z: Tensor
     deepstack: Tensor
-    questions: list[list[Question]]
+    questions: list[list[PackedQuestion]]
 
 
 def pack(lessons: Sequence[Lesson]) -> Packed:
@@ -68,7 +68,7 @@ def pack(lessons: Sequence[Lesson]) -> Packed:
     part = torch.full((count, length), -1, dtype=torch.int64)  # 0 memory, n question n, -1 padding
     visual = torch.zeros(count, length, dtype=torch.bool)
     rows, numbers, frames, features, deep = [], [], [], [], []
-    questions: list[list[Question]] = []
+    questions: list[list[PackedQuestion]] = []
     for b, lesson in enumerate(lessons):
         prefix, view = lesson.prefix, lesson.view
         at = len(prefix)
@@ -92,7 +92,7 @@ def pack(lessons: Sequence[Lesson]) -> Packed:
             positions[:, b, at:stop] = prefix.next_position + torch.arange(len(text))
             part[b, at:stop] = n
             evidence = torch.tensor(asked.evidence, dtype=torch.int64)
-            placed.append(Question(at, at + len(tail), torch.tensor(answer), evidence, asked))
+            placed.append(PackedQuestion(at, at + len(tail), torch.tensor(answer), evidence, asked))
             at = stop
         questions.append(placed)
     order = torch.arange(length)

@@ -38,7 +38,7 @@ def modules(network: Network) -> nn.ModuleDict:
 
 
 @dataclass(frozen=True, eq=False)
-class Segment:
+class RecallSegment:
     """Streams of equal length and their questions.
 
     Attributes:
@@ -71,7 +71,7 @@ def emptied(lesson: Lesson, patches: int = 1) -> Lesson:
 
 def segment(
     plans: Sequence[LessonPlan], step: int, bank: Bank, network: Network, tokenizer: FileTokenizer, seed: int
-) -> Segment:
+) -> RecallSegment:
     """Return the streams of a step. They have similar lengths and are cut to complete mini-batches from their end."""
     rng = np.random.default_rng([seed, 4, step])
     middle = int(rng.integers(len(plans)))
@@ -84,7 +84,7 @@ def segment(
         asked = tuple(a for a in plan.asked if a.kind in KINDS)
         wanted = replace(plan, asked=asked or plan.asked)
         lessons.append(emptied(planned(wanted, bank, network, tokenizer)))
-    return Segment(torch.stack(rows), lessons)
+    return RecallSegment(torch.stack(rows), lessons)
 
 
 def carried(layer: TTTLayer, state: TTTState | None, batch: int) -> TTTState:
@@ -111,7 +111,7 @@ def one_of(state: TTTState, number: int) -> TTTState:
     return replace(state, **parts, chunks=[])
 
 
-def loss_of(network: Network, batch: Segment, state: TTTState) -> tuple[Tensor, Figures]:
+def loss_of(network: Network, batch: RecallSegment, state: TTTState) -> tuple[Tensor, Figures]:
     """Return the cross-entropy of the answers, read from the fast weights."""
     packed = pack(batch.lessons)
     with torch.no_grad():
@@ -146,7 +146,7 @@ def freeze_all_but(network: Network) -> None:
     network.ttt.gating_alpha.requires_grad_(False)
 
 
-class Trainer:
+class RecallTrainer:
     """Batches and losses of this stage. Fast weights are carried from step to step.
 
     Args:
@@ -171,7 +171,7 @@ class Trainer:
         self.bank, self.held, self.tokenizer, self.seed = bank, held, tokenizer, seed
         self._last: TTTState | None = None
 
-    def batch(self, step: int) -> tuple[int, Segment]:
+    def batch(self, step: int) -> tuple[int, RecallSegment]:
         """Return the streams of a step."""
         return step, segment(self.plans, step, self.bank, self.network, self.tokenizer, self.seed)
 

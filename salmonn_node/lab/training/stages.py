@@ -239,7 +239,7 @@ def hold(work: Work) -> Lines:
     train, held = work.bank(work.train), work.bank(work.held_out)
     read = sorted(plans.read_plans(work.folder / "plans/recall.jsonl"), key=lambda p: p.seconds)
     unseen = sorted(plans.read_plans(work.folder / "plans/recall_held.jsonl"), key=lambda p: p.seconds)
-    trainer = recall.Trainer(network, read, unseen, train, held, work.tokenizer, work.seed)
+    trainer = recall.RecallTrainer(network, read, unseen, train, held, work.tokenizer, work.seed)
     network.eval()
     yield from loop.run(
         replace(work.plan(recall.PLAN), seed=work.seed), recall.modules(network), trainer.batch, trainer.loss,

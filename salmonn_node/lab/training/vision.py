@@ -17,7 +17,7 @@ from salmonn_node.lab.training.sizes import GRID
 from salmonn_node.lab.world.layout import ROOMS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES
 from salmonn_node.lab.world.shards import Shard
-from salmonn_node.lab.world.truth import Moment, Truth
+from salmonn_node.lab.world.truth import Truth, WorldMoment
 from salmonn_node.model.frames import MEAN, STD, fitted
 from salmonn_node.model.network import Network
 
@@ -73,7 +73,7 @@ def patch_set(shards: Iterable[Shard]) -> PatchSet:
     return PatchSet(*(np.stack(column) for column in rows))  # type: ignore[arg-type]
 
 
-def _labels(moments: tuple[Moment, ...]) -> tuple[object, ...]:
+def _labels(moments: tuple[WorldMoment, ...]) -> tuple[object, ...]:
     boxes, clear = np.zeros((MOST_THINGS, 4), np.float32), np.zeros(MOST_THINGS, bool)
     colours, shapes = np.zeros(MOST_THINGS, np.int64), np.zeros(MOST_THINGS, np.int64)
     views = {}

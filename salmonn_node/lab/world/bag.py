@@ -12,7 +12,7 @@ from salmonn_node.lab.world.mount import BASE_FRAME, CAMERA_MOUNT
 from salmonn_node.lab.world.randomness import generator
 from salmonn_node.lab.world.stream import World
 from salmonn_node.lab.world.trajectory import ODOMETRY_HZ, OdometrySample, Pose2D, odometry
-from salmonn_node.lab.world.truth import START_NS, Moment, Truth
+from salmonn_node.lab.world.truth import START_NS, Truth, WorldMoment
 from salmonn_node.messages.bag_writer import BagWriter
 from salmonn_node.messages.base import header_message
 from salmonn_node.messages.poses import pose_to_message
@@ -81,7 +81,7 @@ def write_bag(
         raise ValueError(f"fps={fps} must be at least 1")
     odom = odometry(world.patrol, world.seed)
     rng = generator(world.seed, "localisation")
-    moments: list[Moment] = []
+    moments: list[WorldMoment] = []
     focal_px = float(camera_matrix(WIDTH, HEIGHT)[0, 0])
     with (
         world.camera(WIDTH, HEIGHT) as camera,

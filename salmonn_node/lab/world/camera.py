@@ -23,7 +23,7 @@ SEGMENT_WIDTH, SEGMENT_HEIGHT = 160, 90
 
 
 @dataclass(frozen=True)
-class Region:
+class PictureRegion:
     """Area of the picture covered by a thing, stand or door.
 
     Attributes:
@@ -79,7 +79,7 @@ class Camera:
         self._floors = {t: thing_size_m(seed, t) for t in schedule.things}
         self._key: object = None
         self._image: npt.NDArray[np.uint8] | None = None
-        self._regions: dict[str, Region] | None = None
+        self._regions: dict[str, PictureRegion] | None = None
 
     def close(self) -> None:
         """Release the OpenGL contexts."""
@@ -145,7 +145,7 @@ class Camera:
         grain = rng.standard_normal(self._image.shape[:2], dtype=np.float32)[..., None] * self._noise
         return np.clip(self._image + np.round(grain), 0, 255).astype(np.uint8)
 
-    def regions(self, time_s: float) -> dict[str, Region]:
+    def regions(self, time_s: float) -> dict[str, PictureRegion]:
         """Regions visible at a moment, by "thing:red ball", "stand:kitchen/north-east", "leaf:kitchen/door"."""
         self._arrange(time_s)
         if self._regions is None:
@@ -159,7 +159,7 @@ class Camera:
                     left, right = int(columns.min()), int(columns.max()) + 1
                     top, bottom = int(rows.min()), int(rows.max()) + 1
                     box = (left / SEGMENT_WIDTH, top / SEGMENT_HEIGHT, right / SEGMENT_WIDTH, bottom / SEGMENT_HEIGHT)
-                    found[name] = Region(len(rows) / ids.size, box, left > 0 and right < SEGMENT_WIDTH)
+                    found[name] = PictureRegion(len(rows) / ids.size, box, left > 0 and right < SEGMENT_WIDTH)
             self._regions = found
         return self._regions
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from salmonn_node.lab.world.randomness import generator
-from salmonn_node.lab.world.schedule import Event, Schedule
+from salmonn_node.lab.world.schedule import Schedule, WorldEvent
 from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
 from salmonn_node.lab.world.speech import VOICES, say
 from salmonn_node.stream.observations import SAMPLE_RATE_HZ
@@ -22,7 +22,7 @@ FAINT_DB = -3.0  # below this, a sound counts as not heard; between the two ther
 
 
 @dataclass(frozen=True)
-class Heard:
+class AudibleSound:
     """A sound as received by the microphone.
 
     Attributes:
@@ -31,7 +31,7 @@ class Heard:
         snr_db: power of the sound over its length, relative to the power of the noise, at the robot.
     """
 
-    event: Event
+    event: WorldEvent
     start_s: float
     end_s: float
     snr_db: float
@@ -57,7 +57,7 @@ class Microphone:
         self.heard = [self._hear(i, e) for i, e in enumerate(schedule.events) if e.kind == "sound"]
         self._gains = {id(h): self.noise_rms * 10 ** (h.snr_db / 20) for h in self.heard}
 
-    def _hear(self, index: int, event: Event) -> Heard:
+    def _hear(self, index: int, event: WorldEvent) -> AudibleSound:
         pose = self._patrol.pose_at(event.time_s)
         walls = self._flat.walls_between(self._flat.room_at(pose.x, pose.y), event.room)
         if walls == 0:
@@ -66,7 +66,9 @@ class Microphone:
             centre = self._flat.room(event.room).centre
             distance_m = max(1.0, float(np.hypot(centre[0] - pose.x, centre[1] - pose.y)))
         level = LEVEL_RMS / distance_m * 10 ** (-WALL_DB * walls / 20)
-        return Heard(event, event.time_s, event.time_s + event.duration_s, float(20 * np.log10(level / self.noise_rms)))
+        return AudibleSound(
+            event, event.time_s, event.time_s + event.duration_s, float(20 * np.log10(level / self.noise_rms))
+        )
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - the microphone lives as long as its stream
     def _wave(self, index: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.lab.world.objects import PERSON
 from salmonn_node.lab.world.sounds import SOUNDS, SPOKEN
-from salmonn_node.lab.world.truth import START_NS, Moment, Sound, Truth
+from salmonn_node.lab.world.truth import START_NS, SoundTruth, Truth, WorldMoment
 from salmonn_node.stream.answers import Answer, AnswerType, Evidence, Outcome, PoseKind
 from salmonn_node.stream.observations import SECOND_NS, Interval, Pose
 
@@ -45,9 +45,9 @@ class Oracle:
 
     # what was seen and heard
 
-    def _sights(self, name: str) -> list[list[Moment]]:
+    def _sights(self, name: str) -> list[list[WorldMoment]]:
         """Looks at a thing in at least two consecutive frames."""
-        looks: list[list[Moment]] = []
+        looks: list[list[WorldMoment]] = []
         spot = ""
         for m in self._moments:
             here = [s for s in m.seen if s.clear and s.thing.name == name]
@@ -60,16 +60,16 @@ class Oracle:
             raise _Nothing
         return looks
 
-    def _heard(self, title: str) -> list[Sound]:
+    def _heard(self, title: str) -> list[SoundTruth]:
         sounds = [s for s in self._sounds if SOUNDS[s.name].title == title]
         if not sounds:
             raise _Nothing
         return sounds
 
-    def _visual(self, look: list[Moment]) -> tuple[Evidence, ...]:
+    def _visual(self, look: list[WorldMoment]) -> tuple[Evidence, ...]:
         return (Evidence(Interval(look[0].stamp_ns, look[-1].stamp_ns), "vision", "front", "", 1.0),)
 
-    def _audible(self, sound: Sound) -> tuple[Evidence, ...]:
+    def _audible(self, sound: SoundTruth) -> tuple[Evidence, ...]:
         return (Evidence(Interval(_ns(sound.start_s), _ns(sound.end_s)), "audio", "mic", "", 1.0),)
 
     # one method per template
@@ -135,7 +135,7 @@ class Oracle:
 
     def _count_things(self, about: dict[str, str], record: QuestionRecord) -> Answer:
         shape = "cross" if about["shapes"] == "crosses" else about["shapes"][:-1]
-        found: dict[str, list[Moment]] = {}
+        found: dict[str, list[WorldMoment]] = {}
         for name in {s.thing.name for m in self._moments for s in m.seen if s.clear and s.thing.shape == shape}:
             found[name] = self._sights(name)[-1]
         if not found:

@@ -9,7 +9,7 @@ from salmonn_node.evaluation.questions import EvidenceInterval, Expected, Tolera
 from salmonn_node.lab.world.layout import ROOMS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES, Thing
 from salmonn_node.lab.world.sounds import DIGITS, SOUNDS, SPOKEN
-from salmonn_node.lab.world.truth import START_NS, Episode, Index, Sound, Truth, frames_between
+from salmonn_node.lab.world.truth import START_NS, Episode, Index, SoundTruth, Truth, frames_between
 from salmonn_node.stream.observations import SECOND_NS
 
 THING_WORDS = (*COLOURS, *SHAPES, PERSON)
@@ -59,7 +59,7 @@ def _sight(episode: Episode) -> EvidenceInterval:
     return EvidenceInterval(start_ns=episode.interval.start_ns, end_ns=episode.interval.end_ns)
 
 
-def _sound(sound: Sound) -> EvidenceInterval:
+def _sound(sound: SoundTruth) -> EvidenceInterval:
     return EvidenceInterval(start_ns=_ns(sound.start_s), end_ns=_ns(sound.end_s), modality="audio")
 
 

@@ -40,7 +40,7 @@ DENSE = Density(7.0, 60.0, 40.0, 300.0, 9.0, 0.8, (3.0, 5.0), 64)
 
 
 @dataclass(frozen=True)
-class Event:
+class WorldEvent:
     """An event in the flat.
 
     Attributes:
@@ -113,7 +113,7 @@ class Schedule:
         self.things = sorted(everything[i] for i in picks)
         people = self._rng.permutation(list(COLOURS))[:4]
         self.people = sorted(Thing(str(c), PERSON) for c in people)
-        self.events: list[Event] = []
+        self.events: list[WorldEvent] = []
         self._stands = [s for s in self.flat.spots if s.kind == "stand"]
         self._doors = [s for s in self.flat.spots if s.kind == "door"]
         self.on_stand = {s.name: History(None) for s in self._stands}
@@ -168,7 +168,7 @@ class Schedule:
                 where[thing] = spot
                 free.remove(spot)
                 self.on_stand[spot.name].set(time_s, thing)
-                self.events.append(Event(time_s, "placed", spot.room, spot.name, thing))
+                self.events.append(WorldEvent(time_s, "placed", spot.room, spot.name, thing))
             elif kind == "moved" and empty and taken:
                 thing, spot = self._choose(taken), self._choose(empty)
                 old = where[thing]
@@ -177,13 +177,13 @@ class Schedule:
                 free.append(old)
                 self.on_stand[old.name].set(time_s, None)
                 self.on_stand[spot.name].set(time_s, thing)
-                self.events.append(Event(time_s, "moved", old.room, old.name, thing, spot.name))
+                self.events.append(WorldEvent(time_s, "moved", old.room, old.name, thing, spot.name))
             elif taken:
                 thing = self._choose(taken)
                 old = where.pop(thing)
                 free.append(old)
                 self.on_stand[old.name].set(time_s, None)
-                self.events.append(Event(time_s, "taken", old.room, old.name, thing))
+                self.events.append(WorldEvent(time_s, "taken", old.room, old.name, thing))
 
     def _people(self) -> None:
         busy_until = {p: 0.0 for p in self.people}
@@ -194,7 +194,7 @@ class Schedule:
             while leaves and leaves[0][0] <= before_s:
                 time_s, name, person = leaves.pop(0)
                 self.people_at[name].set(time_s, None)
-                self.events.append(Event(time_s, "left", name.split("/")[0], name, person))
+                self.events.append(WorldEvent(time_s, "left", name.split("/")[0], name, person))
 
         for time_s in self._times(self.density.person_s):
             leave(time_s)
@@ -207,7 +207,7 @@ class Schedule:
             busy_until[person] = until + 5.0
             place_until[spot.name] = until + 5.0
             self.people_at[spot.name].set(time_s, person)
-            self.events.append(Event(time_s, "arrived", spot.room, spot.name, person))
+            self.events.append(WorldEvent(time_s, "arrived", spot.room, spot.name, person))
             if until < self.patrol.duration_s:
                 insort(leaves, (until, spot.name, person))
         leave(self.patrol.duration_s)
@@ -217,7 +217,7 @@ class Schedule:
             door = self._choose(self._doors)
             is_open = not self.door_open[door.name].at(time_s)
             self.door_open[door.name].set(time_s, is_open)
-            self.events.append(Event(time_s, "opened" if is_open else "shut", door.room, door.name))
+            self.events.append(WorldEvent(time_s, "opened" if is_open else "shut", door.room, door.name))
         for time_s in self._times(self.density.light_s):
             dark = [r.name for r in self.flat.rooms if not self.light_on[r.name].at(time_s)]
             if dark:
@@ -225,7 +225,7 @@ class Schedule:
             else:
                 room, kind = self._choose([r.name for r in self.flat.rooms]), "light_off"
             self.light_on[room].set(time_s, kind == "light_on")
-            self.events.append(Event(time_s, kind, room))
+            self.events.append(WorldEvent(time_s, kind, room))
 
     def _sounds(self) -> None:
         looks = [v for v in self.patrol.visits if v.end_s - v.start_s > 2.5]
@@ -247,4 +247,4 @@ class Schedule:
             if time_s < last_end + 1.0 or time_s + duration > self.patrol.duration_s:
                 continue
             last_end = time_s + duration
-            self.events.append(Event(time_s, "sound", room, sound=name, repeats=repeats, duration_s=duration))
+            self.events.append(WorldEvent(time_s, "sound", room, sound=name, repeats=repeats, duration_s=duration))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.lab.world.schedule import Event
+from salmonn_node.lab.world.schedule import WorldEvent
 from salmonn_node.lab.world.stream import World
 from salmonn_node.lab.world.trajectory import Visit
 
@@ -56,7 +56,7 @@ def _tile(world: World, picture: Image, visit: Visit) -> Image:
     return out
 
 
-def _log(events: Sequence[Event], width: int, columns: int = 3) -> Image:
+def _log(events: Sequence[WorldEvent], width: int, columns: int = 3) -> Image:
     rows = -(-len(events) // columns)
     out = np.full((max(1, rows) * 21 + 12, width, 3), _PAPER, np.uint8)
     for i, event in enumerate(events):

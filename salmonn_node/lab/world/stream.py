@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from salmonn_node.lab.world.camera import Camera, Region
+from salmonn_node.lab.world.camera import Camera, PictureRegion
 from salmonn_node.lab.world.layout import STAND_HEIGHT_M, make_flat
 from salmonn_node.lab.world.microphone import Microphone
 from salmonn_node.lab.world.objects import Thing
-from salmonn_node.lab.world.schedule import DENSE, SPARSE, Density, Event, Schedule
+from salmonn_node.lab.world.schedule import DENSE, SPARSE, Density, Schedule, WorldEvent
 from salmonn_node.lab.world.trajectory import Patrol
-from salmonn_node.lab.world.truth import CLEAR_SHARE, GLIMPSE_SHARE, Looked, Moment, Seen, Sound, Truth
+from salmonn_node.lab.world.truth import CLEAR_SHARE, GLIMPSE_SHARE, Looked, Seen, SoundTruth, Truth, WorldMoment
 
 DOOR_SHARE = 0.06  # minimum share of leaf and daylight to see whether a door is open
 STAND_SHARE = 0.015  # minimum share to see whether something is on a stand
@@ -49,15 +49,15 @@ class World:
         return f"flat-{self.seed}"
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[WorldEvent]:
         """All events in order, seen or not."""
         return self.schedule.events
 
     @property
-    def sounds(self) -> tuple[Sound, ...]:
+    def sounds(self) -> tuple[SoundTruth, ...]:
         """All sounds as received by the microphone."""
         return tuple(
-            Sound(h.event.sound, h.event.room, h.event.repeats, h.start_s, h.end_s, h.snr_db, h.clear, h.faint)
+            SoundTruth(h.event.sound, h.event.room, h.event.repeats, h.start_s, h.end_s, h.snr_db, h.clear, h.faint)
             for h in self.microphone.heard
         )
 
@@ -65,7 +65,7 @@ class World:
         """Make a camera that renders this world. Needs OpenGL."""
         return Camera(self.schedule, self.seed, width, height, supersample)
 
-    def moment(self, second: int, regions: dict[str, Region]) -> Moment:
+    def moment(self, second: int, regions: dict[str, PictureRegion]) -> WorldMoment:
         """Return what the frame at the start of a second shows, given the camera's regions."""
         time_s = float(second)
         pose = self.patrol.pose_at(time_s)
@@ -105,9 +105,9 @@ class World:
                     state = self.schedule.on_stand[spot.name].at(time_s)
                     looked.append(Looked(spot.name, spot.room, "stand", state if isinstance(state, Thing) else None))
         lit_here = bool(self.schedule.light_on[here].at(time_s))
-        return Moment(second, pose, here, lit_here, tuple(sorted(seen, key=lambda s: s.thing)), tuple(looked))
+        return WorldMoment(second, pose, here, lit_here, tuple(sorted(seen, key=lambda s: s.thing)), tuple(looked))
 
-    def truth(self, moments: list[Moment]) -> Truth:
+    def truth(self, moments: list[WorldMoment]) -> Truth:
         """Combine the moments with the sounds and rooms of this world."""
         return Truth(tuple(moments), self.sounds, tuple(r.name for r in self.flat.rooms), self.map_id)
 
@@ -126,7 +126,7 @@ class Second:
     stamp_ns: int
     frames: npt.NDArray[np.uint8]
     audio: npt.NDArray[np.float32]
-    moment: Moment
+    moment: WorldMoment
 
 
 def play(world: World, camera: Camera, fps: int = 1, audio: bool = True) -> Iterator[Second]:

@@ -43,7 +43,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Sound:
+class SoundTruth:
     """A sound as received by the microphone. Times are seconds of the stream."""
 
     name: str
@@ -57,7 +57,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Moment:
+class WorldMoment:
     """A second: the frame at its start, and the robot's pose.
 
     Attributes:
@@ -86,8 +86,8 @@ class Moment:
 class Truth:
     """Everything that was visible and audible in a stream. `moments[k].second == k`."""
 
-    moments: tuple[Moment, ...]
-    sounds: tuple[Sound, ...]
+    moments: tuple[WorldMoment, ...]
+    sounds: tuple[SoundTruth, ...]
     rooms: tuple[str, ...] = ()
     map_id: str = ""
 
@@ -112,8 +112,8 @@ def compose(pieces: Iterable[Truth]) -> Truth:
 
     Cut pieces where no sound crosses the border (`quiet_cuts`). Otherwise the sound is audible, but not in the truth.
     """
-    moments: list[Moment] = []
-    sounds: list[Sound] = []
+    moments: list[WorldMoment] = []
+    sounds: list[SoundTruth] = []
     rooms: dict[str, None] = {}
     map_ids: dict[str, None] = {}
     for piece in pieces:
@@ -177,9 +177,9 @@ class Index:
     glimpses: dict[Thing, list[int]] = field(default_factory=dict)
     looks: dict[str, list[tuple[int, Thing | bool | None]]] = field(default_factory=dict)
     stays: list[tuple[str, int, int]] = field(default_factory=list)
-    sounds: list[Sound] = field(default_factory=list)
+    sounds: list[SoundTruth] = field(default_factory=list)
 
-    def heard(self, name: str) -> list[Sound]:
+    def heard(self, name: str) -> list[SoundTruth]:
         """Clear sounds of a name, in order."""
         return [s for s in self.sounds if s.name == name and s.clear]
 
@@ -191,7 +191,7 @@ class Index:
 def index(truth: Truth, now: int) -> Index:
     """Index what is known just before second `now`: earlier frames, and sounds that have ended."""
     out = Index(now, sounds=[s for s in truth.sounds if s.end_s <= now - ASK_EARLY_S])
-    running: dict[tuple[Thing, str], list[tuple[Moment, Seen]]] = {}
+    running: dict[tuple[Thing, str], list[tuple[WorldMoment, Seen]]] = {}
 
     def finish(key: tuple[Thing, str]) -> None:
         frames = running.pop(key)
@@ -224,7 +224,7 @@ def index(truth: Truth, now: int) -> Index:
     return out
 
 
-def frames_between(truth: Truth, start_s: float, end_s: float) -> Sequence[Moment]:
+def frames_between(truth: Truth, start_s: float, end_s: float) -> Sequence[WorldMoment]:
     """Return the moments whose frame lies in a span, or the one nearest to its start."""
     first = max(0, int(start_s + 0.5))
     last = max(first, int(end_s))

@@ -8,7 +8,7 @@ from typing import Any
 from salmonn_node.lab.world.objects import Thing
 from salmonn_node.lab.world.stream import World
 from salmonn_node.lab.world.trajectory import Pose2D
-from salmonn_node.lab.world.truth import START_NS, Looked, Moment, Seen, Sound, Truth
+from salmonn_node.lab.world.truth import START_NS, Looked, Seen, SoundTruth, Truth, WorldMoment
 
 FORMAT = 1
 
@@ -17,7 +17,7 @@ def _state(state: Thing | bool | None) -> Any:
     return [state.colour, state.shape] if isinstance(state, Thing) else state
 
 
-def _moment(m: Moment) -> list[Any]:
+def _moment(m: WorldMoment) -> list[Any]:
     seen = [[s.thing.colour, s.thing.shape, s.room, s.spot, s.share, s.box, s.position, s.clear] for s in m.seen]
     looked = [[x.spot, x.room, x.kind, _state(x.state)] for x in m.looked]
     return [[m.pose.x, m.pose.y, m.pose.yaw], m.room, m.lit, seen, looked]
@@ -48,7 +48,7 @@ def truth_from_json(text: str) -> Truth:
     moments = []
     for second, (pose, room, lit, seen, looked) in enumerate(value["moments"]):
         moments.append(
-            Moment(
+            WorldMoment(
                 second,
                 Pose2D(*pose),
                 room,
@@ -57,7 +57,7 @@ def truth_from_json(text: str) -> Truth:
                 tuple(Looked(p, r, k, Thing(*s) if isinstance(s, list) else s) for p, r, k, s in looked),
             )
         )
-    sounds = tuple(Sound(*row) for row in value["sounds"])
+    sounds = tuple(SoundTruth(*row) for row in value["sounds"])
     return Truth(tuple(moments), sounds, tuple(value["rooms"]), value["map_id"])
 
 

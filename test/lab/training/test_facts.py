@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from salmonn_node.lab.training.fact_reader import FactReader, judged
-from salmonn_node.lab.training.facts import KINDS, Segment, facts_of
+from salmonn_node.lab.training.facts import KINDS, FactSegment, facts_of
 from salmonn_node.lab.training.streams import Tokens
 from salmonn_node.lab.training.vision import COLOUR, ROOM, SHAPE
 from salmonn_node.lab.world.truth import index
@@ -65,7 +65,7 @@ def test_facts_are_those_of_the_truth() -> None:
 
 @pytest.mark.parametrize(("rule", "tells"), [("static", False), ("hf", True)])
 def test_only_an_update_lets_the_stream_tell(rule: str, tells: bool) -> None:
-    made, segment = reader(rule), Segment((), tuple(facts()))
+    made, segment = reader(rule), FactSegment((), tuple(facts()))
     losses = []
     for seed in (1, 2):
         with torch.no_grad():
@@ -74,7 +74,7 @@ def test_only_an_update_lets_the_stream_tell(rule: str, tells: bool) -> None:
 
 
 def test_facts_of_one_stream_are_learned() -> None:
-    made, segment = reader("hf"), Segment((), tuple(facts()))
+    made, segment = reader("hf"), FactSegment((), tuple(facts()))
     optimiser = torch.optim.AdamW(made.parameters(), 1e-2)
     first = last = 0.0
     for _ in range(30):

@@ -18,7 +18,7 @@ from salmonn_node.lab.training.lessons import draw, lesson, whole_view
 from salmonn_node.lab.training.sizes import GRID, MINI_BATCH, network_config, tokenizer
 from salmonn_node.lab.training.streams import Pieces, mirrored, quiet_seconds
 from salmonn_node.lab.world.phrasings import TEMPLATES, phrase
-from salmonn_node.lab.world.truth import Sound
+from salmonn_node.lab.world.truth import SoundTruth
 from salmonn_node.model.frames import patchify
 from salmonn_node.model.network import Network
 
@@ -139,8 +139,8 @@ def test_boxes_move_with_the_pictures() -> None:
 
 def test_half_seconds_know_their_sounds() -> None:
     sounds = [
-        Sound("knock", "hall", 3, 1.1, 2.3, 20.0, True, False),
-        Sound("alarm", "hall", 1, 4.0, 6.0, 2.0, False, True),
+        SoundTruth("knock", "hall", 3, 1.1, 2.3, 20.0, True, False),
+        SoundTruth("alarm", "hall", 1, 4.0, 6.0, 2.0, False, True),
     ]
     classes, onsets = audio.token_labels(sounds, 20)
     knock, alarm = audio.CLASSES.index("knock"), audio.CLASSES.index("alarm")
@@ -183,7 +183,7 @@ def test_recall_learns_through_the_update() -> None:
     emptied = recall.emptied(lesson(view, asked, config, words))
     assert int((emptied.prefix.memory >= 0).sum()) < 20, "but for the last patch nothing is left in memory"
     rows = stream.z.flatten(0, 1)[None]
-    segment = recall.Segment(rows[:, : rows.shape[1] // MINI_BATCH * MINI_BATCH], [emptied])
+    segment = recall.RecallSegment(rows[:, : rows.shape[1] // MINI_BATCH * MINI_BATCH], [emptied])
     state = recall.carried(network.ttt, None, 1)
     recall.streamed(network.ttt, segment.tokens, state)
     loss, _ = recall.loss_of(network, segment, state)
