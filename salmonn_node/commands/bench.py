@@ -68,6 +68,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.soak",),
         "kills, stops, full disks and nonsense while planners ask: crashes, lost replies, memory, growth",
     ),
+    "video": (
+        ("salmonn_node.lab.bench.video",),
+        "video topics at 30 Hz: CPU seconds for an hour of stream, one frame a second looked at",
+    ),
     "evidence": (
         ("salmonn_node.lab.bench.evidence",),
         "what evidence costs without an evidence head, in plain answers",

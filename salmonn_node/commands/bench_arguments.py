@@ -148,6 +148,15 @@ def soak(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--directory", type=Path, help="keep memory and logs here (a temporary folder)")
 
 
+def video(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench video`."""
+    parser.add_argument("--seconds", type=int, default=60, help="length of each video (%(default)s)")
+    parser.add_argument("--mbit", type=float, default=4.0, help="bit rate, Mbit/s (%(default)s)")
+    parser.add_argument(
+        "--groups", type=int, nargs="+", default=[30, 300], help="frames from key frame to key frame (%(default)s)"
+    )
+
+
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "abstain": abstain,
     "answers": answers,
@@ -165,4 +174,5 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "persist": persist,
     "recall": recall,
     "soak": soak,
+    "video": video,
 }

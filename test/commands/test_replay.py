@@ -155,3 +155,28 @@ def test_arms_say_how_a_memory_is_kept_and_read():
     observer, _ = build(NetworkSettings(), "fifo+cached", 1.0)
     config = observer.model.config
     assert (config.memory.visual_rule, config.ttt, config.prefill) == ("fifo", None, "cached")
+
+
+def test_what_was_not_read_is_told_on_the_terminal_in_the_report_and_in_the_scores(bag, tmp_path, capsys):
+    short = tmp_path / "walk"
+    shutil.copytree(bag, short)
+    text = (short / "metadata.yaml").read_text()
+    assert text.count("message_count: 120") == 1
+    (short / "metadata.yaml").write_text(text.replace("message_count: 120", "message_count: 150"))
+    assert replay(short, tmp_path / "out") == 0
+    line = "walk: /pose: 120 messages read, 150 promised"
+    assert line in capsys.readouterr().out
+    out = tmp_path / "out" / "out"
+    recording = json.loads((out / "scores.json").read_text())["default"]["recordings"]["walk"]
+    assert recording["topics"]["/pose"] == {"promised": 150, "read": 120, "used": 120, "left_out": {}}
+    assert recording["topics"]["/mic/audio"]["read"] == recording["topics"]["/mic/audio"]["promised"] == 24
+    assert line.removeprefix("walk: ") in recording["warnings"]
+    assert "120 messages read, 150 promised" in (out / "report.html").read_text()
+
+
+def test_a_recording_of_which_nothing_was_taken_in_is_a_failure(tmp_path, capsys):
+    unstamped = write_bag(tmp_path / "unstamped", sound=False, stamps=[0, 0, 0])
+    assert replay(unstamped, tmp_path / "out", questions=records([1.0])) == 2
+    said = capsys.readouterr().out
+    assert "unstamped (default) was not replayed: nothing of it was taken in" in said
+    assert "/front/image/compressed: 3 of 3 messages left out, stamp_zero" in said
