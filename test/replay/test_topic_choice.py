@@ -17,7 +17,7 @@ from salmonn_node.messages import RosbagsTypes, pose_to_message
 from salmonn_node.messages.bag_types import bag_typestore
 from salmonn_node.messages.base import header_message
 from salmonn_node.replay.bag import Bag
-from salmonn_node.replay.pose_choice import PoseTrack, choose_pose
+from salmonn_node.replay.pose_choice import PoseTopic, choose_pose
 from salmonn_node.replay.topic_choice import TopicChoice, choose_topics
 from salmonn_node.replay.topics import BARE_POSE_TYPE, ODOMETRY_TYPE, POSE_TYPES, camera_infos, elsewhere, role_of
 from salmonn_node.stream.observations import SECOND_NS, Pose
@@ -116,7 +116,7 @@ def test_a_recording_of_goals_alone_has_no_pose(tmp_path: Path) -> None:
 
 
 def test_the_choice_of_poses_by_evidence() -> None:
-    odometry = PoseTrack("/odom", ODOMETRY_TYPE, 1_000, "odom", 50.0, 1.0, 10.0)
+    odometry = PoseTopic("/odom", ODOMETRY_TYPE, 1_000, "odom", 50.0, 1.0, 10.0)
     bare = replace(odometry, topic="/bare", msgtype=BARE_POSE_TYPE)
     for tracks in ([odometry, bare], [bare, odometry]):
         assert choose_pose(tracks)[0] == "/odom"  # with covariance, whatever the order
