@@ -13,7 +13,7 @@ from salmonn_node.client import Memory
 from salmonn_node.messages.base import header_message
 from salmonn_node.stream.answers import AnswerType, ErrorCode
 
-from .harness import HEIGHT, PATIENCE_S, TYPES, WIDTH, NodeProcess, Robot
+from .harness import HEIGHT, PATIENCE_S, SECOND_NS, TYPES, WIDTH, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -99,19 +99,36 @@ BAD_QUESTIONS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("text", "fields", "named"), BAD_QUESTIONS, ids=[n for _, _, n in BAD_QUESTIONS])
-def test_bad_question_is_refused_by_field(
-    memory: Memory, robot: Robot, text: str, fields: dict[str, Any], named: str
-) -> None:
-    refused = robot.count("questions", "replied.INVALID_REQUEST")
+def test_bad_question_is_refused_by_field(memory: Memory, text: str, fields: dict[str, Any], named: str) -> None:
     answer = memory.ask(text, timeout_s=PATIENCE_S, **fields)
     assert answer.error_code == ErrorCode.INVALID_REQUEST
     assert named in answer.error_msg
+
+
+@pytest.mark.parametrize(("text", "fields", "named"), BAD_QUESTIONS, ids=[n for _, _, n in BAD_QUESTIONS])
+def test_node_counts_a_bad_question_that_no_client_stopped(
+    robot: Robot, node: NodeProcess, text: str, fields: dict[str, Any], named: str
+) -> None:
+    request = Query.Request()
+    request.question.text = text
+    request.question.answer_type = int(fields.get("answer_type", 0))
+    request.question.choices = fields.get("choices", [])
+    request.question.sources = fields.get("sources", [])
+    request.question.after.sec = fields.get("after_ns", 0) // SECOND_NS
+    request.question.before.sec = fields.get("before_ns", 0) // SECOND_NS
+    request.question.timeout.sec = int(PATIENCE_S)
+    robot.wait(robot.queries.service_is_ready, PATIENCE_S, "the node's service is discovered")
+    refused = robot.count("questions", "replied.INVALID_REQUEST")
+    future = robot.queries.call_async(request)
+    robot.wait(future.done, PATIENCE_S, "a reply")
+    assert future.result().answer.error_code == int(ErrorCode.INVALID_REQUEST)
+    assert named in future.result().answer.error_msg
     robot.wait(
         lambda: robot.count("questions", "replied.INVALID_REQUEST") == refused + 1, PATIENCE_S, "the refusal is counted"
     )
 
 
-@pytest.mark.parametrize(("change", "named"), [({"answer_type": 99}, "answer_type 99"), ({"sec": -1}, "timeout")])
+@pytest.mark.parametrize(("change", "named"), [({"answer_type": 99}, "answer_type is 99"), ({"sec": -1}, "timeout")])
 def test_bad_numbers_of_a_question_are_refused(robot: Robot, node: NodeProcess, change: dict[str, int], named: str):
     request = Query.Request()
     request.question.text = "where?"
