@@ -118,6 +118,9 @@ class ReaderConfig:
 class SalmonnConfig:
     """Complete configuration of a network and its behaviour.
 
+    You will most likely change `memory` (how much is kept, and by which rule), `weights` and `prefill`. The rest
+    belongs to the weights.
+
     Attributes:
         name: short name of the network.
         vision: arguments of transformers' Qwen3VLVisionConfig.
