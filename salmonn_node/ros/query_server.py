@@ -18,7 +18,7 @@ from rclpy.service_introspection import ServiceIntrospectionState
 from salmonn_interfaces.action import Ask
 from salmonn_interfaces.srv import Query
 from salmonn_node.answering.question_queue import QuestionQueue
-from salmonn_node.answering.ticket import QUEUED, Ticket
+from salmonn_node.answering.ticket import QUEUED, Ticket, failed
 from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.ros.answer_topics import AnswerTopics
@@ -144,7 +144,7 @@ class QueryServer:
             except Exception as error:
                 # Send a reply in any case, even if the answer does not fit into its message.
                 self._log.error(f"an answer could not be sent:\n{traceback.format_exc()}")
-                answer_message = answer_to_message(self._types, _failed(error))
+                answer_message = answer_to_message(self._types, failed(error))
             reply(answer_message)
             self._topics.publish(message, answer_message)
 
@@ -161,9 +161,5 @@ class QueryServer:
             send(Answer(error_code=ErrorCode.INVALID_REQUEST, error_msg=str(error)))
         except Exception as error:
             self._log.error(f"a question could not be taken:\n{traceback.format_exc()}")
-            send(_failed(error))
+            send(failed(error))
         return None
-
-
-def _failed(error: Exception) -> Answer:
-    return Answer(error_code=ErrorCode.MODEL_ERROR, error_msg=f"{type(error).__name__}: {error}")
