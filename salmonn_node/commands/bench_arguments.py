@@ -141,9 +141,10 @@ def soak(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench soak`."""
     parser.add_argument("--minutes", type=float, default=60.0, help="length of the campaign (%(default)s)")
     parser.add_argument("--planners", type=int, default=3, help="planners that ask all the time (%(default)s)")
-    parser.add_argument("--flood", type=int, default=50, help="malformed pictures in each flood (%(default)s)")
+    parser.add_argument("--flood", type=int, default=50, help="malformed messages in each flood (%(default)s)")
     parser.add_argument("--kill-share", type=float, default=0.3, help="share of the rounds that end in kill -9")
-    parser.add_argument("--clock-back-ms", type=float, default=0.0, help="the clock also steps back by so much")
+    parser.add_argument("--reset-share", type=float, default=0.05, help="share of the rounds that end in a clock reset")
+    parser.add_argument("--clock-back-ms", type=float, default=5.0, help="small steps of the clock (%(default)s ms)")
     parser.add_argument("--seed", type=int, default=0, help="order of the faults (%(default)s)")
     parser.add_argument("--directory", type=Path, help="keep memory and logs here (a temporary folder)")
 

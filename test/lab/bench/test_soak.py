@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from salmonn_node.cli import main
-from salmonn_node.lab.bench import soak
+from salmonn_node.lab.bench import soak_results
 
 
 @pytest.mark.ros
@@ -26,9 +26,11 @@ def test_two_minutes_of_faults_leave_node_and_memory_as_they_should_be(tmp_path:
     assert status == 0, results
     assert results["passed"]
     assert results["lives"] >= 2
+    assert results["memories_compared"] >= 2
+    assert results["faults"]["clock steps back"] > 0
 
 
 def test_growth_is_that_of_a_warm_life() -> None:
-    cold = [(0, 0)] * soak.WARM
-    assert soak.life_growth(cold + [(100, 10)] * 20) == (0, 0)
-    assert soak.life_growth(cold + [(100 + i, 10 + i) for i in range(20)]) == (15, 15)
+    cold = [(0, 0)] * soak_results.WARM
+    assert soak_results.life_growth(cold + [(100, 10)] * 20) == (0, 0)
+    assert soak_results.life_growth(cold + [(100 + i, 10 + i) for i in range(20)]) == (15, 15)
