@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
+from typing import Any
 
 from salmonn_node.replay.job import Job, JobResult, run_job
 from salmonn_node.replay.progress_line import ProgressLine
@@ -56,11 +57,12 @@ def run_ray(jobs: Sequence[Job], address: str) -> Iterator[Finished]:
     ray.init(address=address, log_to_driver=False)
     try:
         task = ray.remote(run_job)
+        get: Callable[..., Any] = ray.get  # its overloads take the reference of an untyped task for a list
         waiting = {task.remote(job): job for job in jobs}
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(done)
-            yield Finished(job, _result(job, partial(ray.get, done)))
+            yield Finished(job, _result(job, partial(get, done)))
     finally:
         ray.shutdown()
 
