@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from salmonn_node.commands.recording_flags import add_recording_flags, settings_of
 
@@ -81,12 +81,15 @@ def run(args: argparse.Namespace) -> int:
     if stop.asked:
         console.print("Interrupted: the answers so far are saved; the same command goes on from there.")
         return INTERRUPTED
+    from salmonn_node.commands.replay_tables import recordings_table, scores_table
     from salmonn_node.replay.summary import warnings, write_report, write_scores
 
     scores = write_scores(args.output, finished)
     failed = [f for f in finished if f.result.error]
     ran = {f.job.settings.arm for f in finished if not f.result.error}
-    _print_scores(console, scores, ran)
+    console.print(scores_table(scores, ran))
+    if len(finished) > len(ran):
+        console.print(recordings_table(finished))
     for line in warnings(finished):
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
     for item in failed:
@@ -165,28 +168,6 @@ def _run_jobs(args: argparse.Namespace, jobs: Sequence[Job], console: Console, s
             return list(run_here(jobs, show, stop))
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _print_scores(console: Console, arms: dict[str, dict[str, Any]], ran: set[str]) -> None:
-    from rich.table import Table
-
-    table = Table(title="Scores")
-    for column in ("arm", "questions", "accuracy", "95 % interval", "evidence hit", "abstention F1"):
-        table.add_column(column, justify="left" if column == "arm" else "right")
-    for arm, scores in arms.items():
-        row = scores["all"]
-        if arm not in ran:
-            table.add_row(arm, str(row["n"]), "not run", "", "", "")
-            continue
-        table.add_row(
-            arm,
-            str(row["n"]),
-            f"{row['accuracy']:.3f}",
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            f"{row['evidence_hit']:.3f}",
-            f"{scores['abstention']['f1']:.3f}",
-        )
-    console.print(table)
 
 
 def _refuse(console: Console, reason: str) -> int:

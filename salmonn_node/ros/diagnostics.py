@@ -83,7 +83,7 @@ class Diagnostics:
         drops = dict(source.drops) if source is not None else {}
         fresh = self._fresh_faults(monitor.name, drops)
         clock = source.clock if source is not None else ""
-        level, message = _judge(report, fresh, clock or monitor.last_error)
+        level, message = _judge(report, fresh, clock, monitor.last_error)
         values: dict[str, Any] = {
             "received": report.received,
             "rate_hz": report.rate_hz,
@@ -164,19 +164,20 @@ class Diagnostics:
         return self._status("questions", OK, "", values)
 
 
-def _judge(report: InputReport, fresh: Iterable[str], last_error: str) -> tuple[bytes, str]:
+def _judge(report: InputReport, fresh: Iterable[str], clock: str, last_error: str) -> tuple[bytes, str]:
     faults = list(fresh)
+    reason = clock or last_error
     if faults:
-        return WARN, f"refused: {', '.join(faults)}" + (f" ({last_error})" if last_error else "")
+        return WARN, f"refused: {', '.join(faults)}" + (f" ({reason})" if reason else "")
     if report.received == 0:
-        return STALE, last_error or "nothing received"
+        return STALE, reason or "nothing received"
     if report.silent_s > SILENT_S:
         return STALE, f"silent for {report.silent_s:.0f} s"
     if report.looks_like_fast_dds_drops:
         return WARN, f"{report.missing_share:.0%} of the messages did not arrive; {FAST_DDS_HINT}"
     if report.missing_share > 0.2:
         return WARN, f"{report.missing_share:.0%} of the messages did not arrive"
-    return OK, ""
+    return (WARN, clock) if clock else (OK, "")
 
 
 def _text(value: Any) -> str:

@@ -6,10 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+from salmonn_node.stream.clock_offsets import ClockOffsets
 from salmonn_node.stream.observations import SECOND_NS
 
 FROZEN_NS = 2 * SECOND_NS  # a source that repeats a stamp so far behind the others does not stamp its messages
-STRAY = 3  # so many refused stamps are no longer strays: the source's clock is told as faulty
 ALONE_NS = SECOND_NS  # a source that jumped is believed after so much, when no other source speaks against it
 
 
@@ -65,7 +65,7 @@ class SessionClock:
     _old_ns: dict[str, int] = field(default_factory=dict)
     _elsewhere: dict[str, _Elsewhere] = field(default_factory=dict)
     _here: set[str] = field(default_factory=set)  # sources that spoke since one went elsewhere
-    _offsets_ns: dict[str, list[int]] = field(default_factory=dict)  # of refused stamps: smallest, largest, how many
+    _offsets: ClockOffsets = field(default_factory=ClockOffsets)
 
     def offer(self, source: str, stamp_ns: int) -> StampFate:
         """Place `stamp_ns` of `source`; a refused stamp changes nothing but the suspicion that others may confirm."""
@@ -74,7 +74,7 @@ class SessionClock:
         if self.newest_ns == 0:
             return self._accept(source, stamp_ns)
         if self._is_of_old_session(source, stamp_ns):
-            self._note_offset(source, stamp_ns)
+            self._offsets.refuse(source, stamp_ns - self.newest_ns)
             return StampFate.OLD_SESSION
         last_ns = self._last_ns.get(source)
         if last_ns is not None and last_ns - self.max_back_s * SECOND_NS <= stamp_ns < last_ns:
@@ -87,32 +87,21 @@ class SessionClock:
         if not behind and stamp_ns <= self.newest_ns + ahead_ns:
             return self._accept(source, stamp_ns)
         if not self._moves(source, stamp_ns):
-            self._note_offset(source, stamp_ns)
+            self._offsets.refuse(source, stamp_ns - self.newest_ns)
             return StampFate.FAR_BEHIND if behind else StampFate.FAR_AHEAD
         if behind or not any(name in self._last_ns for name in self._elsewhere):
             self.restart()
             self._accept(source, stamp_ns)
             return StampFate.NEW_SESSION
         for name in self._elsewhere:
-            self._offsets_ns.pop(name, None)
+            self._offsets.forgive(name)
         # Who did not come along is judged by its next stamp, as a newcomer.
         self._last_ns = {name: ns for name, ns in self._last_ns.items() if name in self._elsewhere}
         return self._accept(source, stamp_ns)
 
     def offset_of(self, source: str) -> str:
-        """What is wrong with a source's clock, in words, as its refused stamps show; "" when none was refused."""
-        if source not in self._offsets_ns:
-            return ""
-        low_s, high_s = (ns / SECOND_NS for ns in self._offsets_ns[source][:2])
-        middle_s = (low_s + high_s) / 2
-        side = "ahead of" if middle_s > 0 else "behind"
-        if high_s - low_s > 2.0:
-            near_s, far_s = sorted((abs(low_s), abs(high_s)))
-            return f"its stamps lie {near_s:.1f} to {far_s:.1f} s {side} the other sources, at no steady offset"
-        return (
-            f"its stamps lie {abs(middle_s):.1f} s {side} the other sources; "
-            f"{source}.stamp_offset_s: {-middle_s:.1f} corrects that (replay: --stamp-offset {source}={-middle_s:.1f})"
-        )
+        """What is wrong with a source's clock, in words; "" when nothing is known to be."""
+        return self._offsets.of(source)
 
     def restart(self) -> None:
         """Start a new session, as when the ROS clock jumped back; the next stamp opens it."""
@@ -120,7 +109,7 @@ class SessionClock:
         self._last_ns.clear()
         self._elsewhere.clear()
         self._here.clear()
-        self._offsets_ns.clear()
+        self._offsets.clear()
         self.number += 1
         self.start_ns = self.newest_ns = 0
 
@@ -146,8 +135,7 @@ class SessionClock:
 
     def _accept(self, source: str, stamp_ns: int) -> StampFate:
         self._elsewhere.pop(source, None)
-        if self._offsets_ns.get(source, [0, 0, STRAY])[2] < STRAY:
-            del self._offsets_ns[source]
+        self._offsets.accept(source, stamp_ns)
         if self._elsewhere:
             self._here.add(source)
         else:
@@ -174,11 +162,6 @@ class SessionClock:
         others = self._last_ns.keys() - set(together)
         sure = not others or len(together) > 1 or stamp_ns - place.first_ns >= ALONE_NS
         return sure and len(together) > len(self._here)
-
-    def _note_offset(self, source: str, stamp_ns: int) -> None:
-        offset_ns = stamp_ns - self.newest_ns
-        low, high, count = self._offsets_ns.get(source, [offset_ns, offset_ns, 0])
-        self._offsets_ns[source] = [min(low, offset_ns), max(high, offset_ns), count + 1]
 
     def _is_of_old_session(self, source: str, stamp_ns: int) -> bool:
         """Whether this is a late message of the session before: nearer to its end than to the new session."""

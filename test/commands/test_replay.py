@@ -104,6 +104,23 @@ def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, c
     assert "behind the end of the stream" in page
 
 
+def test_several_recordings_end_with_a_line_for_each(bag, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    broken, other = tmp_path / "broken.mcap", tmp_path / "other"
+    broken.write_bytes(b"no recording")
+    shutil.copytree(bag, other)
+    file = tmp_path / "questions.jsonl"
+    write_questions(file, records([4.0, 11.5]))
+    paths = [str(path) for path in (bag, broken, other)]
+    assert main(["replay", *paths, "--questions", str(file), "--output", str(tmp_path / "out")]) == 2
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    table = {line[0]: line[1:] for line in lines if len(line) == 9}
+    assert table["walk"][1:4] == table["other"][1:4] == ["12", "12", "s"]
+    read, promised = table["walk"][0].split("/")
+    assert read == promised
+    assert table["broken"][-1] == "failed"
+
+
 def test_without_the_packages_of_the_report_the_scores_are_there_and_the_extra_is_named(
     bag, tmp_path, monkeypatch, capsys
 ):

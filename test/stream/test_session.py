@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,45 @@ def test_the_majority_owns_time_and_the_odd_source_is_refused(kind: str, first: 
         assert "the other sources" in clock.offset_of("camera")
     if kind == "20 s ahead":
         assert re.search(r"lie (19\.9|20\.[01]) s ahead of", clock.offset_of("camera"))
+
+
+def _offer_for_a_minute(offsets_s: dict[str, float], latencies_s: dict[str, float]) -> SessionClock:
+    """Sources at rates of their own, each stamp some tens of milliseconds off; messages come after their latency."""
+    rng = np.random.default_rng(7)
+    rates_hz = {"camera": 15.0, "mic": 10.0, "pose": 0.7}
+    messages = []
+    for source, offset_s in offsets_s.items():
+        for t in np.arange(1_000.0, 1_060.0, 1 / rates_hz[source]):
+            stamp_s = t + offset_s + rng.uniform(-0.02, 0.02)
+            messages.append((t + latencies_s.get(source, 0.05), source, round(stamp_s * S)))
+    clock = SessionClock()
+    fates = [clock.offer(source, stamp_ns) for _, source, stamp_ns in sorted(messages)]
+    assert fates.count(StampFate.OK) >= len(fates) * 0.9
+    return clock
+
+
+@pytest.mark.parametrize("offset_s", [-9.0, -2.8, 2.8, 9.0])
+@pytest.mark.parametrize("odd", ["camera", "mic", "pose"])
+def test_a_small_steady_offset_is_told_of_the_source_that_agrees_with_none(odd: str, offset_s: float) -> None:
+    clock = _offer_for_a_minute({"camera": 0.0, "mic": 0.0, "pose": 0.0, odd: offset_s}, {})
+    for source in ("camera", "mic", "pose"):
+        told = clock.offset_of(source)
+        assert bool(told) == (source == odd), (source, told)
+    said = re.search(r"stamp_offset_s: (-?[0-9.]+) corrects", clock.offset_of(odd))
+    assert said is not None
+    assert abs(float(said[1]) + offset_s) < 0.7
+
+
+def test_of_two_sources_that_disagree_each_is_told_and_none_is_blamed() -> None:
+    clock = _offer_for_a_minute({"camera": 0.0, "mic": 5.0}, {})
+    assert re.search(r"5\.[01] s behind mic", clock.offset_of("camera"))
+    assert re.search(r"5\.[01] s ahead of camera", clock.offset_of("mic"))
+    assert "which of the two is right is not known" in clock.offset_of("mic")
+
+
+def test_a_slow_encoder_is_not_taken_for_a_wrong_clock() -> None:
+    clock = _offer_for_a_minute({"camera": 0.0, "mic": 0.0, "pose": 0.0}, {"camera": 1.5})
+    assert [clock.offset_of(source) for source in ("camera", "mic", "pose")] == ["", "", ""]
 
 
 def test_a_first_stamp_years_ahead_costs_one_new_session() -> None:
