@@ -16,7 +16,12 @@ def add_recording_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("recording").add_argument
     add("--camera", action="append", default=[], metavar="TOPIC", help="camera topic, repeatable (found by type)")
     add("--microphone", action="append", default=[], metavar="TOPIC", help="sound topic, repeatable (found by type)")
-    add("--pose", default=None, metavar="TOPIC", help="topic of the robot's pose, '' for none (found by type)")
+    add(
+        "--pose",
+        default=None,
+        metavar="TOPIC",
+        help="topic of the robot's pose, 'tf' to take it from tf, '' for none (found)",
+    )
     add("--map-id", default="", help="name of the map that the poses refer to")
     add(
         "--mount",

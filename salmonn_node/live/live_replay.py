@@ -19,6 +19,7 @@ from salmonn_node.live.processes import end, free_domain, play, running_node, sp
 from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.job import Job
+from salmonn_node.replay.topic_choice import FROM_TF
 from salmonn_node.replay.topics import IMAGE_TYPES, VIDEO_TYPES
 from salmonn_node.ros.parameters import IMAGE_TOPICS
 from salmonn_node.stream.answers import Answer
@@ -54,7 +55,8 @@ def wiring(job: Job) -> Wiring:
     remaps = {f"{name}/{IMAGE_TOPICS[transports[name]]}": topic for name, topic in chosen.cameras.items()}
     remaps |= {f"{name}/audio": topic for name, topic in chosen.microphones.items()}
     infos = {f"{name}/camera_info": topic for name, topic in chosen.infos.items()}
-    if chosen.pose:
+    from_tf = chosen.pose == FROM_TF
+    if chosen.pose and not from_tf:
         remaps["pose"] = chosen.pose
     parameters = {
         "use_sim_time": "true",
@@ -67,11 +69,13 @@ def wiring(job: Job) -> Wiring:
         "audio_depth": "1000",
         "pose_depth": "1000",
         "pose_reliability": "reliable",
-        "pose_type": _POSES[types[chosen.pose]] if chosen.pose else "none",
+        "pose_type": "tf" if from_tf else _POSES[types[chosen.pose]] if chosen.pose else "none",
         "map_id": job.settings.map_id or '""',
         "frame_rate_hz": str(float(job.settings.frame_rate_hz)),
         "max_evidence": "3",
     }
+    if from_tf:
+        parameters["pose_frame"], parameters["base_frame"] = chosen.pose_frames
     parameters |= {f"{name}.image_transport": transport for name, transport in transports.items()}
     parameters["ground_z_m"] = str(float(job.settings.ground_z_m))
     for camera, mount in job.settings.mounts:

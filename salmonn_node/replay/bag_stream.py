@@ -27,12 +27,14 @@ from salmonn_node.replay.account import Account
 from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.decoding import ENCODINGS
 from salmonn_node.replay.recording_files import BagError
-from salmonn_node.replay.topic_choice import TopicChoice, choose_topics
+from salmonn_node.replay.topic_choice import FROM_TF, TopicChoice, choose_topics
 from salmonn_node.replay.topics import role_of
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
 from salmonn_node.stream.stamp_offset import corrected
+from salmonn_node.stream.tf_poses import TfPoses
 
 Observation = EncodedFrame | AudioChunk | Pose
+Converter = Callable[[Any], Observation | list[Pose] | None]
 
 
 class BagStream:
@@ -111,8 +113,9 @@ class BagStream:
                 self.report.leave_out(topic, "undecodable", str(error))
                 continue
             account.used += 1
-            if observation is not None:
-                yield log_ns, corrected(observation, self._stamp_offsets)
+            for one in observation if isinstance(observation, list) else (observation,):
+                if one is not None:
+                    yield log_ns, corrected(one, self._stamp_offsets)
         self.report.complete = True
         self._note_files()
 
@@ -147,19 +150,20 @@ class BagStream:
 
     # -- conversions ----------------------------------------------------------------------------------------------
 
-    def _converters(self) -> dict[str, Callable[[Any], Observation | None]]:
+    def _converters(self) -> dict[str, Converter]:
         """What makes an observation of a message, by topic; None for what is heard beside them."""
-        found: dict[str, Callable[[Any], Observation | None]] = {}
+        found: dict[str, Converter] = {}
         formats: dict[str, AudioFormat] = {}
+        poses = TfPoses(self.grounding.frames, *self.topics.pose_frames, map_id=self._map_id)
         for topic, what in self.topics.beside.items():
-            found[topic] = self._hear_tf(topic) if what == "tf" else self._hear_format(topic, formats)
+            found[topic] = self._hear_tf(topic, poses) if what == "tf" else self._hear_format(topic, formats)
         for source, topic in self.topics.infos.items():
             found[topic] = self._hear_camera(source, shows_rectified(self.topics.cameras[source]), found.get(topic))
         for source, topic in self.topics.cameras.items():
             found[topic] = CameraPictures(source)
         for source, topic in self.topics.microphones.items():
             found[topic] = self._sound(source, topic, formats)
-        if self.topics.pose:
+        if self.topics.pose and self.topics.pose != FROM_TF:
             found[self.topics.pose] = lambda message: pose_from_message(message, self._map_id)
         return found
 
@@ -173,9 +177,7 @@ class BagStream:
 
         return hear
 
-    def _hear_camera(
-        self, source: str, rectified: bool, also: Callable[[Any], Observation | None] | None
-    ) -> Callable[[Any], None]:
+    def _hear_camera(self, source: str, rectified: bool, also: Converter | None) -> Callable[[Any], None]:
         offset_ns = round(self._stamp_offsets.get(source, 0.0) * SECOND_NS)
 
         def hear(message: Any) -> None:
@@ -186,15 +188,18 @@ class BagStream:
 
         return hear
 
-    def _hear_tf(self, topic: str) -> Callable[[Any], None]:
-        def hear(message: Any) -> None:
+    def _hear_tf(self, topic: str, poses: TfPoses) -> Callable[[Any], list[Pose]]:
+        def hear(message: Any) -> list[Pose]:
             refused = None
-            for transform in transforms_from_message(message):
+            transforms = transforms_from_message(message)
+            for transform in transforms:
                 fate = self.grounding.frames.add(transform, static=topic.endswith("tf_static"))
                 if fate not in ("taken", "transform_passed_over"):
                     refused = MessageError(fate, f"from {transform.frame_id} to {transform.child_frame_id}")
-            if refused is not None:
+            made = poses.poses(transforms)
+            if refused is not None and not made:
                 raise refused
+            return made
 
         return hear
 

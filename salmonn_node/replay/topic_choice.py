@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import bisect
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from salmonn_node.messages import MessageError, measured_encoding, pose_from_message, transforms_from_message
+from salmonn_node.messages import measured_encoding
 from salmonn_node.messages.base import frame_of
 from salmonn_node.replay.bag import Bag
-from salmonn_node.replay.pose_choice import BODIES, PoseTopic, choose_pose
+from salmonn_node.replay.pose_choice import BODIES, choose_pose
+from salmonn_node.replay.pose_tracks import pose_tracks, tf_track
 from salmonn_node.replay.topics import (
     AUDIO_INFO_TYPE,
     AUDIO_TYPES,
@@ -22,12 +21,10 @@ from salmonn_node.replay.topics import (
     camera_infos,
     role_of,
 )
-from salmonn_node.stream.observations import SECOND_NS
 
 # No observations, but read with them.
 BESIDE = {AUDIO_INFO_TYPE: "audio_info", CAMERA_INFO_TYPE: "camera_info"} | dict.fromkeys(TF_TYPES, "tf")
-# Poses are looked at in so many stretches of so many seconds, spread over the recording.
-STRETCHES, STRETCH_S = 8, 10.0
+FROM_TF = "tf"  # in the place of a pose topic
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,8 @@ class TopicChoice:
     Attributes:
         cameras: source name -> topic.
         microphones: source name -> topic.
-        pose: topic of the robot's pose, empty when there is none.
+        pose: topic of the robot's pose, empty when there is none; "tf" when tf tells it.
+        pose_frames: with "tf", the frame of the poses and the frame whose poses they are.
         infos: camera -> topic of its CameraInfo.
         beside: topic -> what is heard of it beside the observations: "tf", "audio_info".
         ignored: topic -> why it is not read; nothing is left out silently.
@@ -47,6 +45,7 @@ class TopicChoice:
     cameras: dict[str, str] = field(default_factory=dict)
     microphones: dict[str, str] = field(default_factory=dict)
     pose: str = ""
+    pose_frames: tuple[str, str] = ("", "")
     infos: dict[str, str] = field(default_factory=dict)
     beside: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
@@ -74,13 +73,13 @@ def choose_topics(
         bag: the recording; first messages and stretches of its poses are read.
         cameras: topics to use as cameras; empty finds them (where a camera offers several, the cheapest to decode).
         microphones: topics to use as microphones; empty finds them by type.
-        pose: topic of the robot's pose; None finds it, "" uses none.
+        pose: topic of the robot's pose; None finds it, "" uses none, "tf" takes it from tf.
 
     Raises:
-        ValueError: a topic that was asked for is not in the recording.
+        ValueError: a topic that was asked for is not in the recording, or tf does not tell where the robot is.
     """
     types = {topic.name: topic.msgtype for topic in bag.topics}
-    asked = [*cameras, *microphones, *([pose] if pose else [])]
+    asked = [*cameras, *microphones, *([pose] if pose and pose != FROM_TF else [])]
     missing = sorted(set(asked) - set(types))
     if missing:
         raise ValueError(f"no such topic in the bag: {', '.join(missing)}; it has: {', '.join(sorted(types))}")
@@ -106,6 +105,14 @@ def choose_topics(
     reasons: list[str] = []
     if pose is None:
         pose = _found_pose(bag, [t for t in _of_types(types, POSE_TYPES) if t not in ignored], frames, ignored, reasons)
+        pose = pose or None
+    track = tf_track(bag) if pose in (None, FROM_TF) else None
+    if track is not None:
+        reasons.append(f"tf tells the robot's pose: {track.why}")
+    elif pose == FROM_TF:
+        raise ValueError(f"tf does not tell where the robot is: nothing moves above a frame named {', '.join(BODIES)}")
+    pose = FROM_TF if track is not None else pose or ""
+    pose_frames = (track.fixed_frame, track.base_frame) if track is not None else ("", "")
     chosen_infos = camera_infos(found_cameras, infos, frames)
     beside = {
         topic: BESIDE[kind]
@@ -122,7 +129,7 @@ def choose_topics(
                 ignored[topic] = "no camera that is used belongs to it"
             else:
                 ignored[topic] = f"type {kind} is not a camera, microphone or pose"
-    return TopicChoice(found_cameras, found_microphones, pose, chosen_infos, beside, ignored, reasons)
+    return TopicChoice(found_cameras, found_microphones, pose, pose_frames, chosen_infos, beside, ignored, reasons)
 
 
 def _of_types(topics: Mapping[str, str], types: Iterable[str]) -> list[str]:
@@ -150,9 +157,6 @@ def _by_source(
     return chosen
 
 
-# -- poses ------------------------------------------------------------------------------------------------------------
-
-
 def _found_pose(
     bag: Bag, topics: list[str], frames: Mapping[str, str], ignored: dict[str, str], reasons: list[str]
 ) -> str:
@@ -164,101 +168,3 @@ def _found_pose(
     if chosen:
         reasons.append(f"{chosen} is the robot's pose: {why}")
     return chosen
-
-
-def pose_tracks(bag: Bag, topics: Iterable[str], sensor_frames: Iterable[str] = ()) -> list[PoseTopic]:
-    """What the messages of pose topics show, in stretches spread over the recording.
-
-    Args:
-        bag: the recording.
-        topics: its pose topics.
-        sensor_frames: frames of cameras, which move with the robot.
-    """
-    counts = {topic.name: topic.count for topic in bag.topics}
-    poses: dict[str, list[tuple[int, Any]]] = {topic: [] for topic in topics}
-    frames = dict.fromkeys(poses, "")
-    stretches = _stretches(bag.start_ns, bag.end_ns)
-    for start_ns, stop_ns in stretches:
-        for topic, _, log_ns, data in bag.raw(start_ns, stop_ns, poses):
-            try:
-                pose = pose_from_message(bag.decode(topic, data))
-            except (MessageError, ValueError):
-                continue
-            frames[topic] = frames[topic] or pose.frame_id
-            poses[topic].append((log_ns, pose.position))
-    riding = {frame for frame in sensor_frames if frame} | _frames_on_the_robot(bag, stretches[0])
-    tracks = []
-    for topic, found in poses.items():
-        times = [log_ns for log_ns, _ in found]
-        track = PoseTopic(
-            topic,
-            bag.channels[topic].msgtype,
-            counts[topic],
-            frames[topic],
-            _rate(times),
-            _covered(times, stretches),
-            _moved(found),
-            frames[topic] in riding,
-        )
-        tracks.append(track)
-    return tracks
-
-
-def _frames_on_the_robot(bag: Bag, stretch: tuple[int, int]) -> set[str]:
-    """Frames that tf connects below the robot's own."""
-    parents: dict[str, str] = {}
-    topics = [topic.name for topic in bag.topics if topic.msgtype in TF_TYPES]
-    for topic, _, _, data in bag.raw(*stretch, topics):
-        try:
-            parents.update({t.child_frame_id: t.frame_id for t in transforms_from_message(bag.decode(topic, data))})
-        except (MessageError, ValueError):
-            continue
-    found = set()
-    for frame in parents:
-        above, seen = frame, {frame}
-        while (above := parents.get(above, "")) and above not in seen:
-            seen.add(above)
-            if above.rpartition("/")[2] in BODIES:
-                found.add(frame)
-                break
-    return found
-
-
-def _stretches(start_ns: int, end_ns: int) -> list[tuple[int, int]]:
-    """Stretches (start, stop) of log time; all of a short recording."""
-    length = round(STRETCH_S * SECOND_NS)
-    span = end_ns + 1 - start_ns
-    if span <= STRETCHES * length:
-        return [(start_ns, end_ns + 1)]
-    starts = [start_ns + i * (span - length) // (STRETCHES - 1) for i in range(STRETCHES)]
-    return [(start, start + length) for start in starts]
-
-
-def _rate(times: list[int]) -> float:
-    """Messages a second, from the middle of the gaps."""
-    gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
-    middle = gaps[len(gaps) // 2] if gaps else 0
-    return SECOND_NS / middle if middle else 0.0
-
-
-def _covered(times: list[int], stretches: list[tuple[int, int]]) -> float:
-    """Share of the tenths of a second that have a message at most a second away."""
-    near = total = 0
-    for start, stop in stretches:
-        for tenth in range(start, stop, SECOND_NS // 10):
-            total += 1
-            at = bisect.bisect_left(times, tenth)
-            near += any(abs(times[i] - tenth) <= SECOND_NS for i in (at - 1, at) if 0 <= i < len(times))
-    return near / total if total else 0.0
-
-
-def _moved(found: list[tuple[int, Any]]) -> float:
-    """Length of a track in metres, in steps of a second: noise of single poses does not add up."""
-    moved, last = 0.0, None
-    for log_ns, position in found:
-        if last is None or not 0 <= log_ns - last[0] < 2 * SECOND_NS:
-            last = (log_ns, position)
-        elif log_ns - last[0] >= SECOND_NS:
-            moved += math.dist(position, last[1])
-            last = (log_ns, position)
-    return moved

@@ -33,6 +33,7 @@ from salmonn_node.ros.monitor import InputMonitor
 from salmonn_node.ros.parameters import IMAGE_TOPICS, NodeParameters
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
 from salmonn_node.stream.stamp_offset import POSE_SOURCE, corrected
+from salmonn_node.stream.tf_poses import TfPoses
 
 POSE_TYPES = {"odometry": Odometry, "pose": PoseStamped, "pose_with_covariance": PoseWithCovarianceStamped}
 AUDIO_INFO_TYPE = "audio_common_msgs/msg/AudioInfo"
@@ -77,8 +78,13 @@ class Inputs:
             self._subscribe_camera(camera)
         for microphone in parameters.microphones:
             self._subscribe_microphone(microphone)
+        self._tf_poses: TfPoses | None = None
         if parameters.pose_type != "none":
             self.monitors[POSE_SOURCE] = InputMonitor(POSE_SOURCE)
+        if parameters.pose_type == "tf":
+            frames = parameters.pose_frame, parameters.base_frame
+            self._tf_poses = TfPoses(self._grounding.frames, *frames, map_id=parameters.map_id)
+        elif parameters.pose_type != "none":
             qos = QoSProfile(depth=parameters.pose_depth, reliability=_reliability(parameters.pose_reliability))
             map_id, base_frame = parameters.map_id, parameters.base_frame
             convert = self._callback(POSE_SOURCE, lambda msg: pose_from_message(msg, map_id, base_frame))
@@ -155,6 +161,8 @@ class Inputs:
         except (ImportError, AttributeError) as error:
             self.tf = f"not subscribed: {error}"
             self._node.get_logger().info(f"/tf is {self.tf}")
+            if self._tf_poses is not None:
+                self.monitors[POSE_SOURCE].last_error = f"/tf is {self.tf}"
             return
 
         def keep(msg: Any, *, static: bool) -> None:
@@ -167,12 +175,19 @@ class Inputs:
                 admission = self._grounding.frames.add(transform, static=static)
                 if admission not in ("taken", "transform_passed_over"):
                     self.tf_refused[admission] += 1
+            if self._tf_poses is not None:
+                self._submit_poses(self._tf_poses.poses(transforms))
 
         self.tf = "subscribed"
         group = MutuallyExclusiveCallbackGroup()
         latched = QoSProfile(depth=TF_DEPTH, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._subscribe(message_type, "/tf", partial(keep, static=False), QoSProfile(depth=TF_DEPTH), group)
         self._subscribe(message_type, "/tf_static", partial(keep, static=True), latched, group)
+
+    def _submit_poses(self, poses: list[Pose]) -> None:
+        for pose in poses:
+            self.monitors[POSE_SOURCE].arrived(pose.stamp_ns, self._node.get_clock().now().nanoseconds, 0)
+            self._sink.submit(corrected(pose, self._parameters.stamp_offsets))
 
     def _subscribe_microphone(self, microphone: str) -> None:
         self.monitors[microphone] = InputMonitor(microphone)

@@ -105,9 +105,10 @@ ENTRIES: dict[str, _Entry] = {
     "audio_depth": _Entry(100, "QoS history depth of sound; 100 chunks of 20 ms are 2 s.", 50, 1000),
     "pose_type": _Entry(
         "odometry",
-        "Message type of topic `pose`.",
-        choices=("none", "odometry", "pose", "pose_with_covariance"),
+        "Message type of topic `pose`; tf: the pose of base_frame in pose_frame is taken from /tf.",
+        choices=("none", "odometry", "pose", "pose_with_covariance", "tf"),
     ),
+    "pose_frame": _Entry("map", "Frame of the robot's poses with pose_type tf."),
     "pose_reliability": _Entry("best_effort", "QoS of poses.", choices=("best_effort", "reliable")),
     "pose_depth": _Entry(50, "QoS history depth of poses.", 1, 1000),
     "map_id": _Entry("", "Name of the map that poses refer to; it is copied to each pose, evidence and answer."),
@@ -219,6 +220,8 @@ def read(node: Node) -> NodeParameters:
     # The default directories need a home directory, which a service user may lack. So they are resolved where used.
     for name in ("memory_directory", "engine_directory"):
         values[name] = _directory(name, values[name]) if values[name] else None
+    if values["pose_type"] == "tf" and not values["listen_to_tf"]:
+        raise ValueError("pose_type is tf, but listen_to_tf is false: set listen_to_tf to true")
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
     mounts = {camera: mount for camera in values["cameras"] if (mount := _mount(node, camera))}
     network = NetworkSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(NetworkSettings)})

@@ -152,10 +152,36 @@ class FrameTree:
                     return chained(inverted(place), up[frame])
         return None
 
+    def between(self, target: str, source: str) -> tuple[set[str], int] | None:
+        """The moving frames on the way from `source` to `target`, and the stamp up to which all of them are known.
+
+        None when the two are not connected, or by static transforms alone.
+        """
+        with self._lock:
+            up, down = self._way_up(source), self._way_up(target)
+            common = next((frame for frame in up if frame in down), None)
+            if common is None:
+                return None
+            way = {*up[: up.index(common)], *down[: down.index(common)]}
+            moving = {frame for frame in way if frame in self._moving}
+            if not moving:
+                return None
+            return moving, min(self._moving[frame].stamps[-1] for frame in moving)
+
     def transform(self, pose: Pose, target: str) -> Pose | None:
         """A pose in frame `target` at the pose's own time, its covariance turned; None when there is no way there."""
         place = self.lookup(target, pose.frame_id, pose.stamp_ns)
         return None if place is None else chained(place, pose)
+
+    def _way_up(self, frame: str) -> list[str]:
+        """The frame and all above it, the nearest first."""
+        way = [frame]
+        while True:
+            static, track = self._static.get(way[-1]), self._moving.get(way[-1])
+            above = static.frame_id if static is not None else track.parent if track is not None else ""
+            if not above or above in way:
+                return way
+            way.append(above)
 
     def _ancestors(self, frame: str, stamp_ns: int) -> dict[str, Pose]:
         """The pose of `frame` in each frame above it, the nearest first."""

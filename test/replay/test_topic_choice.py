@@ -17,6 +17,7 @@ from salmonn_node.messages import RosbagsTypes, pose_to_message
 from salmonn_node.messages.bag_types import bag_typestore
 from salmonn_node.messages.base import header_message
 from salmonn_node.replay.bag import Bag
+from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.replay.pose_choice import PoseTopic, choose_pose
 from salmonn_node.replay.topic_choice import TopicChoice, choose_topics
 from salmonn_node.replay.topics import BARE_POSE_TYPE, ODOMETRY_TYPE, POSE_TYPES, camera_infos, elsewhere, role_of
@@ -107,6 +108,56 @@ def test_a_place_in_the_map_beats_odometry_where_it_is_known_as_well(tmp_path: P
     told = chosen(tmp_path / "told", [*CAMERA, *odometry, *seldom], pose="/amcl_pose")
     assert (told.pose, told.ignored["/odom"]) == ("/amcl_pose", "another pose was asked for")
     assert chosen(tmp_path / "none", [*CAMERA, *odometry], pose="").pose == ""
+
+
+def transforms(
+    topic: str, rate: float, parent: str, child: str, speed: float = 0.5, seconds: float = 20.0
+) -> list[Any]:
+    """Transforms that move a frame in its parent."""
+    found = []
+    for t in [i / rate for i in range(round(seconds * rate))]:
+        place = MAKE.new("geometry_msgs/msg/Vector3", x=speed * t, y=0.0, z=0.0)
+        turn = MAKE.new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0)
+        stamped = MAKE.new(
+            "geometry_msgs/msg/TransformStamped",
+            header=header_message(MAKE, START_NS + round(t * SECOND_NS), parent),
+            child_frame_id=child,
+            transform=MAKE.new("geometry_msgs/msg/Transform", translation=place, rotation=turn),
+        )
+        found.append((t, topic, MAKE.new("tf2_msgs/msg/TFMessage", transforms=[stamped])))
+    return found
+
+
+def test_without_a_pose_topic_tf_tells_where_the_robot_is(tmp_path: Path) -> None:
+    wheels = transforms("/tf", 20.0, "robot1/odom", "robot1/base_footprint")
+    body = transforms("/tf_static", 1.0, "robot1/base_footprint", "robot1/base_link", speed=0.0, seconds=1)
+    arm = transforms("/tf", 10.0, "robot1/base_link", "robot1/gripper")
+    localised = transforms("/tf", 5.0, "map", "robot1/odom", speed=0.1)
+    recording = [*CAMERA, *wheels, *body, *arm]
+    choice = chosen(tmp_path / "map", [*recording, *localised])
+    assert (choice.pose, choice.pose_frames) == ("tf", ("map", "robot1/base_link"))
+    assert choice.reasons == ["tf tells the robot's pose: robot1/base_link in map, 5.0 Hz over 100 % of the recording"]
+    seldom = transforms("/tf", 5.0, "map", "robot1/odom", seconds=5)
+    assert chosen(tmp_path / "seldom", [*recording, *seldom]).pose_frames == ("robot1/odom", "robot1/base_link")
+    odometry = poses("/odom", ODOMETRY_TYPE, "odom", 20.0)
+    assert chosen(tmp_path / "topic", [*recording, *localised, *odometry]).pose == "/odom"
+    assert chosen(tmp_path / "asked", [*recording, *localised, *odometry], pose="tf").pose == "tf"
+    assert chosen(tmp_path / "none", [*recording, *localised], pose="").pose == ""
+    with BagStream(tmp_path / "map", map_id="house") as stream:
+        found = [observation for _, observation in stream if isinstance(observation, Pose)]
+    assert len(found) > 150
+    for at in found:
+        t = (at.stamp_ns - START_NS) / SECOND_NS
+        np.testing.assert_allclose(at.position[0], 0.6 * t, atol=1e-6)
+        assert (at.frame_id, at.child_frame_id, at.map_id) == ("map", "robot1/base_link", "house")
+
+
+def test_tf_that_moves_no_robot_tells_no_pose(tmp_path: Path) -> None:
+    mount = transforms("/tf_static", 1.0, "base_link", "cam", speed=0.0, seconds=1)
+    arm = transforms("/tf", 10.0, "base_link", "gripper")
+    assert chosen(tmp_path / "bag", [*CAMERA, *mount, *arm]).pose == ""
+    with pytest.raises(ValueError, match="tf does not tell where the robot is"):
+        chosen(tmp_path / "asked", [*CAMERA, *mount, *arm], pose="tf")
 
 
 def test_a_recording_of_goals_alone_has_no_pose(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +89,36 @@ def test_an_answer_in_another_frame_of_tf(looking: Memory, robot: Robot, node: N
     x, y, z = here.pose.position
     np.testing.assert_allclose(there.pose.position, [100.0 - y, x, z], atol=1e-6)
     robot.node.destroy_publisher(static)
+
+
+def test_a_robot_without_a_pose_topic_is_placed_by_tf(robot: Robot, tmp_path: Path) -> None:
+    arguments = {
+        "use_sim_time": "true",
+        "cameras": "[camera]",
+        "microphones": "['']",
+        "pose_type": "tf",
+        "diagnostics_period_s": "0.1",
+        "memory_directory": str(tmp_path / "memories"),
+        "threads": "1",
+    }
+    messages = importlib.import_module("tf2_msgs.msg")
+    publisher = robot.node.create_publisher(messages.TFMessage, "/tf", 100)
+    process = NodeProcess(tmp_path / "node.log", arguments, name="by_tf")
+    try:
+        Memory(robot.node, "by_tf").startup(PATIENCE_S)
+
+        def placed() -> bool:
+            t = robot.step(0.1)
+            for parent, child in (("map", "odom"), ("odom", "base_link")):
+                transform = TransformStamped(header=header_message(TYPES, t, parent), child_frame_id=child)
+                transform.transform.rotation.w = 1.0
+                publisher.publish(messages.TFMessage(transforms=[transform]))
+            arrays = robot.arrays
+            robot.wait(lambda: robot.arrays > arrays, PATIENCE_S, "diagnostics come")
+            return int(robot.value("input pose", "queued", node="by_tf") or 0) >= 5
+
+        robot.wait(placed, PATIENCE_S, "poses are made of tf")
+        assert robot.value("input pose", "dropped", node="by_tf") == "0"
+    finally:
+        robot.node.destroy_publisher(publisher)
+        process.end()
