@@ -28,7 +28,7 @@ from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.decoding import ENCODINGS
 from salmonn_node.replay.recording_files import BagError
 from salmonn_node.replay.topic_choice import FROM_TF, TopicChoice, choose_topics
-from salmonn_node.replay.topics import role_of
+from salmonn_node.replay.topics import UNREAD, role_of
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
 from salmonn_node.stream.stamp_offset import corrected
 from salmonn_node.stream.tf_poses import TfPoses
@@ -143,7 +143,8 @@ class BagStream:
     def _may_matter(self, topic: str) -> bool:
         """Whether a user may have expected that a topic is used."""
         channel = self._bag.channels[topic]
-        return channel.encoding not in ENCODINGS or bool(role_of(topic, channel.msgtype)[0])
+        looks_like_one = role_of(topic, channel.msgtype)[0] or channel.msgtype in UNREAD
+        return channel.encoding not in ENCODINGS or bool(looks_like_one)
 
     def _note_files(self) -> None:
         self.report.notes += [note for note in self._bag.notes if note not in self.report.notes]

@@ -18,6 +18,7 @@ from salmonn_node.replay.topics import (
     CAMERA_TYPES,
     POSE_TYPES,
     TF_TYPES,
+    UNREAD,
     camera_infos,
     role_of,
 )
@@ -128,7 +129,7 @@ def choose_topics(
             elif kind == CAMERA_INFO_TYPE:
                 ignored[topic] = "no camera that is used belongs to it"
             else:
-                ignored[topic] = f"type {kind} is not a camera, microphone or pose"
+                ignored[topic] = UNREAD.get(kind, f"type {kind} is not a camera, microphone or pose")
     return TopicChoice(found_cameras, found_microphones, pose, pose_frames, chosen_infos, beside, ignored, reasons)
 
 

@@ -22,6 +22,12 @@ CAMERA_INFO_TYPE = "sensor_msgs/msg/CameraInfo"
 TF_TYPE = "tf2_msgs/msg/TFMessage"
 TF_TYPES = (TF_TYPE, "tf/msg/tfMessage")  # the second is that of the first years of ROS 1
 
+# Types that a user may take for a camera or a microphone, and what to record instead.
+UNREAD = {
+    "audio_common_msgs/msg/AudioData": "its sound has no stamps; record `audio_stamped`, which audio_capture sends too",
+    "theora_image_transport/msg/Packet": "Theora video is not decoded; record `compressed` or an H.264 topic",
+}
+
 # Last parts of a topic's name that say how pictures travel, by the names of image_transport's plugins.
 _TRANSPORTS = {"compressed", "compressedDepth", "theora", "ffmpeg", "foxglove", "zstd", "h264", "h265", "hevc", "video"}
 # Parts that say what is sent, not who sends it.

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from replay.bags import START_NS, jpeg
 from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import get_types_from_msg
 
 from salmonn_node.messages import RosbagsTypes, pose_to_message
 from salmonn_node.messages.bag_types import bag_typestore
@@ -257,3 +258,19 @@ def test_a_long_recording_is_looked_at_in_stretches(tmp_path: Path) -> None:
     (reason,) = choice.reasons
     assert "1.0 Hz" in reason
     assert math.isclose(float(reason.split(" % ")[0].split()[-1]), 100, abs_tol=2)
+
+
+def test_sound_without_stamps_is_named_with_what_to_record_instead(tmp_path: Path) -> None:
+    store = bag_typestore.__wrapped__()
+    store.register(get_types_from_msg("uint8[] data", "audio_common_msgs/msg/AudioData"))
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        camera = writer.add_connection("/front/image/compressed", CAMERA[0][2].__msgtype__, typestore=store)
+        sound = writer.add_connection("/audio/audio", "audio_common_msgs/msg/AudioData", typestore=store)
+        for second, _, message in CAMERA:
+            stamp_ns = START_NS + second * SECOND_NS
+            writer.write(camera, stamp_ns, store.serialize_cdr(message, message.__msgtype__))
+            chunk = store.types["audio_common_msgs/msg/AudioData"](data=np.zeros(100, np.uint8))
+            writer.write(sound, stamp_ns, store.serialize_cdr(chunk, chunk.__msgtype__))
+    with BagStream(tmp_path / "bag") as stream:
+        (note,) = [note for note in stream.report.notes if note.startswith("/audio/audio")]
+    assert "record `audio_stamped`" in note
