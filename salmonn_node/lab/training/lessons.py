@@ -15,7 +15,7 @@ from salmonn_node.lab.training.streams import CUT_S, Tokens
 from salmonn_node.lab.training.wording import reworded
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.objects import SHAPES
-from salmonn_node.lab.world.queries import UNITS
+from salmonn_node.lab.world.queries_of_sounds import UNITS
 from salmonn_node.lab.world.truth import START_NS, Truth
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.assembly import Prompt, prompt_of

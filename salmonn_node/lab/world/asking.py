@@ -10,7 +10,8 @@ import numpy as np
 from salmonn_node.evaluation.questions import Expected, QuestionRecord
 from salmonn_node.lab.world.objects import COLOURS, PERSON, Thing, pairs
 from salmonn_node.lab.world.phrasings import phrase
-from salmonn_node.lab.world.queries import Query, all_queries
+from salmonn_node.lab.world.queries import all_queries
+from salmonn_node.lab.world.query import Query
 from salmonn_node.lab.world.randomness import generator, is_held_out
 from salmonn_node.lab.world.truth import Truth, ask_stamp_ns, index
 from salmonn_node.stream.observations import SECOND_NS
