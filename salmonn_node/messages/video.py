@@ -1,7 +1,8 @@
-"""Video topics (H.264, H.265) to frames: only the frames that are looked at are decoded, from a key frame on.
+"""Video topics (H.264, H.265) to frames. Decoding starts at a key frame and happens only when a frame is looked at.
 
-A delta frame means nothing without those before it. So the packets since the last key frame are kept, and decoded when
-one of them is looked at; those of older key frames are let go. Packets are Annex B, one picture each.
+A delta frame needs all frames since the last key frame. So the packets since then are kept, and they are decoded when
+one of them is looked at. When a new key frame comes, the older packets are dropped. Packets are in Annex B format, one
+picture each.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class _Group:
 
     Attributes:
         codec: FFmpeg's name of the decoder.
-        packets: one a picture; empty bytes where a decoded one was let go.
-        held: bytes in them.
-        kept: packets must be kept although they were decoded, as the decoder has to start again.
+        packets: one per picture; empty bytes where a decoded packet was dropped.
+        held: bytes in all packets.
+        kept: decoded packets are kept too, because the decoder must start again at the key frame.
     """
 
     codec: str
@@ -44,7 +45,7 @@ class _Group:
     kept: bool = False
 
     def release(self, count: int) -> None:
-        """Let go of the first `count` packets."""
+        """Drop the first `count` packets."""
         for index in range(count - 1, -1, -1):
             if not self.packets[index]:
                 break
@@ -53,9 +54,9 @@ class _Group:
 
 
 class CameraPictures:
-    """Makes frames of the messages of one camera: pictures, or packets of a video.
+    """Converts the messages of one camera, pictures or video packets, to frames.
 
-    Messages are given from one thread; their frames may be decoded on another, in the same order.
+    Call it from one thread. Another thread may decode the frames, in the same order.
 
     Args:
         source: name of the camera.
@@ -74,8 +75,8 @@ class CameraPictures:
         """Check a message and wrap it as a frame.
 
         Raises:
-            MessageError: as `image_frame`; for video "image_bad_encoding", "image_empty", "video_no_key_frame" (nothing
-                before it can be decoded) or "video_too_long" (no key frame and no look for MAX_HELD_BYTES).
+            MessageError: as `image_frame`. For video: "image_bad_encoding", "image_empty", "video_no_key_frame" (no key
+                frame has come yet) or "video_too_long" (MAX_HELD_BYTES without a key frame or a look).
         """
         codec = video_codec(msg)
         if not codec:
@@ -102,7 +103,7 @@ class CameraPictures:
         return EncodedFrame(stamp, self._source, partial(self._decode, group, number), frame_of(msg))
 
     def _decode(self, group: _Group, number: int) -> RgbImage:
-        """(H, W, 3) uint8 RGB of a packet's picture; raises ValueError when it cannot be had."""
+        """Decode one packet's picture: (H, W, 3) uint8 RGB. Raises ValueError when that is not possible."""
         import av
 
         with self._lock:
@@ -119,7 +120,7 @@ class CameraPictures:
                 picture = self._fed(packet, number) or picture
             self._next = number + 1
             if picture is None:
-                # With B-frames pictures come out of the decoder later than packets go in: empty it, then start again.
+                # With B-frames the decoder returns pictures later. Flush it; it must then start again.
                 picture = self._fed(None, number)
                 self._decoding, group.kept = None, True
             elif not group.kept:
@@ -129,7 +130,7 @@ class CameraPictures:
             return picture.to_ndarray(format="rgb24")
 
     def _fed(self, packet: Any, number: int) -> Any:
-        """The picture of packet `number`, if it comes out when `packet` is put in."""
+        """Feed `packet` to the decoder; return the picture of packet `number` if it comes out now."""
         import av
 
         try:

@@ -1,4 +1,4 @@
-"""By how much the clock of each source is off, in words, as its refused and its accepted stamps show."""
+"""Describes in words by how much the clock of each source is off, from its refused and accepted stamps."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class _Range:
 
 @dataclass
 class ClockOffsets:
-    """Collects what stamps say about clocks, in the order in which messages come, and decides nothing.
+    """Collects offsets between the stamps of sources, in order of arrival. It decides nothing.
 
-    An accepted stamp is compared with the sources that spoke since its source did. The nearest of them counts, so
-    the one source that agrees with none is told, not those that it disagrees with.
+    An accepted stamp is compared with the stamps of all sources that sent something since this source did. The
+    smallest difference counts. So a source is reported only if it agrees with no other source.
     """
 
     _refused: dict[str, _Range] = field(default_factory=dict)

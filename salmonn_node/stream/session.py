@@ -9,12 +9,12 @@ from typing import Any
 from salmonn_node.stream.clock_offsets import ClockOffsets
 from salmonn_node.stream.observations import SECOND_NS
 
-FROZEN_NS = 2 * SECOND_NS  # a source that repeats a stamp so far behind the others does not stamp its messages
-ALONE_NS = SECOND_NS  # a source that jumped is believed after so much, when no other source speaks against it
+FROZEN_NS = 2 * SECOND_NS  # a source that repeats one stamp while others advance by this much sets no stamps
+ALONE_NS = SECOND_NS  # a source that jumped is believed after this much time, if no other source contradicts it
 
 
 class StampFate(enum.StrEnum):
-    """What a stamp means for the session; every value but OK and NEW_SESSION is a reason that is counted."""
+    """What a stamp means for the session. Every value except OK and NEW_SESSION is a reason for refusal."""
 
     OK = "ok"
     NEW_SESSION = "new_session"
@@ -28,7 +28,7 @@ class StampFate(enum.StrEnum):
 
 @dataclass
 class _Elsewhere:
-    """Where a source's refused stamps lie: first and latest of them, and how many followed each other."""
+    """The refused stamps of a source: the first, the latest, and how many came in a row."""
 
     first_ns: int
     latest_ns: int
@@ -39,15 +39,18 @@ class _Elsewhere:
 class SessionClock:
     """Decides for each observation whether its stamp belongs to the running session.
 
-    Within a source stamps must not decrease. A step back of at most `max_back_s` is an out-of-order message. Three
-    kinds of stamps lie elsewhere and are refused: a longer step back, a step of more than `max_ahead_s` beyond the
-    newest stamp of all sources, and the first stamp of a source that is more than `max_first_s` away from it.
+    The stamps of a source must not decrease. A step back of at most `max_back_s` is an out-of-order message. Three
+    kinds of stamps are off and are refused:
 
-    The majority owns time. The session moves when more sources agree elsewhere than still speak here; a source that
-    jumped and is contradicted by none needs two messages, and 1 s of them when other sources have been heard. A move
-    back starts a new session (a bag that loops, a simulation that was reset), a move ahead goes on in the same one
-    (the robot slept). After a new session began, late messages of the old one are refused. All of this depends on
-    stamps and their order alone.
+    - a longer step back;
+    - a step of more than `max_ahead_s` beyond the newest stamp of all sources;
+    - the first stamp of a source, if it is more than `max_first_s` away from that newest stamp.
+
+    The majority of sources sets the time. The session moves when more sources agree on another time than still send
+    at this one. A single source that jumped needs two messages, and 1 s of them if other sources have been heard. A
+    move back starts a new session: a bag loops, or a simulation was reset. A move ahead continues the session: the
+    robot slept. After a new session has begun, late messages of the old one are refused. Only stamps and their order
+    count, never the wall clock.
 
     Attributes:
         number: counts the sessions, from 0.
@@ -68,7 +71,7 @@ class SessionClock:
     _offsets: ClockOffsets = field(default_factory=ClockOffsets)
 
     def offer(self, source: str, stamp_ns: int) -> StampFate:
-        """Place `stamp_ns` of `source`; a refused stamp changes nothing but the suspicion that others may confirm."""
+        """Decide about `stamp_ns` of `source`. A refused stamp changes nothing, but it is remembered as a suspicion."""
         if stamp_ns <= 0:
             return StampFate.STAMP_ZERO
         if self.newest_ns == 0:
@@ -104,7 +107,7 @@ class SessionClock:
         return self._offsets.of(source)
 
     def restart(self) -> None:
-        """Start a new session, as when the ROS clock jumped back; the next stamp opens it."""
+        """Start a new session, for example when the ROS clock jumped back. The next stamp opens it."""
         self._old_ns = dict(self._last_ns)
         self._last_ns.clear()
         self._elsewhere.clear()
@@ -114,9 +117,9 @@ class SessionClock:
         self.start_ns = self.newest_ns = 0
 
     def to_state(self) -> dict[str, Any]:
-        """JSON values from which `restore` continues; a stamp under suspicion is left out.
+        """Return JSON values from which `restore` continues. Suspicions are left out.
 
-        The keys are the stored format. They stay as they are when a field of this class is renamed.
+        The keys are the stored format. Do not change them when you rename a field of this class.
         """
         return {
             "number": self.number,
@@ -127,7 +130,7 @@ class SessionClock:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over what `to_state` gave; raises KeyError when a value is missing."""
+        """Restore what `to_state` returned. Raises KeyError if a value is missing."""
         self.number, self.start_ns, self.newest_ns = state["number"], state["start_ns"], state["newest_ns"]
         self._last_ns, self._old_ns = dict(state["_last_ns"]), dict(state["_old_ns"])
         self._elsewhere.clear()
@@ -146,7 +149,7 @@ class SessionClock:
         return StampFate.OK
 
     def _moves(self, source: str, stamp_ns: int) -> bool:
-        """Note that a source's stamp lies elsewhere; returns whether the session follows it there."""
+        """Remember that a source's stamp is off. Return whether the session moves there."""
         near_ns = round(self.max_ahead_s * SECOND_NS)
         place = self._elsewhere.get(source)
         if place is not None and 0 <= stamp_ns - place.latest_ns <= near_ns:
@@ -164,7 +167,7 @@ class SessionClock:
         return sure and len(together) > len(self._here)
 
     def _is_of_old_session(self, source: str, stamp_ns: int) -> bool:
-        """Whether this is a late message of the session before: nearer to its end than to the new session."""
+        """Whether this is a late message of the previous session: its stamp is nearer to that session's end."""
         if source in self._last_ns or source not in self._old_ns:
             return False
         return abs(stamp_ns - self._old_ns[source]) < abs(stamp_ns - self.newest_ns)
