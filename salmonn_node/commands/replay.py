@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ray", default="", metavar="ADDRESS", help="spread the bags over this Ray cluster")
     add("--live", action="store_true", help="replay through a real node and compare its answers with the offline ones")
     add("--rate", type=float, default=1.0, metavar="X", help="with --live: times as fast as recorded (%(default)s)")
+    add(
+        "--mcap", type=Path, metavar="FILE", help="also write the bag with answers and evidence on its timeline (.mcap)"
+    )
     add("--min-accuracy", type=float, default=None, metavar="SHARE", help="exit with 1 below this accuracy, 0..1")
     add_recording_flags(parser)
 
@@ -62,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         from salmonn_node.replay.jobs import jobs_of
 
         jobs = jobs_of(args.recordings, questions, settings_of(args), arms, args.output)
+        if args.mcap:
+            jobs = _with_mcap(jobs, args)
     except (OSError, ValueError) as error:
         return _refuse(console, str(error))
     for fault in faults:
@@ -95,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     for item in failed:
         name = f"{item.job.name} ({item.job.settings.arm})"
         console.print(f"[red]{name}[/] was not replayed: {item.result.error}", highlight=False, soft_wrap=True)
+    if args.mcap and args.mcap.exists():
+        console.print(f"Timeline: {args.mcap}", highlight=False)
     try:
         title = f"Replay of {', '.join(dict.fromkeys(job.name for job in jobs))}"
         write_report(args.output, finished, scores, title)
@@ -107,6 +114,19 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[red]accuracy {lowest:.3f} is below {args.min_accuracy}[/]")
         return 1
     return 2 if failed else 0
+
+
+def _with_mcap(jobs: Sequence[Job], args: argparse.Namespace) -> list[Job]:
+    """The one job, which also writes --mcap; raises ValueError or OSError when it could not."""
+    from dataclasses import replace
+
+    from salmonn_node.replay.evaluation_mcap import check_target
+
+    if len(jobs) != 1 or args.live:
+        found = "a live replay" if args.live else f"{len(jobs)}: each recording with each of --arms is one"
+        raise ValueError(f"--mcap holds one evaluation of one bag, got {found}; run the command once for each")
+    check_target(args.mcap, jobs[0].recording, jobs[0].questions)
+    return [replace(jobs[0], mcap=args.mcap)]
 
 
 class _StopFlag:

@@ -28,7 +28,7 @@ class MessageError(ValueError):
 class MessageTypes(Protocol):
     """Makes messages: those of rclpy or those of rosbags, which have the same fields."""
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         """Make a message of type `name` ("package/msg/Type") with all its fields given."""
 
     def data(self, data: bytes) -> Any:
@@ -38,7 +38,7 @@ class MessageTypes(Protocol):
 class RosTypes:
     """Messages of an installed ROS package, for rclpy; the package is imported at first use."""
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         """Make a message; raises ModuleNotFoundError when the package is not installed."""
         package, kind, cls = name.split("/")
         return getattr(importlib.import_module(f"{package}.{kind}"), cls)(**fields)
@@ -55,7 +55,7 @@ class RosbagsTypes:
         """Use `typestore` (rosbags.typesys.store.Typestore)."""
         self._types = typestore.types
 
-    def new(self, name: str, **fields: Any) -> Any:
+    def new(self, name: str, /, **fields: Any) -> Any:
         """Make a message; raises KeyError when the typestore does not know `name`."""
         return self._types[name](**fields)
 

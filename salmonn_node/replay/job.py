@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
+from salmonn_node.evaluation.held import HeldTokens, held_tokens
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.bag_stream import BagStream
+from salmonn_node.replay.evaluation_mcap import write_evaluation
+from salmonn_node.replay.evaluation_topics import Evaluation, StatusTrack
+from salmonn_node.replay.job_pictures import save_pictures, with_pictures
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import Progress, ReplayRun
 from salmonn_node.replay.video_stream import VideoStream, is_video
@@ -56,12 +60,17 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """A recording, its questions, the settings, and the folder for what comes of it."""
+    """A recording, its questions, the settings, and the folder for what comes of it.
+
+    Attributes:
+        mcap: file for the recording with the answers on its timeline; None writes none.
+    """
 
     recording: Path
     questions: tuple[QuestionRecord, ...]
     settings: JobSettings
     folder: Path
+    mcap: Path | None = None
 
     @property
     def name(self) -> str:
@@ -89,7 +98,7 @@ class JobResult:
 
     Attributes:
         answers: in the order asked.
-        kept: question id -> whether some evidence was still in memory when the stream ended, where that was measured.
+        held: question id -> what the memory held when it was asked.
         facts: figures of the run: speed, memory, checkpoint; none of them in answers.jsonl.
         timeline: (seconds since the start, kept tokens) of the memory at the end, by ten bins or more.
         warnings: what was chosen, missing, damaged or lost: for the terminal and the report.
@@ -102,6 +111,7 @@ class JobResult:
     arm: str
     answers: list[Answered] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    held: dict[str, HeldTokens] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     timeline: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
     warnings: list[str] = field(default_factory=list)
@@ -127,7 +137,7 @@ def run_job(
     result = JobResult(job.name, job.settings.arm)
     try:
         _run(job, result, on_progress, should_stop)
-    except (FileNotFoundError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         result.error = str(error)
     return result
 
@@ -151,12 +161,16 @@ def _run(
         known = {answered.id: answered for answered in read_answers(answers_file)}
     key_file.write_text(json.dumps({"key": key, "settings": asdict(settings)}, indent=1))
     run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
+    track = StatusTrack(observer)
+    if job.mcap:
+        run.on_observed = track
+    run.on_asked = lambda record, view: result.held.update({record.id: held_tokens(view, record, run.start_ns)})
     try:
         with answers_file.open("w", encoding="utf-8") as file:
             for answered in run.run(stream, lambda p: on_progress(p, duration_s), should_stop):
                 file.write(to_line(answered) + "\n")
                 file.flush()
-                _save_pictures(job.folder / "evidence", answered)
+                save_pictures(job.folder, answered)
     finally:
         stream.close()
     if run.interrupted:
@@ -164,9 +178,25 @@ def _run(
         kept = {a.id: a for a in run.answers} | {k: v for k, v in known.items()}
         write_answers(answers_file, [kept[q.id] for q in _in_order(job.questions) if q.id in kept])
     _describe(job, run, observer, stream, known, result)
+    if job.mcap and not run.interrupted and not result.error:
+        track(run.end_ns, last=True)
+        result.notes += _write_mcap(job, job.mcap, run, track)
     (job.folder / "timings.json").write_text(
         json.dumps({"answer_s": run.timings, "ingest_s": run.ingest_s, **result.facts}, indent=1)
     )
+
+
+def _write_mcap(job: Job, path: Path, run: ReplayRun, track: StatusTrack) -> list[str]:
+    """Write the evaluation's file. Answers of an earlier run are completed: their pictures lie in the folder."""
+    answers = []
+    for known in run.answers:
+        log_ns, answer = run.answered_ns[known.id], with_pictures(job.folder, known.id, known.answer)
+        answer = replace(answer, memory_id=answer.memory_id or track.memory_id(log_ns))
+        answers.append((log_ns, replace(known, answer=answer)))
+    checkpoint = run.observer.model.checkpoint
+    questions = {question.id: question for question in job.questions}
+    evaluation = Evaluation(questions, answers, track.statuses, checkpoint.id, checkpoint.trained, run.start_ns)
+    return write_evaluation(path, job.recording, evaluation)
 
 
 def open_recording(
@@ -251,22 +281,6 @@ def _timeline(view: Any, start_ns: int, end_ns: int, bins: int = 60) -> tuple[li
 
 def _in_order(questions: tuple[QuestionRecord, ...]) -> list[QuestionRecord]:
     return sorted(questions, key=lambda record: (record.ask_ns, record.id))
-
-
-def _save_pictures(folder: Path, answered: Answered) -> None:
-    """Evidence pictures beside the answers; the file name comes from the position, never from a question's id."""
-    for number, piece in enumerate(answered.answer.evidence):
-        if piece.thumbnail:
-            folder.mkdir(exist_ok=True)
-            digest = hashlib.sha256(answered.id.encode()).hexdigest()[:12]
-            (folder / f"{digest}-{number}.jpg").write_bytes(piece.thumbnail)
-
-
-def pictures(folder: Path, question_id: str, count: int) -> list[bytes]:
-    """The saved evidence pictures of an answer, empty bytes where there is none."""
-    digest = hashlib.sha256(question_id.encode()).hexdigest()[:12]
-    files = [folder / "evidence" / f"{digest}-{number}.jpg" for number in range(count)]
-    return [file.read_bytes() if file.exists() else b"" for file in files]
 
 
 def _stamps(path: Path) -> list[list[object]]:

@@ -6,6 +6,7 @@ recording alone. There are no deadlines: an answer takes as long as the machine 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -55,8 +56,11 @@ class ReplayRun:
         questions: asked in the order of `ask_ns`, ties by id.
         known: answers of an earlier, interrupted run by question id; they are not asked again.
         want_thumbnails: whether evidence carries pictures.
+        on_observed: called with the recorded time of an observation when the memory has taken it in.
+        on_asked: called with each question and the view that it reads, known answers included.
         answers: in the order in which they were asked.
         timings: question id -> seconds.
+        answered_ns: question id -> recorded time up to which the stream had been taken in when it was answered.
         late: question id -> seconds by which it lies behind the end of the stream (asked at its end).
         interrupted: whether `should_stop` ended the run.
     """
@@ -66,8 +70,11 @@ class ReplayRun:
     questions: Sequence[QuestionRecord]
     known: Mapping[str, Answered] = field(default_factory=dict)
     want_thumbnails: bool = False
+    on_observed: Callable[[int], None] = lambda recorded_ns: None
+    on_asked: Callable[[QuestionRecord, Any], None] = lambda record, view: None
     answers: list[Answered] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    answered_ns: dict[str, int] = field(default_factory=dict)
     late: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
     ingest_s: float = 0.0
@@ -99,6 +106,7 @@ class ReplayRun:
             self.observer.submit(observation)
             observations += 1
             self.end_ns = max(self.end_ns, recorded_ns)
+            self.on_observed(self.end_ns)
             while waiting and waiting[0][1].made:
                 asked = time.perf_counter()
                 yield self._ask(*waiting.popleft())
@@ -139,4 +147,8 @@ class ReplayRun:
             self.timings[record.id] = time.perf_counter() - started
             answered = Answered(record.id, record.stream, answer)
         self.answers.append(answered)
+        self.answered_ns[record.id] = self.end_ns
+        with contextlib.suppress(RuntimeError):  # there was no view: the answer says why
+            if (view := request.result()) is not None:
+                self.on_asked(record, view)
         return answered

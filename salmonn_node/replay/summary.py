@@ -12,7 +12,8 @@ from typing import Any
 
 from salmonn_node.evaluation.report import ReportData, ReportEntry, render
 from salmonn_node.evaluation.scores import Judgement, judge, score
-from salmonn_node.replay.job import Job, JobResult, pictures
+from salmonn_node.replay.job import Job, JobResult
+from salmonn_node.replay.job_pictures import with_pictures
 from salmonn_node.stream.answers import Answer, ErrorCode
 
 
@@ -33,7 +34,9 @@ def judgements(finished: Finished) -> list[Judgement]:
         answer = answers.get(record.id)
         if answer is not None:
             answer = replace(answer, latency_s=timings.get(record.id, math.nan))
-        judged.append(judge(record.model_copy(update={"stream": finished.job.name}), answer))
+        held = finished.result.held.get(record.id)
+        kept = held.kept(record) if held is not None else None
+        judged.append(judge(record.model_copy(update={"stream": finished.job.name}), answer, kept))
     return judged
 
 
@@ -94,13 +97,9 @@ def report_data(all_finished: Sequence[Finished], arms: dict[str, dict[str, Any]
         answers = {a.id: a.answer for a in result.answers}
         for record, judgement in zip(job.questions, judgements(finished), strict=True):
             answer = answers.get(record.id, Answer(error_code=ErrorCode.MODEL_ERROR, error_msg="no answer came"))
-            saved = pictures(job.folder, record.id, len(answer.evidence))
-            shown_evidence = tuple(
-                replace(piece, thumbnail=piece.thumbnail or saved[i]) for i, piece in enumerate(answer.evidence)
-            )
-            entries.append(
-                ReportEntry(record, replace(answer, evidence=shown_evidence), judgement, result.name, result.start_ns)
-            )
+            shown_answer = with_pictures(job.folder, record.id, answer)
+            held = result.held.get(record.id)
+            entries.append(ReportEntry(record, shown_answer, judgement, result.name, result.start_ns, held))
     untrained = any(f.result.facts.get("trained") is False for f in all_finished)
     return ReportData(
         title=title,

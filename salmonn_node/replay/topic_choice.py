@@ -16,6 +16,7 @@ from salmonn_node.replay.topics import (
     AUDIO_TYPES,
     CAMERA_INFO_TYPE,
     CAMERA_TYPES,
+    EVIDENCE_IMAGE,
     POSE_TYPES,
     TF_TYPES,
     UNREAD,
@@ -89,6 +90,8 @@ def choose_topics(
         for topic in bag.topics
         if topic.encoding not in ("cdr", "ros1")
     }
+    shown = [topic for topic in types if topic.endswith(f"/{EVIDENCE_IMAGE}") and topic not in asked]
+    ignored |= dict.fromkeys(shown, "it shows the evidence of answers, not what a camera sees")
     empty = {topic.name: "it has no messages" for topic in bag.topics if topic.count == 0 and topic.promised == 0}
     ignored |= {topic: reason for topic, reason in empty.items() if topic not in asked and topic not in ignored}
     infos = [topic for topic, kind in types.items() if kind == CAMERA_INFO_TYPE and topic not in empty]

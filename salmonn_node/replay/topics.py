@@ -28,6 +28,9 @@ UNREAD = {
     "theora_image_transport/msg/Packet": "Theora video is not decoded; record `compressed` or an H.264 topic",
 }
 
+# Last parts of the topic on which a node, or a replay with --mcap, shows the pictures of its evidence.
+EVIDENCE_IMAGE = "evidence_image/compressed"
+
 # Last parts of a topic's name that say how pictures travel, by the names of image_transport's plugins.
 _TRANSPORTS = {"compressed", "compressedDepth", "theora", "ffmpeg", "foxglove", "zstd", "h264", "h265", "hevc", "video"}
 # Parts that say what is sent, not who sends it.
@@ -43,7 +46,7 @@ _ELSEWHERE = {
 
 def role_of(topic: str, msgtype: str) -> tuple[str, str]:
     """Role (camera, microphone, pose, or "") and sensor of a topic: `/front/image/compressed` is camera `front`."""
-    if msgtype in CAMERA_TYPES:
+    if msgtype in CAMERA_TYPES and not topic.endswith(f"/{EVIDENCE_IMAGE}"):
         return "camera", camera_name(topic)
     if msgtype in AUDIO_TYPES:
         return "microphone", _name(topic.split("/"), _AUDIO) or "microphone"

@@ -8,18 +8,13 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import MarkerArray
 
 from salmonn_interfaces.msg import Answer, AnsweredQuestion, Evidence, Question
 from salmonn_node.client.qos import LATCHED
-from salmonn_node.messages.base import field_names, stamp_ns
+from salmonn_node.messages.base import RosTypes, field_names, stamp_ns
+from salmonn_node.messages.markers import ANSWERS_SHOWN, evidence_markers
 from salmonn_node.stream.observations import Interval
-
-ANSWERS_SHOWN = 5
-ARROW_M = (0.5, 0.08, 0.08)  # length, width and height of an arrow
-TEXT_HEIGHT_M = 0.2
-CAPTION_BYTES = 80
-VISION_RGB, AUDIO_RGB = (0.1, 0.6, 1.0), (1.0, 0.6, 0.1)
 
 
 class AnswerTopics:
@@ -33,6 +28,7 @@ class AnswerTopics:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._types = RosTypes()
         self._lock = threading.Lock()
         self._shown: deque[tuple[str, Answer]] = deque(maxlen=ANSWERS_SHOWN)
         self._memory_id = ""
@@ -51,7 +47,7 @@ class AnswerTopics:
             # Do not draw evidence that was forgotten while the answer was being made.
             if (left := self._remaining(answer)) is not None:
                 self._shown.appendleft((question.text, left))
-                self._markers.publish(evidence_markers(list(self._shown)))
+                self._markers.publish(evidence_markers(self._types, list(self._shown)))
 
     def keep(self, memory_id: str, gone: Interval | None = None) -> None:
         """Remove markers of other memories and of a forgotten interval. Any thread may call this.
@@ -69,7 +65,7 @@ class AnswerTopics:
             if left == list(self._shown):
                 return
             self._shown = deque(left, maxlen=ANSWERS_SHOWN)
-            self._markers.publish(evidence_markers(left))
+            self._markers.publish(evidence_markers(self._types, left))
 
     def _remaining(self, answer: Answer) -> Answer | None:
         """The answer with the evidence that still exists; None when none of that can be drawn."""
@@ -88,45 +84,3 @@ def _touches(evidence: Evidence, gone: Interval) -> bool:
 
 def _fields(message: Any) -> dict[str, Any]:
     return {name: getattr(message, name) for name in field_names(message)}
-
-
-def evidence_markers(answers: list[tuple[str, Any]]) -> MarkerArray:
-    """Make arrows where the robot was when it observed the evidence, with the question and the answer as text.
-
-    Poses from another memory or map than the newest answer's are left out, because they would be drawn at the wrong
-    place. The stamps are zero, which tells a viewer to use the newest transform. The transforms from the time of the
-    observation are no longer available.
-
-    Args:
-        answers: (text of the question, Answer message), newest first; older ones fade.
-    """
-    markers = [Marker(action=Marker.DELETEALL)]
-    newest = answers[0][1] if answers else None
-    map_id = next((e.map_id for e in newest.evidence if e.observer_pose_valid), "") if newest else ""
-    for age, (text, answer) in enumerate(answers):
-        if newest is None or answer.memory_id != newest.memory_id:
-            continue
-        for rank, evidence in enumerate(answer.evidence):
-            if evidence.observer_pose_valid and evidence.map_id == map_id:
-                opacity = 1.0 - age / (ANSWERS_SHOWN + 1)
-                markers += _markers(f"answer_{age}", rank, evidence, opacity, f"{text}\n{answer.text}")
-    return MarkerArray(markers=markers)
-
-
-def _markers(namespace: str, rank: int, evidence: Evidence, opacity: float, caption: str) -> list[Marker]:
-    arrow = Marker(ns=namespace, id=2 * rank, type=Marker.ARROW, action=Marker.ADD)
-    arrow.header.frame_id = evidence.observer_pose.header.frame_id
-    arrow.pose = evidence.observer_pose.pose.pose
-    arrow.scale.x, arrow.scale.y, arrow.scale.z = ARROW_M
-    colour = AUDIO_RGB if evidence.modality == Evidence.AUDIO else VISION_RGB
-    arrow.color.r, arrow.color.g, arrow.color.b, arrow.color.a = (*colour, opacity)
-    if rank:
-        return [arrow]
-    label = Marker(ns=namespace, id=2 * rank + 1, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD, header=arrow.header)
-    position = evidence.observer_pose.pose.pose.position
-    label.pose.position.x, label.pose.position.y, label.pose.position.z = position.x, position.y, position.z + 0.4
-    label.pose.orientation.w = 1.0
-    label.scale.z = TEXT_HEIGHT_M
-    label.color.r, label.color.g, label.color.b, label.color.a = 1.0, 1.0, 1.0, opacity
-    label.text = "\n".join(line[:CAPTION_BYTES] for line in caption.split("\n")[:2])
-    return [arrow, label]

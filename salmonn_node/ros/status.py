@@ -8,9 +8,10 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.lifecycle import LifecycleNode
 
-from salmonn_interfaces.msg import DropCount, MemoryStatus
+from salmonn_interfaces.msg import MemoryStatus
 from salmonn_node.client.qos import LATCHED
-from salmonn_node.messages.base import RosTypes, time_message
+from salmonn_node.messages.base import RosTypes
+from salmonn_node.messages.memory_status import memory_status_to_message
 from salmonn_node.runtime.build import Backend
 
 
@@ -38,29 +39,14 @@ class StatusPublisher:
 
 def memory_status(backend: Backend) -> MemoryStatus:
     """Status of the running memory, `stamp` zero."""
-    types = RosTypes()
     observed: Any = backend.observer.status()
     backend.note_snapshots()
-    vision, audio = backend.encoders["vision"], backend.encoders["audio"]
-    return MemoryStatus(
-        memory_id=observed.memory_id,
-        session=observed.session,
-        memory_start=time_message(types, observed.start_ns),
-        last_observation=time_message(types, observed.newest_ns),
-        frames=observed.frames,
-        audio_s=float(observed.audio_s),
-        poses=observed.poses,
-        visual_tokens=observed.tokens[0],
-        visual_budget=observed.budgets[0],
-        audio_tokens=observed.tokens[1],
-        audio_budget=observed.budgets[1],
-        drops=[DropCount(reason=r, count=n) for r, n in sorted(observed.drops.items())],
-        vision_backend=vision[0],
-        vision_backend_reason=vision[1],
-        audio_backend=audio[0],
-        audio_backend_reason=audio[1],
+    return memory_status_to_message(
+        RosTypes(),
+        observed,
+        encoders=backend.encoders,
         checkpoint_id=backend.checkpoint_id,
-        checkpoint_trained=backend.trained,
-        last_snapshot=time_message(types, backend.last_snapshot_ns),
+        trained=backend.trained,
         persistence=backend.storage,
+        last_snapshot_ns=backend.last_snapshot_ns,
     )

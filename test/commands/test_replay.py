@@ -52,7 +52,9 @@ def test_the_same_recording_gives_the_same_bytes_and_a_gate(bag, tmp_path):
     assert one.read_bytes() == two.read_bytes()
     scores = json.loads((tmp_path / "one" / "out" / "scores.json").read_text())
     assert scores["default"]["all"]["n"] == 2
-    assert "Questions" in (tmp_path / "one" / "out" / "report.html").read_text()
+    assert scores["default"]["all"]["kept"] == 1.0, "two seconds of twelve are not forgotten"
+    page = (tmp_path / "one" / "out" / "report.html").read_text()
+    assert "What the memory held then" in page
 
 
 def test_an_interrupted_job_goes_on_where_it_was_with_the_same_bytes(bag, tmp_path):

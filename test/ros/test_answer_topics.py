@@ -11,7 +11,7 @@ from salmonn_interfaces.srv import ForgetInterval, Query
 from salmonn_node.client import Memory
 from salmonn_node.client.qos import LATCHED
 from salmonn_node.messages.base import time_message
-from salmonn_node.ros.answer_topics import evidence_markers
+from salmonn_node.messages.markers import evidence_markers
 from salmonn_node.stream.answers import ErrorCode
 
 from .harness import PATIENCE_S, SECOND_NS, TYPES, Robot
@@ -102,6 +102,6 @@ def _answer(memory_id: str, map_id: str, poses: int = 1) -> Answer:
 
 def test_evidence_of_another_map_or_memory_is_not_drawn() -> None:
     answers = [("q", _answer("m-1", "home", 2)), ("q", _answer("m-1", "hall")), ("q", _answer("m-0", "home"))]
-    markers = evidence_markers(answers).markers
+    markers = evidence_markers(TYPES, answers).markers
     assert [(m.ns, m.id) for m in markers[1:]] == [("answer_0", 0), ("answer_0", 1), ("answer_0", 2)]
-    assert len(evidence_markers([]).markers) == 1
+    assert len(evidence_markers(TYPES, []).markers) == 1
