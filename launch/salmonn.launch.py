@@ -23,7 +23,7 @@ ARGUMENTS = {
     "use_sim_time": ("false", "Take the time from /clock, as with a bag or a simulation."),
     "autostart": ("true", "Configure and activate the node at once; false leaves that to a lifecycle manager."),
     "log_level": ("info", "debug, info, warn or error."),
-    "camera_image": ("camera/image", "Topic of the camera named camera (sensor_msgs/Image)."),
+    "camera_image": ("camera/image", "Topic of the camera named camera, with image_transport raw (sensor_msgs/Image)."),
     "camera_image_compressed": ("camera/image/compressed", "Its topic with image_transport compressed."),
     "camera_image_video": ("camera/image/video", "Its topic with image_transport video."),
     "camera_info": ("camera/camera_info", "Its CameraInfo topic."),

@@ -103,6 +103,8 @@ def examine() -> Report:
     facts["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB memory"
     facts["torch"] = f"{torch.__version__} (CUDA {torch.version.cuda or 'not built in'})"
     capability = f"compute capability {device.compute_capability}" if device else ""
+    if device:
+        facts["torch's kernels"] = ", ".join(torch.cuda.get_arch_list()) or "none"
     facts["GPU"] = f"{device.name}, {capability}" if device else "none that torch sees"
     facts["NVIDIA driver"] = _driver()
     versions = {flavour: machine.version(flavour) for flavour in FLAVOURS}

@@ -32,9 +32,12 @@ def test_a_torch_build_for_another_architecture_is_found(monkeypatch, capsys, fa
 
     monkeypatch.setattr(machine, "gpu", lambda: machine.Gpu("8.7", "Orin"))
     monkeypatch.setattr(torch.Tensor, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90", "sm_100"])
 
     assert main(["doctor", "--json"]) == (1 if fault else 0)
-    found = abilities(capsys)["run kernels on the GPU"]
+    told = capsys.readouterr().out
+    assert json.loads(told)["facts"]["torch's kernels"] == "sm_90, sm_100"
+    found = {a["what"]: a for a in json.loads(told)["abilities"]}["run kernels on the GPU"]
     assert found["can"] is not bool(fault)
     if fault:
         assert found["detail"] == fault.splitlines()[0]
