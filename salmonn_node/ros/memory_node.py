@@ -74,6 +74,7 @@ class MemoryNode(LifecycleNode):
         self._diagnostics = Diagnostics(self)
         self._status = StatusPublisher(self)
         self._topics = topics = AnswerTopics(self)
+        self._bad_parameters += [topics.problem] if topics.problem else []
         introspection = self.get_parameter("service_introspection").value
         self._query_server = QueryServer(self, self._questions, topics, introspection)
         self._watch_server = WatchServer(self, self._questions, self._observed, topics)

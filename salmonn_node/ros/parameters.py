@@ -139,6 +139,9 @@ ENTRIES: dict[str, _Entry] = {
         "Trace of calls on ~/query/_service_event: off, metadata (who and when), contents (question and answer, too).",
         choices=("off", "metadata", "contents"),
     ),
+    "publish_detections": _Entry(
+        False, "Also publish the regions of evidence as vision_msgs/Detection2DArray on ~/evidence_detections."
+    ),
     "diagnostics_period_s": _Entry(1.0, "Seconds between diagnostics.", 0.1, 60.0),
 }
 
