@@ -46,18 +46,18 @@ ifeq ($(ROS_WHEELS),yes)
 	@echo "Building the ROS interfaces"
 	@$(PIP) ./salmonn_interfaces ./tf2_msgs
 	@echo "Installing the node with ROS 2 Jazzy"
-	@$(PIP) -e '.[ros]'
+	@$(PIP) -e '.[ros,ui]'
 else
 	@echo "There are no ROS 2 wheels for $$(uname -m): installing without ROS. Replay, ask --bag, plan, doctor and engines work."
 	@echo "The node itself needs ROS 2 Jazzy and colcon here: docs/ros.md."
-	@$(PIP) -e '.[report]'
+	@$(PIP) -e '.[ui,report]'
 endif
 	@touch $@
 
 $(TEST_READY): $(READY)
 	@[ "$(ROS_WHEELS)" = yes ] || { echo "The tests need ROS 2, and there are no wheels of it for $$(uname -m)."; exit 1; }
 	@echo "Installing what the tests need"
-	@$(PIP) -e '.[ros,test,report,rtx,video]'
+	@$(PIP) -e '.[ros,ui,test,report,rtx,video]'
 	@touch $@
 
 demo: $(READY)
@@ -75,7 +75,7 @@ test: lint
 # The full tests also render the world, off screen and in software.
 test-full: lint
 	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
-	@$(PIP) -e '.[ros,test,report,rtx,video,world,ray]'
+	@$(PIP) -e '.[ros,ui,test,report,rtx,video,world,ray]'
 	$(BIN)/python -m pytest -m "not launch" --timeout 3600
 	@$(MAKE) --no-print-directory test-launch || { echo "The tests passed, but the launch files were not tested."; exit 1; }
 

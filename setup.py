@@ -35,6 +35,7 @@ ROS = [
 ]
 
 MCP = "mcp>=1.20,<2"
+UI = "nicegui>=3.18,<4"
 
 setup(
     name=PACKAGE,
@@ -47,6 +48,7 @@ setup(
             "model/chat_formats/*",
             "evaluation/templates/*",
             "live/demo_data/**/*",
+            "ui/static/*",
         ]
     },
     data_files=[
@@ -75,9 +77,12 @@ setup(
             "packaging",
             "scikit-image",
             "py_trees>=2.3,<3",
+            "selenium>=4.20,<5",
             MCP,
+            UI,
         ],
         "mcp": [MCP],
+        "ui": [UI],
         "cuda": ["torch==2.13.0", "torch-tensorrt==2.13.0", "tensorrt-cu13>=11.0,<11.1"],
         "rtx": ["tensorrt-rtx==1.7.1.116", "onnx", "onnxscript"],
         "world": ["mujoco==4.0.0", "espeakng-loader==0.2.4"],

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "questions": ("salmonn_node.commands.questions", "check a question file or import one"),
     "replay": ("salmonn_node.commands.replay", "replay bags through the memory and score the answers"),
     "train": ("salmonn_node.commands.train", "train the tiny checkpoint"),
+    "ui": ("salmonn_node.commands.ui", "serve a page to ask and see what a memory holds"),
     "world": ("salmonn_node.commands.world", "make or show a synthetic world"),
 }
 # A sub-command that misses one of these says that it needs ROS 2.

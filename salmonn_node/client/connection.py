@@ -6,7 +6,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -31,15 +31,18 @@ class Connection:
         node: the caller's node; names are resolved and remapped like its own.
         server: name of the salmonn node.
 
+        more: name -> type of further services, for a client that manages the memory.
+
     Attributes:
         query, clear, change_state, get_state: service clients.
         ask, watch: action clients.
+        more: clients of the further services, by name.
 
     Raises:
         ValueError: `server` is not a valid node name.
     """
 
-    def __init__(self, node: Node, server: str) -> None:
+    def __init__(self, node: Node, server: str, more: Mapping[str, Any] | None = None) -> None:
         if not isinstance(server, str) or not NODE_NAME.fullmatch(server):
             raise ValueError(f"{server!r} is not the name of a ROS node, such as salmonn or /robot1/salmonn")
         topics = ("query", "clear_memory", "change_state", "ask", "watch", "get_state", "memory_status")
@@ -52,6 +55,10 @@ class Connection:
         self.change_state = own.create_client(ChangeState, names["change_state"])
         self.ask = ActionClient(own, Ask, names["ask"])
         self.watch = ActionClient(own, Watch, names["watch"])
+        self.more = {
+            name: own.create_client(kind, node.resolve_service_name(f"{server}/{name}"))
+            for name, kind in (more or {}).items()
+        }
         # Created last, because `reach` depends on the order.
         self.get_state = own.create_client(GetState, names["get_state"])
         self._met: frozenset[bytes] = frozenset()

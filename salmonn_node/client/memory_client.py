@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -60,9 +60,12 @@ class Memory:
         ValueError: `server` is not a valid node name.
     """
 
+    # Further services of a subclass, by name; see Connection.
+    more_services: ClassVar[Mapping[str, Any]] = {}
+
     def __init__(self, node: Node, server: str = "salmonn") -> None:
         self._types = RosTypes()
-        self._connection = Connection(node, server)
+        self._connection = Connection(node, server, self.more_services)
         self.server = server
 
     def close(self) -> None:

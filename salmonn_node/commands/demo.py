@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=6.0, help="times as fast as recorded (%(default)s)")
     parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
     parser.add_argument("--kill", action="store_true", help="kill the node half way, then ask its successor")
+    parser.add_argument("--ui", action="store_true", help="keep the node up afterwards, with its page in a browser")
     parser.add_argument("--offline", action="store_true", help="no node and no ROS: replay the bag in this process")
     parser.add_argument(
         "--output", type=Path, default=Path("demo_output"), help="folder for pictures, answers and logs (%(default)s)"
@@ -28,8 +29,14 @@ def run(args: argparse.Namespace) -> int:
     from salmonn_node.live.demo_setup import DemoOptions
 
     console = Console()
-    options = DemoOptions(args.bag, args.rate, args.checkpoint, args.output)
+    options = DemoOptions(args.bag, args.rate, args.checkpoint, args.output, args.ui)
     try:
+        if args.ui and (args.kill or args.offline):
+            raise ValueError("--ui needs the running node, so leave out --kill and --offline")
+        if args.ui:
+            from salmonn_node.live.demo_page import check_page
+
+            check_page()
         if args.kill:
             from salmonn_node.live.demo_kill import run_demo_kill
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.live.demo_page import keep_page
 from salmonn_node.live.demo_setup import ANSWER_S, NODE_PARAMETERS, STARTUP_S, DemoOptions, Teller, prepare, span_of
 from salmonn_node.live.demo_sheet import DemoAnswer, broken_promise, show, write
 from salmonn_node.live.processes import client, end, own_domain, play, running_node
@@ -47,6 +51,8 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
     span = span_of(recording.bag)
     tell.done(f"bag: {span.duration_s:.0f} s of camera, microphone and pose, played {options.rate:g} times as fast")
     parameters = {**NODE_PARAMETERS, **recording.parameters, "checkpoint": options.checkpoint}
+    if options.page:  # so that the page can forget, save and load
+        parameters |= {"persistence": "true", "memory_directory": str((options.output / "memories").resolve())}
     log = options.output / "node.log"
     with running_node(log, parameters, recording.remaps) as node, client("salmonn_demo") as memory:
         with console.status("starting the node (loads the network)"):
@@ -63,6 +69,22 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
             end(player)
         held = _memory_status(span)
         alive = node.poll() is None
+        kept = _finish(options, console, tell, asked, span, held, alive)
+        if options.page:
+            keep_page(console, options.output / "page.log")
+    return kept
+
+
+def _finish(
+    options: DemoOptions,
+    console: Console,
+    tell: Teller,
+    asked: list[DemoAnswer],
+    span: Interval,
+    held: dict[str, Any],
+    alive: bool,
+) -> bool:
+    """Write and show what came of it; True when every answer keeps its promises."""
     write(options.output, asked, span, held)
     show(console, asked, span, held, options.checkpoint)
     problems = [f"{a.record.text} {a.wrong}" for a in asked if a.wrong]
@@ -75,6 +97,9 @@ def run_demo(options: DemoOptions, console: Console) -> bool:
         "stream to reach the time asked about.\n"
         f"Pictures of the evidence, answers.json and logs: {options.output}/"
     )
+    if not options.page:
+        command = Path(sys.argv[0]).name if shutil.which(Path(sys.argv[0]).name) else sys.argv[0]
+        console.print(f"Ask your own questions in a browser: {command} demo --ui", highlight=False, soft_wrap=True)
     return not problems
 
 

@@ -42,12 +42,14 @@ class DemoOptions:
         rate: how many times as fast as recorded the bag is played.
         checkpoint: "tiny" or a checkpoint folder.
         output: folder for pictures, answers and logs; it is emptied if an earlier demo made it.
+        page: keep node and page up after the questions, until Ctrl-C.
     """
 
     bag: str
     rate: float
     checkpoint: str
     output: Path
+    page: bool = False
 
 
 @dataclass(frozen=True)

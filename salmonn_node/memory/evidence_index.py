@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from salmonn_node.memory.evidence_rows import MOMENT_COLUMNS, SCHEMA_VERSION, TABLES, read_moment, read_pose
 from salmonn_node.stream.moment import MODALITIES, Moment
@@ -221,6 +222,53 @@ class EvidenceIndex:
         with self._lock:
             rows = self._db.execute(query + (f" LIMIT {int(limit)}" if limit else ""), parameters).fetchall()
         return [read_moment(row) for row in rows]
+
+    def nearest(self, source: str, stamp_ns: int) -> Moment | None:
+        """The moment of a camera or microphone that lies nearest to a stamp; None when nothing of it is kept."""
+        found = []
+        for where, order in (("start_ns <= ?", "DESC"), ("start_ns > ?", "ASC")):
+            query = (
+                f"SELECT {MOMENT_COLUMNS} FROM moments WHERE source = ? AND {where} ORDER BY start_ns {order} LIMIT 1"
+            )
+            with self._lock:
+                row = self._db.execute(query, (source, int(stamp_ns))).fetchone()
+            found += [] if row is None else [read_moment(row)]
+        return min(
+            found, key=lambda m: max(m.interval.start_ns - stamp_ns, stamp_ns - m.interval.end_ns, 0), default=None
+        )
+
+    def spans(self, after_ns: int = 0, before_ns: int = 0) -> dict[tuple[str, str], npt.NDArray[np.int64]]:
+        """(modality, source) -> (n, 2) first and last stamp of each moment, in order; bounds as in `between`."""
+        query = (
+            "SELECT modality, source, start_ns, end_ns FROM moments "
+            "WHERE end_ns >= ? AND start_ns <= ? ORDER BY start_ns"
+        )
+        with self._lock:
+            rows = self._db.execute(query, (int(after_ns), int(before_ns) or 2**63 - 1)).fetchall()
+        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for modality, source, start_ns, end_ns in rows:
+            found.setdefault((modality, source), []).append((start_ns, end_ns))
+        return {key: np.array(spans, np.int64) for key, spans in found.items()}
+
+    def robot_path(self, after_ns: int, before_ns: int, most: int) -> list[Pose]:
+        """At most about `most` poses in time order, evenly thinned, in map and frame of the newest one."""
+        bounds = (int(after_ns), int(before_ns) or 2**63 - 1)
+        with self._lock:
+            newest = self._db.execute(
+                "SELECT map_id, frame_id FROM poses WHERE stamp_ns BETWEEN ? AND ? ORDER BY stamp_ns DESC LIMIT 1",
+                bounds,
+            ).fetchone()
+            if newest is None:
+                return []
+            where = "stamp_ns BETWEEN ? AND ? AND map_id = ? AND frame_id = ?"
+            count = self._db.execute(f"SELECT COUNT(*) FROM poses WHERE {where}", (*bounds, *newest)).fetchone()[0]
+            step = max(1, -(-int(count) // max(1, most)))
+            rows = self._db.execute(
+                f"SELECT * FROM (SELECT *, ROW_NUMBER() OVER (ORDER BY stamp_ns) AS row FROM poses WHERE {where}) "
+                "WHERE (row - 1) % ? = 0 ORDER BY stamp_ns",
+                (*bounds, *newest, step),
+            ).fetchall()
+        return [read_pose(row) for row in rows]
 
     def sizes(self) -> dict[str, int]:
         """Numbers of moments and poses, and bytes of thumbnails."""

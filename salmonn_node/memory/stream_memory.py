@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from salmonn_node.memory.memory_events import MemoryEvent, StatePart, StoredPart
 from salmonn_node.memory.memory_view import MemoryView
-from salmonn_node.memory.token_batch import TokenBatch
+from salmonn_node.memory.token_batch import COLUMNS, TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["MemoryEvent", "MemoryView", "StatePart", "StoredPart", "StreamMemory", "TokenBatch", "TokenMemoryConfig"]
 
 SCHEMA = "salmonn_node/stream_memory/1"
+STAMP, SOURCE = COLUMNS.index("stamp_ns"), COLUMNS.index("source")
 COUNTERS = (
     "visual_tokens",
     "visual_patches",
@@ -329,6 +332,21 @@ class StreamMemory:
             if modality == "visual":
                 tables += [batch.table() for batch in self._waiting]
             return torch.cat([t[:, 0] for t in tables]), torch.cat([t[:, 2] for t in tables])
+
+    def kept_stamps(self, modality: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Stamps and source ids, (n,) each, of the tokens held, including waiting ones."""
+        with self._lock:
+            tables = [(self._visual if modality == "visual" else self._audio).table()]
+            if modality == "visual":
+                tables += [batch.table() for batch in self._waiting]
+            table = torch.cat(tables).numpy()
+            return table[:, STAMP].copy(), table[:, SOURCE].copy()
+
+    def event_starts(self, modality: str) -> list[tuple[str, int]]:
+        """(source, stamp) at which each event of the event memory begins; empty when there is none."""
+        with self._lock:
+            events = [] if self.events is None else self.events.events(modality)
+            return [(self._sources[event.source], event.first_ns) for event in events]
 
     def forget(self, after_ns: int, before_ns: int) -> int:
         """Remove the tokens observed in [after_ns, before_ns]. Return how many were removed.

@@ -1,4 +1,4 @@
-"""Services that manage the memory: clear, save, load, forget an interval, describe."""
+"""Services that manage the memory: clear, save, load, forget an interval, describe, timeline, one moment."""
 
 from __future__ import annotations
 
@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
-from salmonn_interfaces.srv import ClearMemory, ForgetInterval, GetMemoryInfo, LoadMemory, SaveMemory
+from salmonn_interfaces.srv import (
+    ClearMemory,
+    ForgetInterval,
+    GetMemoryInfo,
+    GetMoment,
+    GetTimeline,
+    LoadMemory,
+    SaveMemory,
+)
+from salmonn_node.memory.kept import kept_timeline, moment_near
 from salmonn_node.messages import MessageError, RosTypes, stamp_ns
+from salmonn_node.messages.answers import evidence_to_message
 from salmonn_node.messages.base import time_message
+from salmonn_node.messages.kept import fill_timeline
 from salmonn_node.ros.parameters import MEMORY_NAME
 from salmonn_node.ros.status import memory_status
 from salmonn_node.runtime.build import Backend
@@ -21,7 +32,7 @@ from salmonn_node.stream.observations import Interval
 if TYPE_CHECKING:
     from salmonn_node.storage.persistence import Persistence
 
-# All five services share one numbering of error codes (see SaveMemory.srv).
+# All services share one numbering of error codes (see SaveMemory.srv).
 NOT_CONFIRMED, WRONG_STATE, INVALID_NAME, NOT_FOUND, STORAGE_ERROR, EXISTS, INCOMPATIBLE, LOCKED, INVALID_INTERVAL = (
     range(100, 109)
 )
@@ -65,6 +76,8 @@ class MemoryServices:
             (LoadMemory, "load_memory", self._on_load),
             (ForgetInterval, "forget_interval", self._on_forget),
             (GetMemoryInfo, "get_memory_info", self._on_info),
+            (GetTimeline, "get_timeline", self._on_timeline),
+            (GetMoment, "get_moment", self._on_moment),
         ):
             node.create_service(service_type, f"~/{name}", _answering(callback), callback_group=group)
 
@@ -146,6 +159,29 @@ class MemoryServices:
         response.stored = list_memories(place.root)
         response.snapshots = len(stored.manifests)
         response.size_bytes = stored.size_bytes
+
+    def _on_timeline(self, request: Any, response: Any) -> None:
+        observer = self._running().observer
+        try:
+            timeline = kept_timeline(
+                observer.memory,
+                observer.evidence,
+                observer.memory_id,
+                after_ns=stamp_ns(request.after),
+                before_ns=stamp_ns(request.before),
+                max_bins=request.max_bins,
+                max_poses=request.max_poses,
+            )
+        except ValueError as error:
+            raise _RefusedError(INVALID_INTERVAL, str(error)) from error
+        fill_timeline(self._types, response, timeline)
+
+    def _on_moment(self, request: Any, response: Any) -> None:
+        observer = self._running().observer
+        moment = moment_near(observer.memory, observer.evidence, str(request.source), stamp_ns(request.stamp))
+        if moment is None:
+            raise _RefusedError(NOT_FOUND, f"nothing of {request.source[:80]!r} is kept")
+        response.moment = evidence_to_message(self._types, moment)
 
     def _running(self) -> Backend:
         backend = self._backend()
