@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/ros.md").read_text(encoding="utf-8")
 # ROS packages that are no messages, and modules that stand in a package of another name.
 ROS_MODULES = {"rclpy", "launch", "launch_ros", "salmonn_interfaces"}
-# Imported only where they are there: both families of audio messages are adapted to at run time.
-OPTIONAL = {"audio_common_msgs"}
+# Imported only where a parameter asks for them; configure says what to install.
+OPTIONAL = {"vision_msgs"}
 
 
 def requirements(name: str) -> dict[str, Requirement]:
