@@ -49,6 +49,29 @@ def test_not_across_gaps_nor_maps_nor_far_ends() -> None:
     assert (near.map_id, near.position[0]) == ("home", 8.0)
 
 
+def test_where_two_poses_do_not_belong_together_the_nearer_one_counts() -> None:
+    track = PoseTrack(max_gap_s=1.0, max_age_s=0.5)
+    track.add(pose(1.0, x=1.0, map_id="home"))
+    track.add(pose(1.8, x=2.0, map_id="office"))
+    assert [track.at(round(t * S)).position[0] for t in (1.1, 1.39, 1.41, 1.7)] == [1.0, 1.0, 2.0, 2.0]
+    assert track.at(round(1.41 * S)).map_id == "office"
+    assert track.at(round(1.41 * S)).stamp_ns == round(1.41 * S)
+
+
+def test_the_longest_gap_and_the_greatest_age_still_count() -> None:
+    track = PoseTrack(max_gap_s=1.0, max_age_s=0.5)
+    track.add(pose(1.0))
+    track.add(pose(2.0, x=1.0))
+    assert track.at(round(1.5 * S)).position[0] == pytest.approx(0.5)
+    assert (track.at(S // 2) is None, track.at(S // 2 - 1) is None) == (False, True)
+    assert (track.at(5 * S // 2) is None, track.at(5 * S // 2 + 1) is None) == (False, True)
+    track.add(Pose(3 * S + 1, "map", np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]), None, "home"))
+    assert track.at(round(2.6 * S)).position[0] == 0.0  # the nearer one, not a place between
+    defaults = PoseTrack()
+    defaults.add(pose(10.0))
+    assert (defaults.at(19 * S // 2) is None, defaults.at(19 * S // 2 - 1) is None) == (False, True)
+
+
 def test_refusals_leave_the_track_unchanged() -> None:
     track = PoseTrack()
     assert track.add(pose(1.0)) == "taken"

@@ -52,6 +52,53 @@ def test_a_long_pause_goes_on_in_the_same_session() -> None:
     assert clock.number == 0
 
 
+@pytest.mark.parametrize(("ahead_ns", "fate"), [(60 * S, StampFate.OK), (60 * S + 1, StampFate.FAR_AHEAD)])
+def test_a_source_may_step_a_minute_ahead(ahead_ns: int, fate: StampFate) -> None:
+    clock = SessionClock()
+    clock.offer("camera", 100 * S)
+    assert clock.offer("camera", 100 * S + ahead_ns) is fate
+
+
+@pytest.mark.parametrize(
+    ("away_ns", "fate"),
+    [
+        (10 * S, StampFate.OK),
+        (10 * S + 1, StampFate.FAR_AHEAD),
+        (-10 * S, StampFate.OK),
+        (-10 * S - 1, StampFate.FAR_BEHIND),
+    ],
+)
+def test_a_new_source_begins_within_ten_seconds(away_ns: int, fate: StampFate) -> None:
+    clock = SessionClock()
+    clock.offer("camera", 100 * S)
+    assert clock.offer("mic", 100 * S + away_ns) is fate
+
+
+@pytest.mark.parametrize(("back_ns", "fate"), [(S, StampFate.OUT_OF_ORDER), (S + 1, StampFate.FAR_BEHIND)])
+def test_a_step_back_of_a_second_is_an_out_of_order_message(back_ns: int, fate: StampFate) -> None:
+    clock = SessionClock()
+    clock.offer("camera", 100 * S)
+    assert clock.offer("camera", 100 * S - back_ns) is fate
+
+
+def test_a_stamp_that_stands_still_is_frozen_once_others_are_two_seconds_ahead() -> None:
+    clock = SessionClock()
+    clock.offer("camera", 100 * S)
+    clock.offer("mic", 102 * S)
+    assert clock.offer("camera", 100 * S) is StampFate.OK
+    clock.offer("mic", 102 * S + 1)
+    assert clock.offer("camera", 100 * S) is StampFate.FROZEN
+
+
+def test_a_source_alone_is_believed_after_a_second() -> None:
+    clock = SessionClock()
+    clock.offer("camera", 1_000 * S)
+    clock.offer("mic", 1_000 * S)
+    assert clock.offer("camera", 100 * S) is StampFate.FAR_BEHIND
+    assert clock.offer("camera", 101 * S - 1) is StampFate.FAR_BEHIND
+    assert clock.offer("camera", 101 * S) is StampFate.NEW_SESSION
+
+
 def test_a_source_with_a_wrong_clock_does_not_end_the_session_of_the_others() -> None:
     clock = SessionClock()
     clock.offer("camera", 10_000 * S)

@@ -145,10 +145,15 @@ def test_a_zero_head_takes_no_step_and_harms_no_other():
     assert predicted[2] == 0
 
 
-@pytest.mark.parametrize(("ratio", "factor"), [(0.1, 1.5), (-2.0, 1.5), (0.5, 1.0), (0.9, 2 / 3), (3.0, 2 / 3)])
+@pytest.mark.parametrize(
+    ("ratio", "factor"),
+    [(-2.0, 1.5), (0.1, 1.5), (0.24, 1.5), (0.25, 1.0), (0.26, 1.0), (0.5, 1.0)]
+    + [(0.74, 1.0), (0.75, 1.0), (0.76, 2 / 3), (0.9, 2 / 3), (3.0, 2 / 3)],
+)
 def test_levenberg_marquardt_rule(ratio, factor):
     damping, predicted = torch.full((1,), 0.3), torch.full((1,), 2.0)
     adapted = hessian_free.adapt_damping(damping, ratio * predicted, predicted)
     assert adapted.item() == pytest.approx(0.3 * factor)
     assert hessian_free.adapt_damping(damping, predicted, torch.zeros(1)).item() == pytest.approx(0.3)
     assert hessian_free.adapt_damping(torch.full((1,), 9e3), -predicted, predicted).item() == pytest.approx(1e4)
+    assert hessian_free.adapt_damping(torch.full((1,), 1.2e-4), predicted, predicted).item() == pytest.approx(1e-4)
