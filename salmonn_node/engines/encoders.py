@@ -152,7 +152,7 @@ def load_encoders(
     def note(label: str, backend: str, reason: Reason | None) -> None:
         line = EncoderReport(label, backend, reason.code if reason else "", str(reason or ""))
         report.append(line)
-        (log.warning if reason else log.info)("encoder %s", line)
+        log.info("encoder %s", line)  # the node and the commands tell the summary
 
     try:
         tower = vision if settings.dtype is None else cast_copy(vision, DTYPES[dtype])

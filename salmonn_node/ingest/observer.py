@@ -297,6 +297,10 @@ class Observer:
 
     # -- state that outlives the process ------------------------------------------------------------------------------
 
+    def record_to(self, record: Recorder | None) -> None:
+        """Set the function that is called with each observation just before the memory gets it; None for none."""
+        self.intake.record = record
+
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
         """Pause observing between two observations (context manager). Wrap `to_state` in it, except on the worker."""

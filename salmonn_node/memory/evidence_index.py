@@ -81,21 +81,23 @@ class EvidenceIndex:
         try:
             yield
             self.problem = ""
-        except sqlite3.OperationalError as error:
+        except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+            raise
+        except sqlite3.DatabaseError as error:  # a full disk, or a damaged page
             self.problem = f"evidence: {error}"
             self.failed += 1
             next_pose = self._next_pose
-            with contextlib.suppress(sqlite3.OperationalError):
+            with contextlib.suppress(sqlite3.DatabaseError):
                 self._count_again()
             self._next_pose = next_pose
 
-    def add_pose(self, pose: Pose) -> int:
-        """Store a pose and return its id. Ids count up from 0 in the order of the calls."""
+    def add_pose(self, pose: Pose, pose_id: int | None = None) -> int:
+        """Store a pose and return its id. Ids count up from 0 in the order of the calls, unless `pose_id` gives one."""
         covariance = None if pose.covariance is None else np.asarray(pose.covariance, "<f8").tobytes()
         x, y, z = (float(v) for v in pose.position)
         with self._lock, self._told():
-            number = self._next_pose
-            self._next_pose = number + 1
+            number = self._next_pose if pose_id is None else pose_id
+            self._next_pose = max(self._next_pose, number + 1)
             self._db.execute(
                 "INSERT INTO poses VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (number, pose.stamp_ns, pose.frame_id, pose.map_id, pose.child_frame_id, x, y, z,
@@ -351,6 +353,15 @@ class EvidenceIndex:
             finally:
                 db.close()
         except sqlite3.Error as error:
+            return str(error)
+        return "" if rows == ["ok"] else "; ".join(rows)
+
+    def damage(self) -> str:
+        """Look for damaged pages. Return what is wrong, or "". Reads every page, but does not compare the indices."""
+        try:
+            with self._lock:
+                rows = [str(row[0]) for row in self._db.execute("PRAGMA quick_check(3)")]
+        except sqlite3.DatabaseError as error:
             return str(error)
         return "" if rows == ["ok"] else "; ".join(rows)
 

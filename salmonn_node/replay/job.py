@@ -1,7 +1,7 @@
 """One bag through one arm, as a job: answers and timings on disk as they come, so that an interrupted one resumes.
 
 A job that was interrupted keeps its answers. Run again with the same settings it takes the recording in anew (the
-memory is a function of the recording) and asks only what is missing; other settings start afresh.
+memory is a function of the recording) and asks only what is missing. Other settings, and other code, start afresh.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from salmonn_node.evaluation.held import HeldTokens, held_tokens
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.bag_stream import BagStream
+from salmonn_node.replay.code_version import code_version
 from salmonn_node.replay.evaluation_mcap import write_evaluation
 from salmonn_node.replay.evaluation_topics import Evaluation, StatusTrack
 from salmonn_node.replay.job_pictures import save_pictures, with_pictures
@@ -157,9 +158,14 @@ def _run(
     calibration = answerer.calibration
     key = job.key(observer.model.checkpoint.id + ("" if calibration is None else calibration.model_dump_json()))
     known: dict[str, Answered] = {}
-    if key_file.exists() and answers_file.exists() and json.loads(key_file.read_text())["key"] == key:
+    code = code_version()
+    earlier = json.loads(key_file.read_text()) if key_file.exists() and answers_file.exists() else {}
+    if earlier.get("key") == key and earlier.get("code") == code:
         known = {answered.id: answered for answered in read_answers(answers_file)}
-    key_file.write_text(json.dumps({"key": key, "settings": asdict(settings)}, indent=1))
+    elif earlier.get("key") == key:
+        other = earlier.get("code", "an unknown version")
+        result.warnings.append(f"the answers in {job.folder} are of {other}; all are asked again, by {code}")
+    key_file.write_text(json.dumps({"key": key, "code": code, "settings": asdict(settings)}, indent=1))
     run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
     track = StatusTrack(observer)
     if job.mcap:
@@ -259,7 +265,7 @@ def _describe(
     if isinstance(stream, BagStream):
         result.facts["objects"] = dict(stream.grounding.counts)
     result.account = stream.report.to_json()
-    result.warnings = status.clock_faults + warnings_of(stream, status.drops)
+    result.warnings += status.clock_faults + warnings_of(stream, status.drops)
     result.notes = details_of(stream, status.drops)
     result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
     if known:

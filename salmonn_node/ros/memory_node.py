@@ -118,9 +118,7 @@ class MemoryNode(LifecycleNode):
         self._state = "inactive"
         self._jump_tolerance_s = float(self.get_parameter("clock_jump_tolerance_s").value)
         self._tell_restore(self._backend)
-        for encoder, (name, reason) in self._backend.encoders.items():
-            say = self.get_logger().warning if reason else self.get_logger().info
-            say(f"{encoder} encoder: {name}" + (f" ({reason})" if reason else ""))
+        self._tell_encoders(self._backend)
         if not self._backend.trained:
             self.get_logger().warning(f"{self._backend.checkpoint_id}: untrained weights, answers mean nothing")
         return SUCCESS
@@ -232,6 +230,16 @@ class MemoryNode(LifecycleNode):
     def _tell_restore(self, backend: Backend) -> None:
         for note in backend.restore_notes:
             self.get_logger().warning(f"restoring the memory: {note}")
+
+    def _tell_encoders(self, backend: Backend) -> None:
+        """Log what runs the encoders. Encoders of which the same is to be told share a line."""
+        lines: dict[tuple[str, str], list[str]] = {}
+        for encoder, told in backend.encoders.items():
+            lines.setdefault(told, []).append(encoder)
+        for (name, reason), encoders in lines.items():
+            say = self.get_logger().warning if reason else self.get_logger().info
+            what = f"{' and '.join(encoders)} encoder{'s' if len(encoders) > 1 else ''}"
+            say(f"{what}: {name}" + (f" ({reason})" if reason else ""))
 
     # -- questions ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from salmonn_node.runtime.settings import Settings
 EXECUTOR_THREADS = 4
 # How long a callback may wait for the interpreter's lock; Python's default is 5 ms.
 SWITCH_INTERVAL_S = 0.0005
+NO_LOGS = "; set ROS_LOG_DIR to a folder that this user may write (without it, ROS logs under ROS_HOME or HOME)"
 FAILED = 1  # exit status; 0 means that a signal ended the process and the memory is on disk
 
 
@@ -31,8 +32,12 @@ def main(args: Sequence[str] | None = None, build: Callable[[Settings], Backend]
     Returns:
         The exit status: 0 after a signal, FAILED when the executor ended or the memory could not be written.
     """
-    # rclpy's own signal handlers would close the context at once, and no reply could be sent any more.
-    rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        # rclpy's own signal handlers would close the context at once, and no reply could be sent any more.
+        rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        print(f"the node cannot start: {error}{NO_LOGS if 'logging' in str(error) else ''}", file=sys.stderr)
+        return FAILED
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -59,7 +59,7 @@ class Persistence:
     """Connects an observer to a store. Make the observer with `evidence=store.evidence`, call `restore`, then observe.
 
     Args:
-        observer: the observer; this class sets its `record` and `on_session` hooks.
+        observer: the observer; this class records its observations and sets its hook `on_session`.
         store: an open store with the identity of the same model.
         snapshot_period_s: seconds between snapshots; 0 takes them only on request or when the journal grows long.
         sessions_kept: how many earlier sessions stay on disk, each as a memory `NAME-session-NUMBER`. The oldest are
@@ -77,7 +77,7 @@ class Persistence:
         self.sessions_kept = sessions_kept
         self._span = (0, 0)
         self._keep_session = True
-        observer.intake.record = self._record
+        observer.record_to(self._record)
         observer.on_session = self._on_session
 
     @property
@@ -113,11 +113,11 @@ class Persistence:
                 log.exception("an observation of the journal could not be added to the memory")
 
         # Do not journal observations that come from the journal.
-        self.observer.intake.record = None
+        self.observer.record_to(None)
         try:
             return self.store.restore(load, again, number=number, progress=progress)
         finally:
-            self.observer.intake.record = self._record
+            self.observer.record_to(self._record)
 
     # -- beside ingest --------------------------------------------------------------------------------------------
 
@@ -251,6 +251,6 @@ class Persistence:
 
     def close(self) -> None:
         """Close the store. Call `save` and stop the observer first."""
-        self.observer.intake.record = None
+        self.observer.record_to(None)
         self.observer.on_session = None
         self.store.close()

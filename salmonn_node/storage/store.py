@@ -13,8 +13,8 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
-from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.storage.directory import Lock, MemoryPlace, describe
+from salmonn_node.storage.evidence_file import open_evidence
 from salmonn_node.storage.files import FileLayer
 from salmonn_node.storage.journal import SYNC_PERIOD_S, JournalWriter, Record
 from salmonn_node.storage.restore import ROOT, Restorer, RestoreReport, fits
@@ -114,29 +114,15 @@ class MemoryStore:
         self._gap = False
         self._writer: threading.Thread | None = None
         self._last_snapshot = time.monotonic()
-        self._notes: list[str] = []
         # `create` makes this folder before anything else is written. If it is missing, somebody removed it.
         self._lacked_snapshots = self.place.directory.is_dir() and not self.place.snapshots.is_dir()
         self.place.create(self._files)
         self._lock = Lock(self.place)
         try:
-            self.evidence = self._open_evidence(evidence_bounds or {})
+            self.evidence, self._notes = open_evidence(self.place, evidence_bounds or {})
         except BaseException:
             self._lock.release()
             raise
-
-    def _open_evidence(self, bounds: dict[str, int]) -> EvidenceIndex:
-        try:
-            return EvidenceIndex(self.place.evidence, **bounds)
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise OSError(f"evidence database of memory {self.place.name!r}: {error}") from error
-            aside = self.place.directory / f"evidence.damaged-{time.time_ns()}.db"
-            self.place.evidence.rename(aside)
-            for suffix in ("-wal", "-shm"):
-                Path(f"{self.place.evidence}{suffix}").unlink(missing_ok=True)
-            self._notes.append(f"evidence database is damaged ({error}); set aside as {aside.name}, a new one begun")
-            return EvidenceIndex(self.place.evidence, **bounds)
 
     # -- restoring --------------------------------------------------------------------------------------------------
 

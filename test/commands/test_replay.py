@@ -85,6 +85,20 @@ def test_answers_of_other_weights_of_the_same_name_are_not_taken_over(bag, tmp_p
     assert len(run_job(job).timings) == 1
 
 
+def test_answers_of_other_code_are_told_and_asked_again(bag, tmp_path):
+    job = Job(bag, tuple(records([4.0])), JobSettings(), tmp_path / "job")
+    assert not any("asked again" in warning for warning in run_job(job).warnings)
+    made = json.loads((job.folder / "job.json").read_text())
+    (job.folder / "job.json").write_text(json.dumps({**made, "code": "0.0.9+0123456789ab"}))
+    again = run_job(job)
+    assert len(again.timings) == 1
+    assert any("are of 0.0.9+0123456789ab" in warning and made["code"] in warning for warning in again.warnings)
+    assert run_job(job).timings == {}
+    old = {name: value for name, value in made.items() if name != "code"}
+    (job.folder / "job.json").write_text(json.dumps(old))
+    assert any("an unknown version" in warning for warning in run_job(job).warnings)
+
+
 def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, capsys):
     broken = tmp_path / "broken.mcap"
     broken.write_bytes(b"no bag")

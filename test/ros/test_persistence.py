@@ -40,7 +40,7 @@ class Keeper:
             self.status = msg
             self.robot.change.notify_all()
 
-    def start(self) -> None:
+    def start(self, **more: str) -> None:
         self.status = None
         arguments = {
             "cameras": "[eye]",
@@ -52,6 +52,7 @@ class Keeper:
             "snapshot_period_s": "1.0",
             "diagnostics_period_s": "0.5",
             "threads": "1",
+            **more,
         }
         self.starts += 1
         # A new name each time: discovery takes a killed node for alive for another 20 s, and sends it requests.
@@ -128,6 +129,27 @@ def test_a_killed_node_remembers(keeper: Keeper, capsys) -> None:
 @pytest.mark.timeout(1800)
 def test_a_node_killed_twenty_times_remembers(keeper: Keeper, capsys) -> None:
     kill_often(keeper, 20, capsys)
+
+
+def test_what_a_restore_lost_is_told(keeper: Keeper) -> None:
+    """A flipped bit in the journal: the log, MemoryStatus and /diagnostics say that something is missing, and what."""
+    keeper.start(snapshot_period_s="3600.0")
+    keeper.feed(3.0)
+    keeper.robot.wait(lambda: keeper.status.frames >= 3, PATIENCE_S, "three pictures are observed")
+    keeper.kill()
+    (segment,) = (keeper.folder / "memories" / "default" / "journal").glob("*.log")
+    whole = bytearray(segment.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    segment.write_bytes(whole)
+    keeper.start(snapshot_period_s="3600.0")
+    assert keeper.status.frames < 3
+    assert "lost at the last restore" in keeper.status.persistence
+    assert "checksum" in keeper.status.persistence
+    robot, name = keeper.robot, keeper.name
+    robot.wait(lambda: "lost at the last" in robot.value("memory", "message", name), PATIENCE_S, "diagnostics tell it")
+    assert robot.value("memory", "level", name) == "1"
+    assert segment.name in robot.value("memory", "storage", name)
+    assert "fails its checksum" in keeper.process.log.read_text()
 
 
 def test_services_save_describe_forget_and_load(keeper: Keeper) -> None:

@@ -55,7 +55,7 @@ def reference(model: VideoSalmonnS) -> dict[str, str]:
         found[place(observer)] = digest(observer)
 
     note(None)
-    observer.intake.record = note
+    observer.record_to(note)
     for n in range(STEPS):
         for observation in step(n):
             observer.submit(observation)
