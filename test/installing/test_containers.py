@@ -22,7 +22,8 @@ def read(name: str) -> str:
 def steps(name: str) -> list[str]:
     """Instructions of a Dockerfile, continued lines joined, without comments."""
     lines = [line for line in read(name).splitlines() if not line.lstrip().startswith("#")]
-    return [step for step in re.split(r"\n(?!\s)", "\n".join(lines).replace("\\\n", "")) if step.strip()]
+    joined = "\n".join(lines).replace("\\\n", "")
+    return [step.strip() for step in re.split(r"\n(?!\s)", joined) if step.strip()]
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
@@ -42,11 +43,21 @@ def test_the_image_has_the_torch_of_the_makefile():
     assert in_makefile[1] == in_dockerfile[1]
 
 
+def test_the_images_have_the_page_that_setup_py_names():
+    named = re.search(r'^UI = "(.+)"', read("setup.py"), re.MULTILINE)
+
+    assert named
+    for name in DOCKERFILES[:2]:
+        assert f'ARG UI="{named[1]}"' in steps(name)
+
+
 def test_both_images_differ_in_torch_alone():
     first, second = steps("docker/Dockerfile"), steps("docker/Dockerfile.l4t")
     different = set(first) ^ set(second)
 
-    assert all("TORCH" in step or step.startswith("ENV NVIDIA") for step in different), different
+    assert all(
+        "$TORCH" in step or step.startswith("ARG TORCH") or step.startswith("ENV NVIDIA") for step in different
+    ), different
 
 
 @pytest.mark.parametrize("name", DOCKERFILES[:2])
@@ -63,7 +74,7 @@ def test_compose_builds_what_is_there_and_launches_with_arguments_that_exist():
     launch = read("launch/salmonn.launch.py")
     arguments = re.findall(r"(\w+):=", services["node"]["command"])
 
-    assert {"camera", "node"} <= set(services)
+    assert set(services) == {"camera", "node", "page"}
     assert arguments
     for argument in arguments:
         assert f'"{argument}": ' in launch, argument
