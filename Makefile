@@ -75,7 +75,7 @@ test: lint
 # The full tests also render the world, off screen and in software.
 test-full: lint
 	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
-	@$(PIP) -e '.[ros,ui,test,report,rtx,video,world,ray]'
+	@$(PIP) -e '.[ros,ui,test,report,rtx,video,world,ray]' datasets
 	$(BIN)/python -m pytest -m "not launch" --timeout 3600
 	@$(MAKE) --no-print-directory test-launch || { echo "The tests passed, but the launch files were not tested."; exit 1; }
 

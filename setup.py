@@ -36,6 +36,7 @@ ROS = [
 
 MCP = "mcp>=1.20,<2"
 UI = "nicegui>=3.18,<4"
+ARROW = "pyarrow>=18"
 
 setup(
     name=PACKAGE,
@@ -80,6 +81,7 @@ setup(
             "selenium>=4.20,<5",
             MCP,
             UI,
+            ARROW,
         ],
         "mcp": [MCP],
         "ui": [UI],
@@ -89,6 +91,7 @@ setup(
         "report": ["Jinja2", "plotly"],
         "video": ["av"],
         "ray": ["ray"],
+        "datasets": [ARROW],
     },
     zip_safe=False,
     maintainer="The salmonn_node developers",

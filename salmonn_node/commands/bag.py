@@ -23,9 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cut.add_argument("bag", type=Path, help="bag to cut")
     cut.add_argument("out", type=Path, help="folder to write, which must not exist")
     cut.add_argument(
-        "--start", type=float, default=0.0, metavar="S", help="seconds after the start of the bag (%(default)s)"
+        "--start",
+        "--start-offset",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds after the start of the bag (%(default)s)",
     )
-    cut.add_argument("--duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end (%(default)s)")
+    cut.add_argument(
+        "--duration",
+        "--playback-duration",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds; 0: to the end (%(default)s)",
+    )
     cut.add_argument("--all-topics", action="store_true", help="also copy topics that the memory does not use")
 
 

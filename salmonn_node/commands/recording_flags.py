@@ -39,6 +39,11 @@ def add_recording_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--ground-z", type=float, default=0.0, metavar="M", help="height of what objects stand on (%(default)s)")
     add("--frame-rate", type=float, default=1.0, metavar="HZ", help="frames looked at per second (%(default)s)")
+    select = parser.add_argument_group("part of the recording, as in ros2 bag play").add_argument
+    select("--start-offset", type=float, default=0.0, metavar="S", help="seconds after its start (%(default)s)")
+    select("--playback-duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end (%(default)s)")
+    select("--topics", nargs="+", action="extend", default=[], metavar="TOPIC", help="read only these topics (all)")
+    select("--exclude-topics", nargs="+", action="extend", default=[], metavar="TOPIC", help="do not read these topics")
     add_network_flags(parser)
 
 
@@ -49,6 +54,7 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         ValueError: a mount or a number that cannot be used.
     """
     from salmonn_node.replay.job import JobSettings
+    from salmonn_node.replay.recording_part import RecordingPart
     from salmonn_node.stream.stamp_offset import parse_offset
 
     return JobSettings(
@@ -61,6 +67,7 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         mounts=tuple(parse_mount(text) for text in args.mount),
         ground_z_m=args.ground_z,
         stamp_offsets=tuple(parse_offset(text) for text in args.stamp_offset),
+        part=RecordingPart(args.start_offset, args.playback_duration, tuple(args.topics), tuple(args.exclude_topics)),
     )
 
 

@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         from salmonn_node.replay.jobs import jobs_of
 
         jobs = jobs_of(args.recordings, questions, settings_of(args), arms, args.output)
+        if args.live and (args.start_offset or args.playback_duration or args.topics or args.exclude_topics):
+            raise ValueError("--live plays a whole bag; cut the part out first: salmonn bag cut")
         if args.mcap:
             jobs = _with_mcap(jobs, args)
     except (OSError, ValueError) as error:

@@ -11,8 +11,22 @@ def add_play_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("bag", type=Path, help="folder of a rosbag2, or an .mcap or .db3 file in it")
     add("--rate", type=float, default=1.0, help="times as fast as recorded (%(default)s)")
-    add("--start", type=float, default=0.0, metavar="S", help="seconds after the start of the bag (%(default)s)")
-    add("--duration", type=float, default=0.0, metavar="S", help="seconds; 0: to the end (%(default)s)")
+    add(
+        "--start",
+        "--start-offset",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds after the start of the bag (%(default)s)",
+    )
+    add(
+        "--duration",
+        "--playback-duration",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="seconds; 0: to the end (%(default)s)",
+    )
     add("--loop", type=int, default=1, metavar="N", help="play N times; each time starts a new session (%(default)s)")
     add("--topics", nargs="*", default=[], help="play only these topics (all)")
     add("--wait-for", nargs="*", default=[], metavar="TOPIC", help="wait until each of these topics has a subscriber")

@@ -35,6 +35,7 @@ class Account:
         notes: what was chosen, missing or damaged, and what might have been used and is not.
         details: what else is not used.
         complete: whether the recording was read to its end.
+        partial: only a stretch is read, so that what is promised of the whole says nothing.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class Account:
         self.notes: list[str] = []
         self.details: list[str] = []
         self.complete = False
+        self.partial = False
 
     def expect(self, topics: Iterable[tuple[str, int | None]]) -> None:
         """Count these topics anew, each with what is promised of it."""
@@ -72,11 +74,15 @@ class Account:
         if not self.complete:
             return []
         found = []
-        untold = [f"{name} {account.read}" for name, account in self.topics.items() if account.promised is None]
+        untold = [
+            f"{name} {account.read}"
+            for name, account in self.topics.items()
+            if account.promised is None and not self.partial
+        ]
         if untold:
             found.append(f"how many messages there were is not known; read were: {', '.join(untold)}")
         for name, account in self.topics.items():
-            if account.promised is not None and account.read != account.promised:
+            if account.promised is not None and not self.partial and account.read != account.promised:
                 found.append(f"{name}: {account.read} messages read, {account.promised} promised")
             for reason, count in sorted(account.left_out.items()):
                 found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -46,8 +46,10 @@ class Bag:
 
     Args:
         path: folder of a rosbag2, or an .mcap, .db3 or .bag file.
+        takes: whether a topic is read; the others are as if they were not there.
 
     Attributes:
+        left_out: topics that `takes` refuses.
         topics: all topics by name.
         channels: one channel of each topic, which tells how its messages are read.
         start_ns, end_ns: log times of the first and the last message, 0 without messages.
@@ -56,8 +58,10 @@ class Bag:
         BagError: nothing of it can be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, takes: Callable[[str], bool] = lambda topic: True) -> None:
         self.path = Path(path)
+        self.left_out: list[str] = []
+        self._takes = takes
         self._stack = ExitStack()
         self._files: list[tuple[Path, StorageFile]] = []
         self._decoders: dict[str, Decode] = {}
@@ -160,7 +164,8 @@ class Bag:
             for channel in file.channels:
                 by_topic.setdefault(channel.topic, []).append(channel)
         chosen, topics = {}, []
-        for name in sorted(by_topic):
+        self.left_out = sorted(name for name in by_topic if not self._takes(name))
+        for name in sorted(by_topic.keys() - set(self.left_out)):
             held: Counter[tuple[str, str]] = Counter()
             for channel in by_topic[name]:
                 held[channel.msgtype, channel.encoding] += channel.held

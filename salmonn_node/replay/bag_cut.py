@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,12 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from salmonn_node.messages.bag_writer import LATCHED, STATIC_TOPIC
 from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.decoding import typestore_of
+from salmonn_node.replay.held_before import held_before
 from salmonn_node.replay.storage_file import Channel
 from salmonn_node.replay.topic_choice import BESIDE
-from salmonn_node.replay.topics import AUDIO_INFO_TYPE, CAMERA_INFO_TYPE, role_of
+from salmonn_node.replay.topics import role_of
 from salmonn_node.stream.observations import SECOND_NS
 
-NEAR_S = 10.0  # what is sent all the time is found so shortly before the cut
 NO_HASH = "RIHS01_" + "0" * 64
 
 
@@ -86,7 +86,7 @@ def _copy(bag: Bag, folder: Path, start_s: float, duration_s: float, all_topics:
                 connections[topic] = _connection(writer, bag.channels[topic])
             writer.write(connections[topic], log_ns, data)
 
-        for name, data in _held_before(bag, wanted, begin):
+        for name, data in held_before(bag, wanted, begin):
             write(name, begin, data)
             done.carried[name] += 1
         for name, _, log_ns, data in bag.raw(begin, end, wanted):
@@ -114,25 +114,6 @@ def whole_or_nothing(folder: Path) -> Iterator[Path]:
         (scratch / folder.name).rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _held_before(bag: Bag, topics: Collection[str], begin: int) -> Iterator[tuple[str, bytes]]:
-    """Topic and bytes of what still holds when the stretch begins."""
-    told = {t for t in topics if bag.channels[t].msgtype in (CAMERA_INFO_TYPE, AUDIO_INFO_TYPE)}
-    latched = {t.name for t in bag.topics if t.name in topics and (t.latched or t.name == STATIC_TOPIC)}
-    last: dict[str, bytes] = {}
-    for start in (begin - round(NEAR_S * SECOND_NS), 0):
-        missing = told - latched - last.keys()
-        last.update((topic, data) for topic, _, _, data in bag.raw(max(0, start), begin, missing))
-    # Each publisher of /tf_static latches its own transforms: all that differ hold.
-    fixed: dict[bytes, None] = {}
-    for topic, _, _, data in bag.raw(0, begin, latched):
-        if topic == STATIC_TOPIC:
-            fixed[data] = None
-        else:
-            last[topic] = data
-    yield from ((STATIC_TOPIC, data) for data in fixed)
-    yield from last.items()
 
 
 def _connection(writer: Writer, channel: Channel) -> Any:

@@ -6,6 +6,7 @@ What cannot be used is counted by topic and reason and never stops the rest. The
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,9 @@ from salmonn_node.messages import (
 from salmonn_node.replay.account import Account
 from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.decoding import ENCODINGS
+from salmonn_node.replay.held_before import held_before
 from salmonn_node.replay.recording_files import BagError
+from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.replay.topic_choice import FROM_TF, TopicChoice, choose_topics
 from salmonn_node.replay.topics import UNREAD, role_of
 from salmonn_node.stream.observations import SECOND_NS, AudioChunk, EncodedFrame, Pose
@@ -46,12 +49,13 @@ class BagStream:
         map_id: name of the map that the poses refer to.
         grounding: gets the recording's CameraInfo and tf while it is read.
         stamp_offsets: seconds added to the stamps of a source, by its name; "pose" names the poses.
+        part: the part of the recording to read.
 
     Attributes:
         topics: what is read, and why.
         types: topic -> message type, of all topics.
         report: what became of the messages.
-        start_ns, end_ns: log times of the first and the last message.
+        start_ns, end_ns: log times between which messages are read.
 
     Raises:
         BagError: the recording cannot be read, or holds neither camera nor microphone.
@@ -67,20 +71,23 @@ class BagStream:
         map_id: str = "",
         grounding: Grounding | None = None,
         stamp_offsets: Mapping[str, float] | None = None,
+        part: RecordingPart | None = None,
     ) -> None:
         self.path = path
         self.grounding = grounding or Grounding()
         self.report = Account()
         self._map_id = map_id
         self._stamp_offsets = stamp_offsets or {}
-        self._bag = Bag(path)
+        part = part or RecordingPart()
+        self._bag = Bag(path, part.takes)
         try:
+            self.start_ns, self._stop_ns = self._select(part)
             self.topics = self._choose(cameras, microphones, pose)
         except BaseException:
             self._bag.close()
             raise
         self.types = {topic.name: topic.msgtype for topic in self._bag.topics}
-        self.start_ns, self.end_ns = self._bag.start_ns, self._bag.end_ns
+        self.end_ns = min(self._stop_ns - 1, self._bag.end_ns)
 
     def __enter__(self) -> BagStream:
         return self
@@ -95,13 +102,15 @@ class BagStream:
     @property
     def duration_s(self) -> float:
         """Length by the recorder's clock, in seconds."""
-        return self._bag.duration_s
+        return (self.end_ns - self.start_ns) / SECOND_NS
 
     def __iter__(self) -> Iterator[tuple[int, Observation]]:
         """Pairs of the recorder's time (ns) and an observation; `report` counts every message."""
         converters = self._converters()
         self.report.expect((t.name, t.promised) for t in self._bag.topics if t.name in converters)
-        for topic, _, log_ns, data in self._bag.raw(topics=converters):
+        if self.report.partial:
+            self._hear_earlier(converters)
+        for topic, _, log_ns, data in self._bag.raw(self.start_ns, self._stop_ns, converters):
             account = self.report.topics[topic]
             account.read += 1
             try:
@@ -118,6 +127,35 @@ class BagStream:
                     yield log_ns, corrected(one, self._stamp_offsets)
         self.report.complete = True
         self._note_files()
+
+    def _select(self, part: RecordingPart) -> tuple[int, int]:
+        """Log times (first, stop) of what is read; tells what is not."""
+        names = {topic.name for topic in self._bag.topics}
+        missing = sorted({*part.topics, *part.exclude_topics} - names - set(self._bag.left_out))
+        if missing:
+            has = ", ".join(sorted(names | set(self._bag.left_out)))
+            raise BagError(f"{self.path}: no such topic in the bag: {', '.join(missing)}; it has: {has}")
+        try:
+            first, stop = part.stretch(self._bag.start_ns, self._bag.end_ns)
+        except ValueError as error:
+            raise BagError(f"{self.path}: {error}") from None
+        if self._bag.left_out:
+            self.report.notes.append(f"left out by --topics or --exclude-topics: {', '.join(self._bag.left_out)}")
+        self.report.partial = part.stretched
+        if part.stretched:
+            offset_s, length_s = (first - self._bag.start_ns) / SECOND_NS, (stop - first) / SECOND_NS
+            whole_s = self._bag.duration_s
+            self.report.notes.append(
+                f"a stretch is read: {length_s:.1f} s from {offset_s:.1f} s on, of {whole_s:.1f} s"
+            )
+        return first, stop
+
+    def _hear_earlier(self, converters: Mapping[str, Converter]) -> None:
+        """Hear what was said before the stretch and still holds in it: cameras, static frames, formats of sound."""
+        for topic, data in held_before(self._bag, {*self.topics.beside, *self.topics.infos.values()}, self.start_ns):
+            # What cannot be used of it is no message of the stretch, and so is not counted.
+            with contextlib.suppress(ValueError):
+                converters[topic](self._bag.decode(topic, data))
 
     def _choose(self, cameras: tuple[str, ...], microphones: tuple[str, ...], pose: str | None) -> TopicChoice:
         try:

@@ -20,6 +20,8 @@ from salmonn_node.messages.questions import checked_question
 from salmonn_node.replay.bag import Bag
 from salmonn_node.replay.decoding import typestore_of
 from salmonn_node.replay.evaluation_topics import LATCHED, Evaluation, Written, said
+from salmonn_node.replay.held_before import held_before
+from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.replay.storage_file import Channel, in_time_order
 from salmonn_node.replay.video_stream import is_video
 
@@ -58,13 +60,16 @@ def check_target(path: Path, recording: Path, questions: Iterable[QuestionRecord
             raise ValueError(f"--mcap: question {record.id} is none that a node would take: {error}") from None
 
 
-def write_evaluation(path: Path, recording: Path, evaluation: Evaluation) -> list[str]:
+def write_evaluation(
+    path: Path, recording: Path, evaluation: Evaluation, part: RecordingPart | None = None
+) -> list[str]:
     """Write an evaluation; after a failure there is no file.
 
     Args:
         path: file to write.
-        recording: rosbag2 whose messages are copied, all topics of it.
+        recording: rosbag2 whose messages are copied.
         evaluation: what is written beside them.
+        part: the part of it that is copied; None copies all.
 
     Returns:
         Sentences about what was left out, or named otherwise than a node would.
@@ -73,7 +78,8 @@ def write_evaluation(path: Path, recording: Path, evaluation: Evaluation) -> lis
         BagError: the recording cannot be read.
         OSError: the file cannot be written.
     """
-    with Bag(recording) as bag, _whole_file(path) as file:
+    part = part or RecordingPart()
+    with Bag(recording, part.takes) as bag, _whole_file(path) as file:
         names = {topic.name for topic in bag.topics}
         namespace = next((n for n in NAMESPACES if not any(name.startswith(f"{n}/") for name in names)), NAMESPACES[-1])
         notes = [
@@ -87,7 +93,7 @@ def write_evaluation(path: Path, recording: Path, evaluation: Evaluation) -> lis
         writer.start(profile="ros2", library="salmonn_node")
         topics = _Topics(writer, bag)
         # Kept in order of time by themselves; of equal times, the recording's messages come first.
-        sources = [(bag.start_ns, lambda: _copied(bag)), (bag.start_ns, lambda: said(evaluation, namespace))]
+        sources = [(bag.start_ns, lambda: _copied(bag, part)), (bag.start_ns, lambda: said(evaluation, namespace))]
         damaged = 0
         for log_ns, topic, msgtype, data in in_time_order(sources):
             if data:
@@ -100,8 +106,13 @@ def write_evaluation(path: Path, recording: Path, evaluation: Evaluation) -> lis
     return notes
 
 
-def _copied(bag: Bag) -> Iterator[Written]:
-    return ((log_ns, topic, msgtype, data) for topic, msgtype, log_ns, data in bag.raw())
+def _copied(bag: Bag, part: RecordingPart) -> Iterator[Written]:
+    first, stop = part.stretch(bag.start_ns, bag.end_ns)
+    if part.stretched:
+        for topic, data in held_before(bag, bag.channels.keys(), first):
+            yield first, topic, bag.channels[topic].msgtype, data
+    for topic, msgtype, log_ns, data in bag.raw(first, stop):
+        yield log_ns, topic, msgtype, data
 
 
 class _Topics:

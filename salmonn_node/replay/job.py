@@ -24,6 +24,7 @@ from salmonn_node.replay.evaluation_mcap import write_evaluation
 from salmonn_node.replay.evaluation_topics import Evaluation, StatusTrack
 from salmonn_node.replay.job_pictures import save_pictures, with_pictures
 from salmonn_node.replay.network import build
+from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.replay.runner import Progress, ReplayRun
 from salmonn_node.replay.video_stream import VideoStream, is_video
 from salmonn_node.stream.frame_sampler import FrameFate
@@ -45,6 +46,7 @@ class JobSettings:
             tf.
         ground_z_m: height of the plane that objects stand on.
         stamp_offsets: (source, seconds added to its stamps), for a clock that is off by a steady offset.
+        part: the part of the recording that is read.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -57,6 +59,7 @@ class JobSettings:
     mounts: tuple[tuple[str, tuple[float, ...]], ...] = ()
     ground_z_m: float = 0.0
     stamp_offsets: tuple[tuple[str, float], ...] = ()
+    part: RecordingPart = field(default_factory=RecordingPart)
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ def _write_mcap(job: Job, path: Path, run: ReplayRun, track: StatusTrack) -> lis
     checkpoint = run.observer.model.checkpoint
     questions = {question.id: question for question in job.questions}
     evaluation = Evaluation(questions, answers, track.statuses, checkpoint.id, checkpoint.trained, run.start_ns)
-    return write_evaluation(path, job.recording, evaluation)
+    return write_evaluation(path, job.recording, evaluation, job.settings.part)
 
 
 def open_recording(
@@ -210,6 +213,8 @@ def open_recording(
 ) -> tuple[BagStream | VideoStream, float]:
     """A recording's observations, and its length in seconds; `grounding` gets a bag's CameraInfo and tf."""
     if is_video(recording):
+        if settings.part != RecordingPart():
+            raise ValueError(f"{recording} is a video; topics and stretches are of bags: salmonn bag make VIDEO BAG")
         video = VideoStream(recording)
         return video, video.duration_s
     bag = BagStream(
@@ -220,6 +225,7 @@ def open_recording(
         map_id=settings.map_id,
         grounding=grounding,
         stamp_offsets=dict(settings.stamp_offsets),
+        part=settings.part,
     )
     return bag, bag.duration_s
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from salmonn_node.answering.grounding import Grounding
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.network_settings import load_network
 from salmonn_node.replay.job import JobSettings, details_of, open_recording, warnings_of
+from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.storage.persistence import identity_of
 from salmonn_node.storage.snapshot import SnapshotError
 from salmonn_node.storage.store import MemoryStore, State
@@ -173,7 +174,8 @@ def _name(recording: Path, settings: JobSettings, model: Any) -> str:
     """Digest of all that a recording's memory depends on."""
     identity = identity_of(model)
     topics = (settings.cameras, settings.microphones, settings.pose, settings.map_id, settings.frame_rate_hz)
-    record = [FORMAT, content_digest(recording), identity.to_dict(), model.network.device.type, topics]
+    part = [asdict(settings.part)] if settings.part != RecordingPart() else []
+    record = [*part, FORMAT, content_digest(recording), identity.to_dict(), model.network.device.type, topics]
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
 
 
