@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from salmonn_node.memory.memory_view import MemoryView
     from salmonn_node.memory.token_batch import TokenBatch
 
+VISION = "vision"
 UNSETTLED = 256  # how many moments wait for a better pose
 # Older poses are not needed: an audio window is at most 30 s, and the moments in the index already have their pose.
 TRACK_S = 45.0
@@ -41,9 +42,15 @@ class PlacedMoments:
 
     def settle(self, stamp_ns: int) -> None:
         """Look up the poses of moments up to `stamp_ns` again, because they now have poses on both sides."""
-        while self._unsettled and self._unsettled[0].interval.start_ns <= stamp_ns:
-            moment = self._unsettled.popleft()
+        settled = [moment for moment in self._unsettled if _posed_until(moment) <= stamp_ns]
+        if not settled:
+            return
+        self._unsettled = deque((m for m in self._unsettled if _posed_until(m) > stamp_ns), UNSETTLED)
+        for moment in settled:
             self._evidence.add(replace(moment, pose_id=self.pose_id(moment.interval.start_ns)))
+            second = self._track.at(moment.interval.end_ns) if moment.modality == VISION else None
+            if second is not None:
+                self._evidence.settle_pose(second)
 
     def pose_id(self, stamp_ns: int) -> int:
         """Id in the evidence index of the robot's pose at `stamp_ns`; -1 when unknown. Stores the pose at first use."""
@@ -59,7 +66,7 @@ class PlacedMoments:
         stamp_ns = moment.interval.start_ns
         moment = replace(moment, pose_id=self.pose_id(stamp_ns), thumbnail=moment.thumbnail or picture)
         self._evidence.add(moment)
-        if not self._track.settled(stamp_ns):
+        if not self._track.settled(_posed_until(moment)):
             self._unsettled.append(moment)
 
     def note_newest(self, moment: Moment) -> Moment | None:
@@ -126,6 +133,11 @@ class PlacedMoments:
         self._unsettled = deque((Moment.from_state(values) for values in state["unsettled"]), UNSETTLED)
         self._track.restore(state["track"])
         self._last_pose = None if last is None else (Pose.from_state(last[0]), int(last[1]))
+
+
+def _posed_until(moment: Moment) -> int:
+    """Stamp of the last pose that answers read of a moment: of a patch's second frame, or of the start of sound."""
+    return moment.interval.end_ns if moment.modality == VISION else moment.interval.start_ns
 
 
 def _columns(batch: TokenBatch) -> tuple[list[int], list[int], list[int]]:

@@ -17,8 +17,9 @@ from salmonn_node.stream.answers import Answer
 if TYPE_CHECKING:
     from salmonn_node.live.live_replay import LiveRun
 
-# What may differ without the answer being another: how far the stream had got when it was asked.
-_OF_THE_MOMENT = ("last_observation_ns", "memory_start_ns")
+# What may differ without the answer being another: how far the stream had got when it was asked, and the frame whose
+# pose it is, which a PoseWithCovarianceStamped does not carry.
+_NOT_COMPARED = ("last_observation_ns", "memory_start_ns", "child_frame_id")
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _differences(offline: Any, live: Any, path: str = "") -> Iterator[tuple[str,
     """Each value in which two answers differ, with its place; numbers as messages carry scores, in float32."""
     if isinstance(offline, dict) and isinstance(live, dict) and offline.keys() == live.keys():
         for name in offline:
-            if name not in _OF_THE_MOMENT:
+            if name not in _NOT_COMPARED:
                 yield from _differences(offline[name], live[name], f"{path}.{name}" if path else name)
     elif isinstance(offline, list) and isinstance(live, list) and len(offline) == len(live):
         for number, (one, two) in enumerate(zip(offline, live, strict=True)):

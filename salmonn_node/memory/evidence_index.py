@@ -109,6 +109,23 @@ class EvidenceIndex:
                 self._poses -= 1
         return number
 
+    def settle_pose(self, pose: Pose) -> None:
+        """Replace the pose that was stored last for this stamp; without one, store it."""
+        with self._lock:
+            row = self._db.execute("SELECT MAX(id) FROM poses WHERE stamp_ns = ?", (pose.stamp_ns,)).fetchone()
+        if row[0] is None:
+            self.add_pose(pose)
+            return
+        covariance = None if pose.covariance is None else np.asarray(pose.covariance, "<f8").tobytes()
+        orientation = np.asarray(pose.orientation, "<f8").tobytes()
+        with self._lock, self._told():
+            self._db.execute(
+                "UPDATE poses SET frame_id = ?, map_id = ?, child_frame_id = ?, x = ?, y = ?, z = ?, orientation = ?, "
+                "covariance = ? WHERE id = ?",
+                (pose.frame_id, pose.map_id, pose.child_frame_id, *(float(v) for v in pose.position), orientation,
+                 covariance, row[0]),
+            )  # fmt: skip
+
     def add(self, moment: Moment) -> None:
         """Store a moment. It replaces a moment with the same modality and `token_start`.
 

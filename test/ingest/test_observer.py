@@ -131,6 +131,26 @@ def test_a_backward_jump_starts_an_empty_memory(model: VideoSalmonnS) -> None:
     assert all(m.interval.end_ns < START + 7 * S for m in observer.evidence.between())
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.15, 0.6])
+def test_the_pose_of_a_patchs_second_frame_does_not_depend_on_when_poses_come(
+    model: VideoSalmonnS, late_s: float
+) -> None:
+    observer = Observer(model, inline=True)
+    items = [(float(t), frame(float(t))) for t in range(8)]
+    items += [(t / 5 + 0.07 + late_s, pose(t / 5 + 0.07)) for t in range(45)]
+    for _, item in sorted(items, key=lambda pair: pair[0]):
+        observer.submit(item)
+    moments = observer.evidence.between(modality="vision")
+    assert len(moments) == 4
+    for moment in moments:
+        for stamp_ns in (moment.interval.start_ns, moment.interval.end_ns):
+            place = observer.evidence.pose_at(stamp_ns)
+            assert place is not None
+            seconds = (stamp_ns - START) / S
+            if seconds > 0.07:
+                np.testing.assert_allclose(place.position, pose(seconds).position, atol=1e-9)
+
+
 def test_poses_of_moments_are_interpolated_even_when_they_come_late(model: VideoSalmonnS) -> None:
     observer = Observer(model, inline=True)
     for second in range(6):
