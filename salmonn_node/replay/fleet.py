@@ -8,7 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any
 
-from salmonn_node.replay.job import Job, JobResult, run_job
+from salmonn_node.replay.job import Job, run_job
+from salmonn_node.replay.job_result import JobResult
 from salmonn_node.replay.progress_line import ProgressLine
 from salmonn_node.replay.runner import Progress
 from salmonn_node.replay.summary import Finished

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
-from salmonn_node.evaluation.held import HeldTokens, held_tokens
+from salmonn_node.evaluation.held import held_tokens
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.replay.bag_stream import BagStream
@@ -23,14 +22,11 @@ from salmonn_node.replay.code_version import code_version
 from salmonn_node.replay.evaluation_mcap import write_evaluation
 from salmonn_node.replay.evaluation_topics import Evaluation, StatusTrack
 from salmonn_node.replay.job_pictures import save_pictures, with_pictures
+from salmonn_node.replay.job_result import JobResult, describe
 from salmonn_node.replay.network import build
 from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.replay.runner import Progress, ReplayRun
 from salmonn_node.replay.video_stream import VideoStream, is_video
-from salmonn_node.stream.frame_sampler import FrameFate
-from salmonn_node.stream.observations import SECOND_NS
-
-NOT_SAMPLED = FrameFate.NOT_SAMPLED.value  # the frame sampler at work: no loss
 
 
 @dataclass(frozen=True)
@@ -96,36 +92,6 @@ class Job:
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-@dataclass
-class JobResult:
-    """What came of a job.
-
-    Attributes:
-        answers: in the order asked.
-        held: question id -> what the memory held when it was asked.
-        facts: figures of the run: speed, memory, checkpoint; none of them in answers.jsonl.
-        timeline: (seconds since the start, kept tokens) of the memory at the end, by ten bins or more.
-        warnings: what was chosen, missing, damaged or lost: for the terminal and the report.
-        notes: what else was left out, for the report.
-        account: topic -> messages promised, read, used and left out by reason.
-        start_ns: stamp of the first observation.
-    """
-
-    name: str
-    arm: str
-    answers: list[Answered] = field(default_factory=list)
-    timings: dict[str, float] = field(default_factory=dict)
-    held: dict[str, HeldTokens] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-    timeline: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    account: dict[str, Any] = field(default_factory=dict)
-    start_ns: int = 0
-    interrupted: bool = False
-    error: str = ""
-
-
 def run_job(
     job: Job,
     on_progress: Callable[[Progress, float], None] = lambda progress, duration_s: None,
@@ -186,7 +152,7 @@ def _run(
         # What an earlier run had answered beyond this point stays known.
         kept = {a.id: a for a in run.answers} | {k: v for k, v in known.items()}
         write_answers(answers_file, [kept[q.id] for q in _in_order(job.questions) if q.id in kept])
-    _describe(job, run, observer, stream, known, result)
+    describe(result, run, stream, len(known))
     if job.mcap and not run.interrupted and not result.error:
         track(run.end_ns, last=True)
         result.notes += _write_mcap(job, job.mcap, run, track)
@@ -228,67 +194,6 @@ def open_recording(
         part=settings.part,
     )
     return bag, bag.duration_s
-
-
-def warnings_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
-    """What was chosen, missing, damaged or lost, one sentence each; `drops` are the observer's, by reason."""
-    lost = [f"{count} observations dropped: {why}" for why, count in sorted(drops.items()) if why != NOT_SAMPLED]
-    return stream.report.notes + stream.report.differences() + lost
-
-
-def details_of(stream: BagStream | VideoStream, drops: Mapping[str, int]) -> list[str]:
-    """What else was left out on purpose, one sentence each."""
-    skipped = drops.get(NOT_SAMPLED, 0)
-    return stream.report.details + ([f"{skipped} frames not looked at: {NOT_SAMPLED}"] if skipped else [])
-
-
-def _describe(
-    job: Job,
-    run: ReplayRun,
-    observer: Any,
-    stream: BagStream | VideoStream,
-    known: dict[str, Answered],
-    result: JobResult,
-) -> None:
-    """Fill in what the report says of the run."""
-    status, checkpoint = observer.status(), observer.model.checkpoint
-    stream_s = (run.end_ns - run.start_ns) / SECOND_NS
-    result.answers, result.timings, result.start_ns = run.answers, run.timings, run.start_ns
-    result.interrupted = run.interrupted
-    result.timeline = _timeline(observer.view(), run.start_ns, run.end_ns)
-    result.facts = {
-        "checkpoint": checkpoint.name,
-        "trained": checkpoint.trained,
-        "stream_s": stream_s,
-        "speed": stream_s / run.ingest_s if run.ingest_s else None,
-        "frames": status.frames,
-        "audio_s": status.audio_s,
-        "poses": status.poses,
-        "tokens": list(status.tokens),
-        "budgets": list(status.budgets),
-        "drops": status.drops,
-    }
-    if isinstance(stream, BagStream):
-        result.facts["objects"] = dict(stream.grounding.counts)
-    result.account = stream.report.to_json()
-    result.warnings += status.clock_faults + warnings_of(stream, status.drops)
-    result.notes = details_of(stream, status.drops)
-    result.notes += [f"{id}: asked {s:.1f} s behind the end of the stream, at its end" for id, s in run.late.items()]
-    if known:
-        result.notes.append(f"{len(known)} answers are those of an earlier, interrupted run")
-    if not (run.interrupted or status.frames or status.audio_s):
-        result.error = "nothing of it was taken in, no picture and no sound"
-
-
-def _timeline(view: Any, start_ns: int, end_ns: int, bins: int = 60) -> tuple[list[float], list[float]]:
-    """Kept tokens over stream time."""
-    seconds = max(1.0, (end_ns - start_ns) / SECOND_NS)
-    counts = [0.0] * bins
-    stamps = [batch.stamp_ns.tolist() for batch in (view.visual, view.audio) if batch is not None]
-    for stamp_ns in (stamp for batch in stamps for stamp in batch):
-        at = int((stamp_ns - start_ns) / SECOND_NS / seconds * bins)
-        counts[min(max(at, 0), bins - 1)] += 1
-    return [(i + 0.5) * seconds / bins for i in range(bins)], counts
 
 
 def _in_order(questions: tuple[QuestionRecord, ...]) -> list[QuestionRecord]:

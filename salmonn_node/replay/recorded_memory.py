@@ -23,7 +23,8 @@ from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.network_settings import load_network
-from salmonn_node.replay.job import JobSettings, details_of, open_recording, warnings_of
+from salmonn_node.replay.job import JobSettings, open_recording
+from salmonn_node.replay.job_result import details_of, warnings_of
 from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.storage.persistence import identity_of
 from salmonn_node.storage.snapshot import SnapshotError

@@ -12,8 +12,9 @@ from typing import Any
 
 from salmonn_node.evaluation.report import ReportData, ReportEntry, render
 from salmonn_node.evaluation.scores import Judgement, judge, score
-from salmonn_node.replay.job import Job, JobResult
+from salmonn_node.replay.job import Job
 from salmonn_node.replay.job_pictures import with_pictures
+from salmonn_node.replay.job_result import JobResult
 from salmonn_node.stream.answers import Answer, ErrorCode
 
 

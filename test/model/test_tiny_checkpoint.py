@@ -16,7 +16,8 @@ from salmonn_node.live.demo_recording import BAG, QUESTIONS
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.model.checkpoint import BUNDLED, EVENT_HEADS, TINY, load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.replay.job import Job, JobResult, JobSettings, run_job
+from salmonn_node.replay.job import Job, JobSettings, run_job
+from salmonn_node.replay.job_result import JobResult
 from salmonn_node.stream.answers import ErrorCode, Outcome
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
