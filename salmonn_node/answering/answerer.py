@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from salmonn_node.answering.abstention import Signs, signs_of
 from salmonn_node.answering.answer_time import prompt_rows
 from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.answering.evidence import MASS, evidence_of, frame_period_ns
@@ -29,6 +30,8 @@ UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
 # To find a rival of the strongest evidence, look at this many candidates, or at this share of the weight.
 CANDIDATES, RIVAL_MASS = 3, 0.9
+# Work that may be left out is done if so many times its expected duration is left before the deadline.
+SPARE = 2.0
 # Without a calibration, an answer is NOT_OBSERVED when the network gives "the video shows it" a lower probability.
 SHOWN_BELOW = 0.5
 STAGES = ("waiting", "reading", "generating")
@@ -50,6 +53,12 @@ class Answerer:
 
     The answerer checks the deadline and `cancel` between two tokens. If you must reply to the millisecond, or serve
     many callers at once, ask through `answering/question_queue.py`.
+
+    Attributes:
+        spare_s: seconds of the last answer that went into work for which there was time to spare. With less time, the
+            answer is the same, but its evidence may be less exact.
+        signs: what the last answer tells about whether the memory shows it, see `answering/abstention.py`. None for a
+            network with an evidence head, and for types whose "no" and zero are answers of their own.
 
     Args:
         observer: gives views of the memory.
@@ -84,6 +93,8 @@ class Answerer:
         self.calibration = calibration
         tokenizer = observer.model.tokenizer
         pieces, end = pieces_of(tokenizer, observer.model.config.text["vocab_size"]), tokenizer.specials.im_end
+        self.spare_s = 0.0
+        self.signs: Signs | None = None
         self._grammars = {kind: TokenGrammar(kind, pieces, end) for kind in PATTERNS}
 
     def ask(
@@ -95,6 +106,7 @@ class Answerer:
         on_text: Callable[[str], None] | None = None,
         on_stage: Callable[[str], None] | None = None,
         view: SceneView | None = None,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> Answer:
         """Answer a question by `deadline` (time.monotonic). Never raises: an error is an Answer with an error code.
 
@@ -105,12 +117,14 @@ class Answerer:
             on_text: called with each new piece of the text.
             on_stage: called with the name of each stage in STAGES as it begins.
             view: the view to read, from `wait_for_view`; by default, the answerer waits for it.
+            hurried: whether another question waits. Work that may be left out then is.
         """
+        self.spare_s, self.signs = 0.0, None
         received = time.monotonic()
         cancel = cancel or threading.Event()
         stage = on_stage or (lambda _: None)
         try:
-            answer = self._answer(question, view, deadline, cancel, on_text, stage)
+            answer = self._answer(question, view, deadline, cancel, on_text, stage, hurried)
         except _StoppedError as error:
             answer = self._failed(error.code, str(error))
         except Exception as error:
@@ -152,7 +166,11 @@ class Answerer:
         cancel: threading.Event,
         on_text: Callable[[str], None] | None,
         stage: Callable[[str], None],
+        hurried: Callable[[], bool],
     ) -> Answer:
+        def spare(seconds: float) -> bool:
+            return not hurried() and time.monotonic() + SPARE * seconds < deadline
+
         def check(late: str) -> None:
             if cancel.is_set():
                 raise _StoppedError(ErrorCode.CANCELED, "canceled by the caller")
@@ -168,7 +186,8 @@ class Answerer:
         check("the stream had not reached the question's `before` by the deadline")
         if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
-        answer = self._work(question, view, lambda: cancel.is_set() or time.monotonic() >= deadline, on_text, stage)
+        stop = lambda: cancel.is_set() or time.monotonic() >= deadline  # noqa: E731
+        answer = self._work(question, view, stop, on_text, stage, spare)
         check("the deadline passed before the answer was complete")
         return answer
 
@@ -179,6 +198,7 @@ class Answerer:
         should_stop: Callable[[], bool],
         on_text: Callable[[str], None] | None,
         stage: Callable[[str], None],
+        spare: Callable[[float], bool],
     ) -> Answer:
         stage("reading")
         observer = self.observer
@@ -205,8 +225,10 @@ class Answerer:
             max_new_tokens=self.max_new_tokens,
             should_stop=should_stop,
             on_text=on_text,
+            spare=spare,
             **wanted,
         )
+        self.spare_s = generation.spare_s
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         given = (generation.pointer, generation.grounded, generation.attention)
@@ -228,10 +250,10 @@ class Answerer:
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
         known = self.calibration
-        least = SHOWN_BELOW if known is None or known.shown_below is None else known.shown_below
-        if generation.shown is not None and generation.shown < least:
-            outcome = Outcome.NOT_OBSERVED
-        if chat.unknown(generation.text) or (known is not None and generation.text.strip() == known.unknown != ""):
+        unknown = chat.unknown(generation.text)
+        unknown |= known is not None and generation.text.strip() == known.unknown != ""
+        self.signs = signs_of(generation, unknown)
+        if unknown or self._not_shown(generation.shown):
             outcome = Outcome.NOT_OBSERVED
         if outcome == Outcome.AMBIGUOUS and self.calibration is not None:
             other = rival(kind, evidence, self.calibration) or 1
@@ -254,6 +276,14 @@ class Answerer:
         if not trained:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)
+
+    def _not_shown(self, shown: float | None) -> bool:
+        """Whether a network without an evidence head says that the memory does not show what was asked about."""
+        known = self.calibration
+        if known is not None and known.observed is not None and self.signs is not None:
+            return known.observed.probability(self.signs) < known.observed.least
+        least = SHOWN_BELOW if known is None or known.shown_below is None else known.shown_below
+        return shown is not None and shown < least
 
     def _in_target_frame(self, question: Question, answer: Answer) -> Answer:
         pose, target = answer.pose, question.target_frame

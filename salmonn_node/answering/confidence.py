@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from salmonn_node.answering.abstention import Observed
 from salmonn_node.stream.answers import AnswerType
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +38,8 @@ class Calibration(BaseModel):
         null_above: if the evidence head gives "nothing" more weight than this, the answer is NOT_OBSERVED.
         unknown: if the network writes this text, the answer is NOT_OBSERVED; empty: no such text.
         shown_below: for a network without an evidence head: if it gives "the video shows it" a lower probability than
-            this, the answer is NOT_OBSERVED; null: 0.5.
+            this, the answer is NOT_OBSERVED; null: 0.5. Not used where `observed` is.
+        observed: for a network without an evidence head: the fitted rule of `answering/abstention.py`.
         ambiguous_ratio: a TIME or POSITION is AMBIGUOUS if a second candidate has at least this share of the first
             one's strength and lies far from it.
         known_words: if the checkpoint's vocabulary knows less than this share of the question's words, the confidence
@@ -57,6 +59,7 @@ class Calibration(BaseModel):
     null_above: Share | None = None
     unknown: str = ""
     shown_below: Share | None = None
+    observed: Observed | None = None
     ambiguous_ratio: Share | None = None
     known_words: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0

@@ -169,6 +169,7 @@ class QuestionQueue:
                     on_text=ticket.on_text,
                     on_stage=ticket.tell_stage,
                     view=ticket.view,
+                    hurried=self._hurried,
                 )
             except Exception as error:
                 # Every question gets a reply. This one says what went wrong.
@@ -188,10 +189,17 @@ class QuestionQueue:
             self._running, self._running_since = ticket, time.monotonic()
             return ticket
 
+    def _hurried(self) -> bool:
+        """Whether a question waits for the one that is being answered."""
+        with self._change:
+            return bool(self._queued)
+
     def _end_turn(self, ticket: Ticket, answer: Answer, seconds: float) -> None:
         cut_short = answer.error_code in (ErrorCode.TIMEOUT, ErrorCode.CANCELED)
         if self._answer_times is not None and (answer.error_code == ErrorCode.NONE or cut_short):
-            self._answer_times.learn(*ticket.size, seconds, whole=not cut_short)
+            # What an answer did because there was time does not count: the next one may leave it out.
+            needed_s = max(0.0, seconds - self._answerer.spare_s)
+            self._answer_times.learn(*ticket.size, needed_s, whole=not cut_short)
         with self._change:
             self._running = None
             given_up = self._give_up_late()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,20 @@ from salmonn_node.model.answer_decoder import AnswerDecoder
 from salmonn_node.model.assembly import Prompt, embed_prompt, prompt_of, question_ids
 from salmonn_node.model.cached_prefill import CachedPrefill
 from salmonn_node.model.config import SalmonnConfig
-from salmonn_node.model.evidence_windows import Rereading, can_reread, grounded, log_likelihoods
+from salmonn_node.model.evidence_windows import (
+    CANDIDATES,
+    Rereading,
+    Windows,
+    can_reread,
+    log_likelihoods,
+    sufficiencies,
+)
 from salmonn_node.model.generation import Generation, Grammar
 from salmonn_node.model.network import Network
 from salmonn_node.model.reader import read
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import TextTokenizer
+from salmonn_node.model.windows_alone import Spare, affordable, sufficiencies_alone
 
 
 class AnswerGenerator:
@@ -71,6 +80,7 @@ class AnswerGenerator:
         options: Sequence[str] = (),
         grammar: Grammar | None = None,
         shown: str = "",
+        spare: Spare = lambda seconds: False,
     ) -> Generation:
         """Answer a question from a view, greedily. Reads the prompt once and does not change the memory.
 
@@ -78,11 +88,13 @@ class AnswerGenerator:
             question: user text.
             view: what the question may see.
             max_new_tokens: maximum length of the answer, at least 1.
-            should_stop: called before each token. True ends the answer.
+            should_stop: called before each token and each further pass. True ends the answer.
             on_text: called with each new piece of text.
             options: texts to compare as whole answers, see `Generation.option_logprobs`.
             grammar: grammar of a second, typed answer, see `Generation.value`.
             shown: a yes-or-no question: does the memory show what is asked about? See `Generation.shown`.
+            spare: whether there are so many seconds to spare. If there are, a network without an evidence head reads
+                the windows of the memory anew, see `model/windows_alone.py`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
@@ -97,22 +109,52 @@ class AnswerGenerator:
                 found["value"], found["value_logprob"] = decoder.constrained(grammar, should_stop)
             generation = replace(decoder.decode(max_new_tokens, should_stop, on_text), **found)
             if self.network.evidence is None and can_reread(decoder) and not generation.stopped and not should_stop():
-                generation = self._grounded(decoder, generation, options, shown)
+                generation = self._grounded(decoder, question, generation, options, shown, should_stop, spare)
             return generation
 
     def _grounded(
-        self, decoder: AnswerDecoder, generation: Generation, options: Sequence[str], shown: str
+        self,
+        decoder: AnswerDecoder,
+        asked: str,
+        generation: Generation,
+        options: Sequence[str],
+        shown: str,
+        should_stop: Callable[[], bool],
+        spare: Spare,
     ) -> Generation:
         """Find evidence for a network that has no evidence head, and ask the network whether there is any."""
         answer = generation.token_ids
         if options and generation.option_logprobs is not None:
             answer = self._option_ids(options)[int(generation.option_logprobs.argmax())]
-        found: dict[str, Any] = {"grounded": grounded(decoder, generation.attention, answer)}
+        windows = Windows.of(decoder.view, generation.attention)
+        compared = windows.heaviest(CANDIDATES)
+        scores = sufficiencies(decoder, windows, compared, answer, should_stop)
+        if scores is None:
+            return replace(generation, stopped=True)
+        total = float(windows.mass.sum())
+        found: dict[str, Any] = {
+            "sufficiency": float(scores.max()) / len(answer),
+            "focus": float(windows.mass.max()) / total if total > 0 else 0.0,
+        }
         if shown:
             chat, everything = self.config.chat, torch.ones(len(decoder.view), dtype=torch.bool)
             question = question_ids(shown, self.tokenizer, self.config)
             both = [Rereading(question, ids, everything) for ids in self._option_ids((chat.yes, chat.no))]
             found["shown"] = float(torch.softmax(log_likelihoods(decoder, both), dim=0)[0])
+        if self.prefill is None:
+            began, wider = time.monotonic(), affordable(decoder, windows, answer)
+            alone = sufficiencies_alone(
+                decoder,
+                lambda part: self.prompt(asked, part),
+                windows,
+                wider,
+                answer,
+                lambda seconds: not should_stop() and spare(seconds),
+            )
+            if alone is not None:
+                compared, scores = wider, alone
+            found["spare_s"] = time.monotonic() - began
+        found["grounded"] = windows.weights(compared, scores)
         return replace(generation, **found)
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ of question and answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,8 +48,12 @@ def can_reread(decoder: AnswerDecoder) -> bool:
 
 
 @torch.no_grad()
-def log_likelihoods(decoder: AnswerDecoder, rereadings: Sequence[Rereading]) -> Tensor:
+def log_likelihoods(
+    decoder: AnswerDecoder, rereadings: Sequence[Rereading], should_stop: Callable[[], bool] = lambda: False
+) -> Tensor:
     """(n,) float32: log-likelihood of each answer. Generated rows leave the cache; the rows of the prompt stay.
+
+    `should_stop` is called before each pass. If it says True, the answers that were not scored are left out.
 
     Raises:
         ValueError: an answer has no tokens.
@@ -64,11 +68,15 @@ def log_likelihoods(decoder: AnswerDecoder, rereadings: Sequence[Rereading]) -> 
     for r in rereadings:
         length = len(r.question) + len(r.answer) - 1
         if batch and rows + length > language.chunk:
+            if should_stop():
+                break
             totals.append(_pass(decoder, batch))
             batch, rows = [], 0
         batch.append(r)
         rows += length
-    return torch.cat([*totals, _pass(decoder, batch)]) if batch else torch.zeros(0)
+    if batch and not should_stop():
+        totals.append(_pass(decoder, batch))
+    return torch.cat(totals) if totals else torch.zeros(0)
 
 
 def _pass(decoder: AnswerDecoder, batch: Sequence[Rereading]) -> Tensor:
@@ -102,27 +110,70 @@ def question_row(decoder: AnswerDecoder) -> int:
     return int((decoder.prompt.block >= 0).nonzero()[-1, 0]) + 1
 
 
-def grounded(decoder: AnswerDecoder, attention: Tensor, answer: Sequence[int]) -> Tensor:
-    """(T,) float32: weight of each memory token as evidence for an answer. The weights sum to one, or are all zero.
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a view in which something was observed.
 
-    The weight of a window comes from a softmax over sufficiencies. Attention distributes it over the window's tokens.
+    Attributes:
+        attention: (T,) float32, attention of the answer position to each memory token.
+        place: (T,) int64, number of the window of each memory token, counted from 0.
+        mass: (n,) float32, attention to each window.
+    """
+
+    attention: Tensor
+    place: Tensor
+    mass: Tensor
+
+    @classmethod
+    def of(cls, view: SceneView, attention: Tensor) -> Windows:
+        """Divide a view into windows. `attention` (T,) proposes which of them to compare."""
+        numbers, place = windows_of(view).unique(return_inverse=True)
+        return cls(attention, place, torch.zeros(len(numbers)).index_add_(0, place, attention))
+
+    def heaviest(self, count: int) -> Tensor:
+        """Windows with the most attention, heaviest first: (min(count, n),) int64."""
+        return self.mass.topk(min(count, len(self.mass))).indices
+
+    def tokens(self, window: int) -> Tensor:
+        """(T,) bool: memory tokens of a window."""
+        return self.place == window
+
+    def weights(self, compared: Tensor, sufficiency: Tensor) -> Tensor:
+        """(T,) float32: weight of each memory token as evidence. The weights sum to one, or are all zero.
+
+        The weight of a window comes from a softmax over sufficiencies. Attention distributes it over the window's
+        tokens. Windows that were not compared get nothing.
+
+        Args:
+            compared: (k,) int64, windows.
+            sufficiency: (k,) float32, their sufficiencies.
+        """
+        share = torch.zeros(len(self.mass))
+        share[compared] = torch.softmax(sufficiency, dim=0)
+        return self.attention * (share / self.mass.clamp_min(torch.finfo(self.mass.dtype).tiny))[self.place]
+
+
+def sufficiencies(
+    decoder: AnswerDecoder,
+    windows: Windows,
+    compared: Tensor,
+    answer: Sequence[int],
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Tensor | None:
+    """(k,) float32: sufficiency of each window for an answer, over the cached memory. None if stopped.
 
     Args:
         decoder: decoder of the prompt.
-        attention: (T,) attention of the answer position. It proposes the windows.
+        windows: windows of its view.
+        compared: (k,) int64, windows to compare.
         answer: ids of the network's answer.
+        should_stop: called before each pass.
     """
-    window = windows_of(decoder.view)
-    numbers, place = window.unique(return_inverse=True)
-    mass = torch.zeros(len(numbers)).index_add_(0, place, attention)
-    best = mass.topk(min(CANDIDATES, len(numbers))).indices
     question = decoder.prompt.ids[question_row(decoder) :].tolist()
-    nothing = torch.zeros(len(window), dtype=torch.bool)
-    readable = [nothing, *(place == int(n) for n in best)]
-    scores = log_likelihoods(decoder, [Rereading(question, answer, tokens) for tokens in readable])
-    share = torch.zeros(len(numbers))
-    share[best] = torch.softmax(scores[1:] - scores[0], dim=0)
-    return attention * (share / mass.clamp_min(torch.finfo(mass.dtype).tiny))[place]
+    nothing = torch.zeros_like(windows.place, dtype=torch.bool)
+    readable = [nothing, *(windows.tokens(int(n)) for n in compared)]
+    scores = log_likelihoods(decoder, [Rereading(question, answer, tokens) for tokens in readable], should_stop)
+    return scores[1:] - scores[0] if len(scores) == len(readable) else None
 
 
 def windows_of(view: SceneView) -> Tensor:

@@ -29,6 +29,10 @@ class Generation:
             averaged over layers and heads.
         grounded: (T,) float32, weight of each memory token as evidence, see `model/evidence_windows.py`. None with an
             evidence head, or if there was no time.
+        sufficiency: how much likelier the answer is with the best window alone readable than with nothing readable, in
+            log-likelihood per token of the answer. None with an evidence head.
+        focus: share of the attention to the memory that goes to the window with the most. None with an evidence head.
+        spare_s: seconds that went into work for which there was time to spare.
         shown: probability of "yes, the memory shows what is asked about". None if the network was not asked.
         reader_score: (T,) float32, mean score by the reader, -inf if every layer dropped the token. None without one.
         pointer: (T,) float32, probability that the evidence head gives each memory token. None without the head.
@@ -55,3 +59,6 @@ class Generation:
     value_logprob: float = 0.0
     grounded: Tensor | None = None
     shown: float | None = None
+    sufficiency: float | None = None
+    focus: float | None = None
+    spare_s: float = 0.0

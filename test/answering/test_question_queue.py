@@ -26,6 +26,8 @@ class GatedAnswerer:
         self.started: list[str] = []
         self._wait_for_view = wait_for_view
 
+    spare_s = 0.0
+
     def ask(self, question: Question, **_: object) -> Answer:
         with self.change:
             self.started.append(question.text)

@@ -64,3 +64,24 @@ def test_no_is_an_answer_of_its_own(answerer, kind: AnswerType, asked: bool) -> 
     answer = ask(answerer, kind)
     assert bool(answerer.asked[0]) == asked
     assert answer.outcome == (Outcome.NOT_OBSERVED if asked else Outcome.ANSWERED)
+
+
+def test_there_is_time_to_spare_while_the_deadline_is_far_and_nobody_waits(answerer) -> None:
+    told: list[bool] = []
+    generate = answerer.observer.model.answer
+
+    def answer(question, view, *, spare, **wanted):
+        told.extend(spare(seconds) for seconds in (0.0, 10.0, 29.0, 31.0, 1e9))
+        return replace(generate(question, view, **wanted), spare_s=1.5)
+
+    answerer.observer.model.answer = answer
+    question = Question(TEXT, AnswerType.TEXT)
+    answerer.ask(question, deadline=time.monotonic() + 60)
+    assert told == [True, True, True, False, False], "twice the time must be left"
+    assert answerer.spare_s == 1.5
+    told.clear()
+    answerer.ask(question, deadline=float("inf"))
+    assert told == [True] * 5
+    told.clear()
+    answerer.ask(question, deadline=float("inf"), hurried=lambda: True)
+    assert told == [False] * 5

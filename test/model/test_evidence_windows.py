@@ -10,15 +10,19 @@ from salmonn_node.model.assembly import embed_prompt, question_ids
 from salmonn_node.model.chat_format import ChatFormat
 from salmonn_node.model.config import MemoryConfig, ReaderConfig
 from salmonn_node.model.evidence_windows import (
+    CANDIDATES,
+    WINDOW_NS,
     Rereading,
+    Windows,
     can_reread,
-    grounded,
     log_likelihoods,
     question_row,
+    sufficiencies,
     windows_of,
 )
 from salmonn_node.model.language import PromptTokens
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+from salmonn_node.model.windows_alone import affordable, part_of, sufficiencies_alone
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 QUESTION, ANSWER = "where is the cup?", "in the hall"
@@ -99,7 +103,9 @@ def test_one_window_of_all_takes_the_weight_when_it_alone_makes_the_answer_likel
     model = headless()
     decoder = model.answers.read(QUESTION, filled(model))
     attention = torch.full((len(decoder.view),), 1.0 / len(decoder.view))
-    weights = grounded(decoder, attention, ids_of(model, ANSWER))
+    made = Windows.of(decoder.view, attention)
+    compared = made.heaviest(CANDIDATES)
+    weights = made.weights(compared, sufficiencies(decoder, made, compared, ids_of(model, ANSWER)))
     window = windows_of(decoder.view)
     numbers, place = window.unique(return_inverse=True)
     question = decoder.prompt.ids[question_row(decoder) :].tolist()
@@ -118,3 +124,55 @@ def test_networks_with_a_head_and_the_reader_are_left_alone() -> None:
     assert selective.answer(QUESTION, view, max_new_tokens=2).grounded is None
     empty = selective.view(selective.new_memory())
     assert selective.answer(QUESTION, empty, max_new_tokens=1).grounded is None
+
+
+@pytest.mark.parametrize(("head", "chunk"), [(False, 1024), (False, 60), (True, 1024)])
+def test_a_window_alone_is_read_as_a_memory_that_holds_nothing_else(head: bool, chunk: int) -> None:
+    model = VideoSalmonnS.tiny(evidence_head=head, recall=False, prefill_chunk=chunk)
+    view, answer = filled(model), ids_of(model, ANSWER)
+    decoder = model.answers.read(QUESTION, view)
+    windows = Windows.of(view, torch.full((len(view),), 1.0 / len(view)))
+    order = affordable(decoder, windows, answer)
+    assert sorted(order.tolist()) == list(range(len(windows.mass))), "a short stream is compared whole"
+    got = sufficiencies_alone(decoder, lambda part: model.prompt(QUESTION, part), windows, order, answer)
+    memory_of = {int(n): (int(n) + int(windows_of(view).min())) * WINDOW_NS for n in order}
+    nothing = model.score(QUESTION, [ANSWER], part_of(view, torch.zeros(len(view), dtype=torch.bool)))
+    for n, value in zip(order.tolist(), got.tolist(), strict=True):
+        alone = part_of(view, windows.tokens(n))
+        stamps = torch.cat([batch.stamp_ns for batch in (alone.visual, alone.audio) if batch is not None])
+        assert bool(((stamps >= memory_of[n]) & (stamps < memory_of[n] + WINDOW_NS)).all())
+        assert value == pytest.approx(float(model.score(QUESTION, [ANSWER], alone) - nothing), abs=1e-4)
+
+
+def test_windows_are_read_alone_only_while_there_is_time() -> None:
+    model = headless(prefill_chunk=100)
+    view = filled(model)
+    hurried = model.answer(QUESTION, view, max_new_tokens=4)
+    asked: list[float] = []
+    plenty = model.answer(QUESTION, view, max_new_tokens=4, spare=lambda seconds: asked.append(seconds) or True)
+    assert plenty.token_ids == hurried.token_ids
+    assert plenty.sufficiency == pytest.approx(hurried.sufficiency, abs=1e-6)
+    assert not torch.equal(plenty.grounded, hurried.grounded)
+    assert asked[0] == 0.0
+    assert all(seconds > 0.0 for seconds in asked[1:])
+    turns = iter([True, True, False])
+    short = model.answer(QUESTION, view, max_new_tokens=4, spare=lambda seconds: next(turns))
+    assert torch.equal(short.grounded, hurried.grounded), "what was compared over the cache stays"
+    assert next(turns, None) is None, "it stopped at the first refusal"
+    cached = headless(prefill="cached", cached_chunk=32)
+    unasked = cached.answer(QUESTION, filled(cached), max_new_tokens=4, spare=lambda seconds: pytest.fail("asked"))
+    assert float(unasked.grounded.sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_cancel_between_two_passes_ends_the_search_for_evidence() -> None:
+    model = headless(prefill_chunk=40)
+    view = filled(model)
+    calls: list[int] = []
+    whole = model.answer(QUESTION, view, max_new_tokens=2, should_stop=lambda: bool(calls.append(1)))
+    assert not whole.stopped
+    during = len(calls) - 3
+    calls.clear()
+    cut = model.answer(QUESTION, view, max_new_tokens=2, should_stop=lambda: calls.append(1) or len(calls) >= during)
+    assert cut.stopped
+    assert cut.grounded is None
+    assert len(calls) <= during + 1
