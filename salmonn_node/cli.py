@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("salmonn_node.commands.plan", "show which networks fit this machine, and what one needs"),
     "questions": ("salmonn_node.commands.questions", "check a question file or import one"),
     "replay": ("salmonn_node.commands.replay", "replay bags through the memory and score the answers"),
-    "train": ("salmonn_node.commands.train", "train the tiny checkpoint"),
+    "train": ("salmonn_node.commands.train", "train the tiny checkpoint, or its stand-in without an evidence head"),
     "ui": ("salmonn_node.commands.ui", "serve a page to ask and see what a memory holds"),
     "world": ("salmonn_node.commands.world", "make or show a synthetic world"),
 }

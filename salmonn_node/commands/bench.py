@@ -74,7 +74,7 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "evidence": (
         ("salmonn_node.lab.bench.evidence",),
-        "what evidence costs without an evidence head, in plain answers",
+        "evidence without an evidence head: its cost, and with --work how often it is right",
     ),
     "footprint": (
         ("salmonn_node.lab.bench.footprint",),

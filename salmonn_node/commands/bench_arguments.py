@@ -38,7 +38,16 @@ def endurance(parser: argparse.ArgumentParser) -> None:
 
 
 def evidence(parser: argparse.ArgumentParser) -> None:
-    """`salmonn bench evidence` has none."""
+    """Arguments of `salmonn bench evidence`."""
+    parser.add_argument(
+        "--work", type=Path, help="folder of the rendered worlds: measure how often the evidence is right, not the cost"
+    )
+    parser.add_argument(
+        "--checkpoint", default="tiny", help="network to ask; its evidence head is not used (%(default)s)"
+    )
+    parser.add_argument(
+        "--results", type=Path, help="JSON lines, one for each question; what is there is not run again"
+    )
 
 
 def events(parser: argparse.ArgumentParser) -> None:

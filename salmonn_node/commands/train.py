@@ -1,4 +1,4 @@
-"""`salmonn train tiny`: the recipe of the tiny checkpoint, stage by stage, resumable."""
+"""`salmonn train tiny` and `salmonn train standin`: recipes of checkpoints, stage by stage, resumable."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import argparse
 import sys
 from pathlib import Path
 
+RECIPES = ("tiny", "standin")
 FIRST_COLUMNS = ("step", "s", "loss")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn train`."""
-    parser.add_argument("checkpoint", choices=["tiny"], help="what to train")
     parser.add_argument(
-        "--work", type=Path, default=Path("train_tiny"), help="folder for data, states and logs (%(default)s)"
+        "checkpoint",
+        choices=RECIPES,
+        help="tiny: the bundled network. standin: that network without its evidence head, trained to answer in words",
     )
+    parser.add_argument("--work", type=Path, help="folder for data, states and logs (train_tiny, train_standin)")
     parser.add_argument("--stage", default="all", help="one stage by name, or all that are not done yet (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="seed of weights and order of data (%(default)s)")
     parser.add_argument(
@@ -28,16 +31,19 @@ def run(args: argparse.Namespace) -> int:
     import torch
     from rich.console import Console
 
-    from salmonn_node.lab.training.stages import STAGES, GateError
+    from salmonn_node.lab.training import release, stages, standin
     from salmonn_node.lab.training.work import Work
 
-    if args.stage not in (*STAGES, "all"):
-        print(f"salmonn train: expected --stage all, {', '.join(STAGES)}; got {args.stage!r}", file=sys.stderr)
+    recipe = standin.STAGES if args.checkpoint == "standin" else stages.STAGES
+    if args.stage not in (*recipe, "all"):
+        print(f"salmonn train: expected --stage all, {', '.join(recipe)}; got {args.stage!r}", file=sys.stderr)
         return 2
     console = Console(soft_wrap=True)
     torch.set_num_threads(1)  # two threads wait for each other more than they gain at these sizes
-    work = Work(args.work / "rehearsal" if args.rehearsal else args.work, args.seed, args.rehearsal)
-    for name, stage in STAGES.items():
+    folder = args.work or Path(f"train_{args.checkpoint}")
+    make = standin.StandinWork if args.checkpoint == "standin" else Work
+    work = make(folder / "rehearsal" if args.rehearsal else folder, args.seed, args.rehearsal)
+    for name, stage in recipe.items():
         if args.stage not in ("all", name):
             continue
         console.rule(f"{name}: {(stage.__doc__ or '').splitlines()[0]}")
@@ -45,11 +51,10 @@ def run(args: argparse.Namespace) -> int:
             for line in stage(work):
                 figures = [k for k in FIRST_COLUMNS if k in line] + [k for k in line if k not in FIRST_COLUMNS]
                 console.print("  ".join(f"{key} {line[key]:g}" for key in figures), highlight=False)
-        except GateError as error:
+        except stages.GateError as error:
             print(error, file=sys.stderr)
             return 1
     if args.out is not None:
-        from salmonn_node.lab.training.release import write_checkpoint
-
-        console.print(f"written: {write_checkpoint(work, args.out)}")
+        write = standin.write_checkpoint if args.checkpoint == "standin" else release.write_checkpoint
+        console.print(f"written: {write(work, args.out)}")
     return 0

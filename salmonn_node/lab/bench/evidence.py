@@ -1,7 +1,7 @@
-"""Evidence benchmark: cost of evidence without an evidence head (sufficiency and yes-or-no pass), in plain answers.
+"""Evidence benchmark: evidence without an evidence head. What it costs, and with `--work` how often it is right.
 
-A plain answer reads the whole prompt and writes a few tokens. Times are process times of one run, so only ratios are
-meaningful. The benchmark does not measure how often such evidence is right.
+Costs are in plain answers: reading the whole prompt and writing a few tokens. Times are process times of one run, so
+only ratios are meaningful.
 """
 
 from __future__ import annotations
@@ -16,8 +16,17 @@ import numpy as np
 import torch
 from rich.table import Table
 
+from salmonn_node.lab.bench.evidence_hits import FIT, TEST, rows_of
+from salmonn_node.lab.bench.evidence_tables import abstention, hits, separation
 from salmonn_node.model.checkpoint import load
-from salmonn_node.model.evidence_windows import Rereading, grounded, log_likelihoods, question_row
+from salmonn_node.model.evidence_windows import (
+    CANDIDATES,
+    Rereading,
+    Windows,
+    log_likelihoods,
+    question_row,
+    sufficiencies,
+)
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 QUESTION = "where did you last see the red box?"
@@ -28,12 +37,19 @@ ANSWER, YES_OR_NO = (65, 66, 67, 68), (65, 66)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Return one row per prefill mode and stream length."""
+    """Return one row of costs per prefill mode and stream length, or with `--work` one row per question."""
+    if args.work is not None:
+        model = load(args.checkpoint)
+        rows = {split.name: rows_of(model, args.work, split, args.results) for split in (FIT, TEST)}
+        return {"questions": rows}
     return {"evidence": [_cost(prefill, seconds) for prefill in ("exact", "cached") for seconds in STREAMS_S]}
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """Make a table with one row per prefill mode and stream length."""
+    """Make the tables."""
+    if "questions" in results:
+        fitted_on, tested = results["questions"]["fit"], results["questions"]["test"]
+        return [hits(tested), abstention(tested, fitted_on), separation(tested)]
     rows = results["evidence"]
     table = Table(*rows[0], title="evidence without an evidence head")
     for row in rows:
@@ -55,7 +71,9 @@ def _cost(prefill: str, seconds: int) -> dict[str, Any]:
     question = decoder.prompt.ids[question_row(decoder) :].tolist()
     whole = Rereading(question, YES_OR_NO, torch.ones(len(view), dtype=torch.bool))
     plain = _seconds(lambda: model.answers.read(QUESTION, view).decode(len(ANSWER), lambda: False, None))
-    windows = _seconds(lambda: grounded(decoder, generation.attention, ANSWER))
+    made = Windows.of(view, generation.attention)
+    compared = made.heaviest(CANDIDATES)
+    windows = _seconds(lambda: sufficiencies(decoder, made, compared, ANSWER))
     asked = _seconds(lambda: log_likelihoods(decoder, [whole, whole]))
     return {
         "prefill": prefill,
