@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("salmonn_node.commands.ask", "ask a running node or a recording"),
     "bag": ("salmonn_node.commands.bag", "show, play, cut or make a rosbag"),
     "bench": ("salmonn_node.commands.bench", "run a benchmark and print its figures"),
+    "calibrate": ("salmonn_node.commands.calibrate", "fit confidences and abstention to your own questions"),
     "checkpoint": ("salmonn_node.commands.checkpoint", "get a checkpoint by name, inspect, verify or convert one"),
     "demo": ("salmonn_node.commands.demo", "run the node on the demo bag and ask it questions"),
     "doctor": ("salmonn_node.commands.doctor", "show what this machine can build and run"),

@@ -126,8 +126,9 @@ def _verify(folder: Folder) -> int:
 
 def _convert(folder: Folder, target: Path) -> int:
     from salmonn_node.answering.confidence import read_calibration
-    from salmonn_node.model.checkpoint import CALIBRATION, digest, load, save
+    from salmonn_node.model.checkpoint import digest, load, save
     from salmonn_node.model.checkpoint_config import read_folder
+    from salmonn_node.model.own_calibration import CALIBRATION
 
     if target.exists() and any(target.iterdir()):
         print(f"{target} exists and is not empty", file=sys.stderr)

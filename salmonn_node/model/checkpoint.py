@@ -21,13 +21,13 @@ from salmonn_node.model.checkpoint_index import HEAD, LISTED, TensorIndex, check
 from salmonn_node.model.checkpoint_names import released_name
 from salmonn_node.model.config import CONFIG_FILE, SalmonnConfig
 from salmonn_node.model.network import Network
+from salmonn_node.model.own_calibration import calibration_of
 from salmonn_node.model.quantised_linear import quantised, replace
 from salmonn_node.model.tiny import tiny_config
 from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
 CARD = "README.md"
-CALIBRATION = "calibration.json"
 EVENT_HEADS = "events/heads.safetensors"  # in a folder of its own, as it holds no weights of the network
 SAMPLE_BYTES = 1 << 16
 
@@ -41,12 +41,16 @@ class Prepared:
         network: the network on the meta device.
         tokenizer: tokenizer of the folder.
         index: file and name of each tensor.
+        id: digest that identifies the weights as they will run.
+        calibration: path of the calibration to use, None when there is none.
     """
 
     config: SalmonnConfig
     network: Network
     tokenizer: FileTokenizer
     index: TensorIndex
+    id: str
+    calibration: Path | None
 
 
 def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSalmonnS:
@@ -69,16 +73,16 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSa
         return model
     folder = read_folder(find(checkpoint))
     ready = prepare(folder, **changes)
-    config, network, calibration = ready.config, ready.network, folder.path / CALIBRATION
+    config, network = ready.config, ready.network
     _fill(network, ready.index, folder, torch.device(device), getattr(torch, config.dtype))
     card = folder.path / CARD
     info = CheckpointInfo(
-        digest(folder) + (f"-{config.weights}" if config.weights != "full" else ""),
+        ready.id,
         folder.name,
         folder.trained,
         card if card.is_file() else None,
         folder.missing,
-        calibration if calibration.is_file() else None,
+        ready.calibration,
     )
     return VideoSalmonnS(config, network, ready.tokenizer, info, _event_heads(folder, config))
 
@@ -105,23 +109,26 @@ def prepare(folder: Folder, **changes: Any) -> Prepared:
         CheckpointError: tensors are missing, unexpected, of a wrong shape or of a type that cannot be loaded.
         ValueError: a malformed tokenizer or calibration file.
     """
-    calibration = folder.path / CALIBRATION
-    chat = overridden(folder.config.chat, calibration) if calibration.is_file() else folder.config.chat
-    config = folder.config.replace(**{"chat": chat} | changes)
     tokenizer = FileTokenizer.from_folder(folder.weights)
-    if tokenizer.largest_id >= config.text["vocab_size"]:
+    vocabulary = folder.config.replace(**changes).text["vocab_size"]
+    if tokenizer.largest_id >= vocabulary:
         raise CheckpointError(
             f"{folder.weights}: the tokenizer has ids up to {tokenizer.largest_id}, "
-            f"but the network knows {config.text['vocab_size']} tokens"
+            f"but the network knows {vocabulary} tokens"
         )
     index = index_of(folder)
+    kind = changes.get("weights", folder.config.weights)
+    name = digest(folder) + (f"-{kind}" if kind != "full" else "")
+    calibration = calibration_of(folder.path, name)
+    chat = folder.config.chat if calibration is None else overridden(folder.config.chat, calibration)
+    config = folder.config.replace(**{"chat": chat} | changes)
     off = _switched_off(folder.config, config)
     index.entries = {name: entry for name, entry in index.entries.items() if not name.startswith(off)}
     config = config.replace(tied_embeddings=tied(index, config.tied_embeddings))
     with torch.device("meta"):
         network = Network(config)
     check(network, index)
-    return Prepared(config, network, tokenizer, index)
+    return Prepared(config, network, tokenizer, index, name, calibration)
 
 
 def config_of(checkpoint: str) -> SalmonnConfig:

@@ -35,6 +35,7 @@ from salmonn_node.model.evidence_windows import (
     sufficiencies,
     windows_of,
 )
+from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.model.windows_alone import affordable, sufficiencies_alone
 from salmonn_node.stream.answers import AnswerType, Question
@@ -123,8 +124,17 @@ def _asked(model: VideoSalmonnS, tokens: Tokens, asked: Sequence[QuestionRecord]
     # Nothing is held back here: the rules of abstention are applied to the rows later.
     open_handed = Calibration(checkpoint=model.checkpoint.id, shown_below=0.0)
     speaker, view = answerer(observer, open_handed), observer.wait_for_view()
+    last: list[AnswerDecoder] = []  # readings of the question that is being asked, so that it is read once
+    read = model.answers.read
+
+    def kept(text: str, seen: SceneView) -> AnswerDecoder:
+        last.append(read(text, seen))
+        return last[-1]
+
+    model.answers.read = kept  # type: ignore[method-assign]
     for record in asked:
         question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+        last.clear()
         answer = speaker.ask(question, deadline=time.monotonic() + PATIENCE_S, view=view, hurried=lambda: True)
         judged = judge(record, answer)
         row: Row = {
@@ -136,7 +146,10 @@ def _asked(model: VideoSalmonnS, tokens: Tokens, asked: Sequence[QuestionRecord]
             "reply_hit": judged.evidence_hit,
             "signs": None if speaker.signs is None else dict(speaker.signs),
         }
-        yield row | _evidence(model, model.answers.read(record.text, view), record)
+        decoder = last[-1]
+        decoder.reading.cache.truncate(len(decoder.prompt))
+        yield row | _evidence(model, decoder, record)
+    model.answers.read = read  # type: ignore[method-assign]
 
 
 def _evidence(model: VideoSalmonnS, decoder: AnswerDecoder, record: QuestionRecord) -> Row:

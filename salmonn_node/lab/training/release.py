@@ -9,8 +9,9 @@ import torch
 
 from salmonn_node.lab.training.calibrate import Calibrated, calibrate
 from salmonn_node.lab.training.work import Work
-from salmonn_node.model.checkpoint import CALIBRATION, EVENT_HEADS, load, save
+from salmonn_node.model.checkpoint import EVENT_HEADS, load, save
 from salmonn_node.model.network import Network
+from salmonn_node.model.own_calibration import CALIBRATION
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
 ABOUT = {"name": "tiny", "trained": True}

@@ -1,0 +1,40 @@
+"""A team's own calibration of a checkpoint, which `salmonn calibrate` writes, and which file a network uses.
+
+It lies in the user's data folder, named by the id of the weights. It never lies in the hub's cache, which others may
+share, nor in the package. It takes precedence over the file in the checkpoint's folder.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+CALIBRATION = "calibration.json"
+
+
+def own_calibration(checkpoint: str) -> Path:
+    """Path of a team's own calibration of the weights called `checkpoint`. It need not exist."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "salmonn_node" / "calibrations" / f"{checkpoint}.json"
+
+
+def calibration_of(folder: Path, checkpoint: str) -> Path | None:
+    """Path of the calibration to use: the team's own, or the one in the checkpoint's folder. None if there is none."""
+    files = (own_calibration(checkpoint), folder / CALIBRATION)
+    return next((file for file in files if file.is_file()), None)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one, never a part. Makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
