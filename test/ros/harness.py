@@ -228,10 +228,16 @@ class Robot:
         self.wait(future.done, PATIENCE_S, f"{name} replies")
         return future.result()
 
-    def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-        """Wait for a condition that messages make true; fail, saying `what`, after `timeout_s`."""
+    def becomes(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait for a condition that messages make true; whether it came true within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
+            if time.monotonic() >= deadline:
+                return False
             with self.change:
                 self.change.wait(0.05)
-            assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{self.diagnostics}"
+        return True
+
+    def wait(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Wait for a condition that messages make true; fail, saying `what`, after `timeout_s`."""
+        assert self.becomes(condition, timeout_s), f"not within {timeout_s} s: {what}\n{self.diagnostics}"

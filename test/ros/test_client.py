@@ -123,6 +123,15 @@ def test_a_cancel_right_behind_the_goal_is_not_lost(node: NodeProcess, seen: int
     goal = Ask.Goal()
     goal.question.text = "hang"
     goal.question.timeout.sec = 100
+
+    def is_known() -> bool:
+        """Whether a goal and its cancel get replies: those to a client that the node does not know yet are lost."""
+        sent = client.send_goal_async(goal)
+        if not robot.becomes(sent.done, 5.0):
+            return False
+        return robot.becomes(sent.result().cancel_goal_async().done, 5.0)
+
+    robot.wait(is_known, PATIENCE_S, "the node knows the client")
     ends = []
     for _ in range(20):
         sent = client.send_goal_async(goal)
