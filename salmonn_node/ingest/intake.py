@@ -13,6 +13,7 @@ from torch import Tensor
 
 from salmonn_node.ingest.admission import TAKEN, Admission, Observation
 from salmonn_node.ingest.placed_moments import PlacedMoments
+from salmonn_node.memory.album import Picture
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.memory.thumbnail import encode_thumbnail
@@ -122,6 +123,9 @@ class Intake:
         frame = replace(frame, image=self.model.fit(frame.image))
         self._record(frame)
         picture = encode_thumbnail(frame.image)
+        if self.memory.log is not None:
+            shown = Picture(self.memory.source_id(frame.source), frame.stamp_ns, picture)
+            self.memory.log.add_picture(shown, frame.image)
         now = Interval(frame.stamp_ns, frame.stamp_ns)
         before = self.moments.note_newest(Moment("vision", 0, 1, now, frame.source, frame.frame_id, -1, picture))
         first = picture if before is None else before.thumbnail
@@ -185,7 +189,7 @@ class Intake:
             where = "a GPU" if on_device else "the CPU"
             raise ValueError(f"the state was made on {where}, but the network is on {device}")
         own = {name: tensor.to(device) if name in on_device else tensor for name, tensor in own.items()}
-        self.memory = StreamMemory.from_tensors(own, values["memory"], self.memory.ttt, self.memory.events)
+        self.memory = StreamMemory.from_tensors(own, values["memory"], self.memory.ttt, self.memory.events, self.memory.log)
         self.moments.restore(values)
         self._timelines.clear()
         self.frames, self.audio_s, self.poses = values["counts"]
@@ -212,7 +216,7 @@ class Intake:
             for name, tensor in (initial if earlier is None else memory_tensors(earlier)).items():
                 if name.startswith("ttt.") and not name.startswith("ttt.pending"):
                     tensors[name] = tensor
-        self.memory = StreamMemory.from_tensors(tensors, meta, memory.ttt, memory.events)
+        self.memory = StreamMemory.from_tensors(tensors, meta, memory.ttt, memory.events, memory.log)
         self.moments.forget(interval)
         self._timelines.clear()
         return gone

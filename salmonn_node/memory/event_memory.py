@@ -103,11 +103,17 @@ class EventMemory:
         running = [run for run in segmenter.open if segmenter.makes_event(run)]
         return [*self.kept[modality], *self._ended[modality], *running]
 
-    def observe(self, modality: str, batch: TokenBatch) -> None:
-        """Take tokens of a modality in, in order of `index`."""
-        self._ended[modality] += self._segmenters[modality].observe(batch)
+    def running(self, modality: str) -> list[Event]:
+        """The runs of a modality that go on."""
+        return list(self._segmenters[modality].open)
+
+    def observe(self, modality: str, batch: TokenBatch) -> list[Event]:
+        """Take tokens of a modality in, in order of `index`; returns the events that ended."""
+        ended = self._segmenters[modality].observe(batch)
+        self._ended[modality] += ended
         self._newest_ns[modality] = max(self._newest_ns[modality], int(batch.stamp_ns.max()))
         self._settle(modality)
+        return ended
 
     def _settle(self, modality: str) -> None:
         until = self._newest_ns[modality] - self.config.settle_ns

@@ -18,6 +18,7 @@ from salmonn_node.memory.token_batch import COLUMNS, TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 
 if TYPE_CHECKING:
+    from salmonn_node.memory.event_log import EventLog
     from salmonn_node.memory.event_memory import EventMemory
     from salmonn_node.ttt.layer import TTTLayer
     from salmonn_node.ttt.state import TTTState
@@ -55,6 +56,7 @@ class StreamMemory:
         slice_patches: temporal patches per slice in released mode.
         session: JSON values about the session. They are kept and saved, and never read here.
         events: an empty event memory, which tells the rule `events` what to keep; or None.
+        log: an empty event log, kept beside the tokens for a reader outside the network; or None.
     """
 
     def __init__(
@@ -66,12 +68,14 @@ class StreamMemory:
         slice_patches: int = 64,
         session: dict[str, Any] | None = None,
         events: EventMemory | None = None,
+        log: EventLog | None = None,
     ) -> None:
         if slice_patches < 1:
             raise ValueError(f"slice_patches: expected at least 1, got {slice_patches}")
         self.ttt = ttt
         self.slice_patches = slice_patches
         self.events = events
+        self.log = log
         self.session: dict[str, Any] = dict(session or {})
         self.listeners: list[Callable[[MemoryEvent], None]] = []
         self.parts: dict[str, StatePart] = {}
@@ -84,6 +88,7 @@ class StreamMemory:
     def _reset(self) -> None:
         visual, audio = self._configs
         self.events = None if self.events is None else self.events.fresh()
+        self.log = None if self.log is None else self.log.fresh()
         self._state: TTTState | None = None if self.ttt is None else self.ttt.init_state()
         self._adopt(TokenMemory(visual), TokenMemory(audio))
         self._waiting: list[TokenBatch] = []
@@ -139,6 +144,8 @@ class StreamMemory:
             parts = {"visual": self._visual.nbytes, "audio": self._audio.nbytes, "ttt": 0}
             if self.events is not None:
                 parts["events"] = self.events.nbytes
+            if self.log is not None:
+                parts["log"] = self.log.nbytes
             parts["waiting"] = sum(b.width * len(b) * b.z.element_size() for b in self._waiting)
             if self._state is not None:
                 pending = sum(t.nbytes + p.nbytes for t, p in self._state.chunks)
@@ -192,6 +199,8 @@ class StreamMemory:
             except ValueError:
                 self.counters["refused"] += 1
                 raise
+            if self.log is not None:
+                self.log.observe("visual", batch)
             if self.ttt is None:
                 self._visual.append(batch)
             elif self.released:
@@ -217,6 +226,8 @@ class StreamMemory:
             except ValueError:
                 self.counters["refused"] += 1
                 raise
+            if self.log is not None:
+                self.log.observe("audio", batch)
             self.counters["audio_tokens"] += len(batch)
             self._last_patch["audio"] = int(batch.patch[-1])
             self._newest_ns = max(self._newest_ns, int(batch.stamp_ns.max()))
@@ -369,6 +380,8 @@ class StreamMemory:
                     self._keep_waiting(waiting, stay)
             if self.events is not None:
                 self.events.forget(after_ns, before_ns)
+            if self.log is not None:
+                self.log.forget(after_ns, before_ns)
             self.counters["forgotten"] += gone
             self._version += 1
             return gone
@@ -408,6 +421,10 @@ class StreamMemory:
             if self.events is not None:
                 named, events = self.events.to_tensors()
                 tensors |= {f"events.{key}": value for key, value in named.items()}
+            log = None
+            if self.log is not None:
+                named, log = self.log.to_tensors()
+                tensors |= {f"log.{key}": value for key, value in named.items()}
             part_meta = {}
             for name, part in self.parts.items():
                 named, part_meta[name] = part.to_tensors()
@@ -427,6 +444,7 @@ class StreamMemory:
                 "counters": dict(self.counters),
                 "ttt": None if self.ttt is None else self.ttt.config.mode,
                 "events": events,
+                "log": log,
             }
             # Copy, because the caller writes the tensors to disk while the stream goes on.
             return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, meta
@@ -438,23 +456,29 @@ class StreamMemory:
         meta: dict[str, Any],
         ttt: TTTLayer | None,
         events: EventMemory | None = None,
+        log: EventLog | None = None,
     ) -> StreamMemory:
         """Restore a memory from `to_tensors`, with the same layer and the same kind of event memory.
 
         A state without events continues with an empty event memory. Without `events`, the events of the state are
-        left out.
+        left out. The same holds for `log`.
 
         Raises:
             ValueError: the schema differs, the layer has another mode or size, or values are missing or do not fit.
         """
         try:
-            return cls._restored(tensors, meta, ttt, events)
+            return cls._restored(tensors, meta, ttt, events, log)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"meta: missing or malformed ({error})") from error
 
     @classmethod
     def _restored(
-        cls, tensors: dict[str, Tensor], meta: dict[str, Any], ttt: TTTLayer | None, events: EventMemory | None
+        cls,
+        tensors: dict[str, Tensor],
+        meta: dict[str, Any],
+        ttt: TTTLayer | None,
+        events: EventMemory | None,
+        log: EventLog | None,
     ) -> StreamMemory:
         if meta.get("schema") != SCHEMA:
             raise ValueError(f"meta: schema {meta.get('schema')!r} is not {SCHEMA!r}")
@@ -474,9 +498,12 @@ class StreamMemory:
             slice_patches=int(meta["slice_patches"]),
             session=meta["session"],
             events=events,
+            log=log,
         )
         if memory.events is not None and meta.get("events") is not None:
             memory.events.restore(part("events"), meta["events"])
+        if memory.log is not None and meta.get("log") is not None:
+            memory.log.restore(part("log"), meta["log"])
         memory._adopt(visual, audio)
         if ttt is not None:
             fresh = ttt.init_state()

@@ -49,7 +49,7 @@ class TokenMemoryConfig:
 class Keeper(Protocol):
     """Whoever tells the rule `events` which tokens to keep, having seen them all."""
 
-    def observe(self, modality: str, batch: TokenBatch) -> None:
+    def observe(self, modality: str, batch: TokenBatch) -> object:
         """Take tokens in, in order of `index`."""
 
     def wanted(self, modality: str, budget: int) -> dict[int, int]:

@@ -97,6 +97,14 @@ def _event_heads(folder: Folder, config: SalmonnConfig) -> EventHeads | None:
     return EventHeads.load(path)
 
 
+def event_heads(checkpoint: str) -> EventHeads | None:
+    """The read-outs of events that come with a checkpoint, None where there are none. Raises as `load` does."""
+    if checkpoint == TINY and not (BUNDLED / TINY / CONFIG_FILE).is_file():
+        return None
+    path = read_folder(find(checkpoint)).path / EVENT_HEADS
+    return EventHeads.load(path) if path.is_file() else None
+
+
 def prepare(folder: Folder, **changes: Any) -> Prepared:
     """Check that the files of a folder make up a network. `load` does this first. A folder that passes also loads.
 

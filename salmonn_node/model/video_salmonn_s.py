@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from salmonn_node.memory.event_heads import EventHeads
+from salmonn_node.memory.event_log import EventLog
 from salmonn_node.memory.event_memory import EventMemory
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.memory.token_memory import TokenMemoryConfig
@@ -53,6 +54,7 @@ class VideoSalmonnS:
     Attributes:
         config, network, tokenizer, checkpoint: the components it was made of.
         event_heads: read-outs of the discard rule `events`. None if no memory uses the rule.
+        event_log: an empty log. Every new memory gets one like it; None keeps no log.
         encoder: encodes pixels and samples into tokens. You can replace its encoders by compiled ones.
         writer: writes observations into a memory.
         scenes: builds the view of a memory that a question sees.
@@ -71,6 +73,7 @@ class VideoSalmonnS:
         released = config.mode == "released"
         prefill = CachedPrefill(config, network.language, tokenizer) if config.prefill == "cached" else None
         self.event_heads = event_heads
+        self.event_log: EventLog | None = None
         self.encoder = StreamEncoder(config, network)
         write, build = (ReleasedMemoryWriter, ReleasedSceneBuilder) if released else (MemoryWriter, SceneBuilder)
         self.writer = write(config, self.encoder, tokenizer, prefill)
@@ -114,4 +117,5 @@ class VideoSalmonnS:
             TokenMemoryConfig(m.audio_tokens, m.audio_step, m.audio_rule),
             slice_patches=self.config.slice_patches,
             events=None if self.event_heads is None else EventMemory(self.event_heads),
+            log=None if self.event_log is None else self.event_log.fresh(),
         )
