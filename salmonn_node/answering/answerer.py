@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from salmonn_node.answering.typed import YES_NO, about_observer, kind_of, no_obj
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
+
+if TYPE_CHECKING:
+    from salmonn_node.answering.server_reader import ServerReader
 
 UNTRAINED = "untrained weights"
 NOT_OBSERVED = "not observed"
@@ -67,6 +70,7 @@ class Answerer:
         transform: returns a pose in another frame, or None when it cannot; by default that of `grounding`.
         grounding: frames, cameras and mounts; without it, answers give no object positions.
         calibration: confidences and thresholds; by default the checkpoint's calibration file, if it has one.
+        server: answers in the network's place; None lets the network answer.
 
     Raises:
         ValueError: the checkpoint's calibration file is malformed or belongs to other weights.
@@ -81,7 +85,9 @@ class Answerer:
         transform: Transform | None = None,
         grounding: Grounding | None = None,
         calibration: Calibration | None = None,
+        server: ServerReader | None = None,
     ) -> None:
+        self.server = server
         self.observer = observer
         self.max_new_tokens = max_new_tokens
         self.max_evidence = max_evidence
@@ -186,8 +192,11 @@ class Answerer:
         check("the stream had not reached the question's `before` by the deadline")
         if view is None:
             raise _StoppedError(ErrorCode.CANCELED, "the observer was closed")
-        stop = lambda: cancel.is_set() or time.monotonic() >= deadline  # noqa: E731
-        answer = self._work(question, view, stop, on_text, stage, spare)
+        if self.server is None:
+            stop = lambda: cancel.is_set() or time.monotonic() >= deadline  # noqa: E731
+            answer = self._work(question, view, stop, on_text, stage, spare)
+        else:
+            answer = self._by_server(self.server, question, deadline, cancel, stage)
         check("the deadline passed before the answer was complete")
         return answer
 
@@ -284,6 +293,31 @@ class Answerer:
             return known.observed.probability(self.signs) < known.observed.least
         least = SHOWN_BELOW if known is None or known.shown_below is None else known.shown_below
         return shown is not None and shown < least
+
+    def _by_server(
+        self,
+        server: ServerReader,
+        question: Question,
+        deadline: float,
+        cancel: threading.Event,
+        stage: Callable[[str], None],
+    ) -> Answer:
+        from salmonn_node.answering.server_client import ServerError, StoppedError
+        from salmonn_node.answering.server_reader import EmptyLogError
+
+        limit = max(1, question.max_evidence or self.max_evidence)
+        limits: dict[str, Any] = {"max_evidence": limit, "deadline": deadline, "cancel": cancel, "on_stage": stage}
+        try:
+            answer = server.answer(question, self._blank(), **limits)
+        except EmptyLogError:
+            raise _StoppedError(
+                ErrorCode.EMPTY_MEMORY, "the log holds nothing between the question's `after` and `before`"
+            ) from None
+        except ServerError as error:
+            raise _StoppedError(ErrorCode.MODEL_ERROR, f"server: {error}") from None
+        except StoppedError:
+            return self._blank()  # the caller says whether it was the deadline or a cancel
+        return self._in_target_frame(question, answer)
 
     def _in_target_frame(self, question: Question, answer: Answer) -> Answer:
         pose, target = answer.pose, question.target_frame

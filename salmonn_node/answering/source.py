@@ -55,5 +55,8 @@ class MemorySource(Protocol):
     ) -> SceneView | None:
         """Wait until the stream has passed `before_ns` and return the view; None at `deadline` or when cancelled."""
 
+    def caption(self, key: str, text: str) -> bool:
+        """Give an entry of the memory's log its words; returns False when there is no such entry any more."""
+
     def picture_size(self, source: str) -> tuple[int, int] | None:
         """(width, height) of the pictures that a camera sends, None before the first."""

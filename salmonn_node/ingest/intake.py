@@ -189,7 +189,9 @@ class Intake:
             where = "a GPU" if on_device else "the CPU"
             raise ValueError(f"the state was made on {where}, but the network is on {device}")
         own = {name: tensor.to(device) if name in on_device else tensor for name, tensor in own.items()}
-        self.memory = StreamMemory.from_tensors(own, values["memory"], self.memory.ttt, self.memory.events, self.memory.log)
+        self.memory = StreamMemory.from_tensors(
+            own, values["memory"], self.memory.ttt, self.memory.events, self.memory.log
+        )
         self.moments.restore(values)
         self._timelines.clear()
         self.frames, self.audio_s, self.poses = values["counts"]

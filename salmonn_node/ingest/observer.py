@@ -60,6 +60,7 @@ class Observer:
         capacity: bounds of the queue by kind of observation.
 
     Attributes:
+        on_caption: called with the key and the words of an entry of the log as it gets them (for the journal).
         failure: the device error that stopped the observer; None while it runs.
     """
 
@@ -81,6 +82,7 @@ class Observer:
         self.memory_name = memory_name
         self.intake = Intake(model, memory or model.new_memory(), self.evidence, record)
         self.on_session = on_session
+        self.on_caption: Callable[[str, str], None] | None = None
         self.failure: Exception | None = None
         self._inline = inline
         self._session = 0
@@ -154,6 +156,16 @@ class Observer:
     def close(self) -> None:
         """Stop the worker. Observations that are still queued are dropped."""
         self._queue.close()
+
+    def caption(self, key: str, text: str) -> bool:
+        """Give an entry of the memory's log its words; returns False when there is no such entry any more."""
+        with self._memory:
+            log = self.intake.memory.log
+            if log is None or not log.set_caption(key, text):
+                return False
+            if self.on_caption is not None:
+                self.on_caption(key, text)
+            return True
 
     # -- the worker -----------------------------------------------------------------------------------------------
 

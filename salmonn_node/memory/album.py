@@ -1,4 +1,4 @@
-"""The album: a fixed number of pictures of a stream, chosen online. What lasts enters; of the two most alike the older goes.
+"""The album: a fixed number of pictures of a stream, chosen online. What lasts enters; of two alike the older goes.
 
 A picture lasts when it resembles the one before it of the same camera. So a blurred or overexposed moment stays out.
 Of a place that comes back, the newest picture stays, and what is unlike everything else stays for hours.
@@ -118,7 +118,7 @@ class Album:
 
 
 def describe(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """(DESCRIPTOR,) float32 of length 1: a small grey picture and a colour histogram of an (H, W, 3) uint8 RGB image."""
+    """(DESCRIPTOR,) float32 of length 1: small grey picture and colour histogram of an (H, W, 3) uint8 RGB image."""
     grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (GREY_PX, GREY_PX), interpolation=cv2.INTER_AREA)
     shape = grey.astype(np.float32).ravel()
     shape = (shape - shape.mean()) / (shape.std() + 4)

@@ -102,12 +102,14 @@ class EventLog:
         with self._lock:
             self._album.offer(picture, image)
             self._recent.append(picture)
-            running = set() if self._events is None else {(e.source, e.first_ns) for e in self._events.running("visual")}
+            running = (
+                set() if self._events is None else {(e.source, e.first_ns) for e in self._events.running("visual")}
+            )
             until = picture.stamp_ns - RECENT_NS
             self._recent = [p for p in self._recent if p.stamp_ns >= until or (p.source, p.stamp_ns) in running]
 
     def _pictures_of(self, event: Event) -> list[Picture]:
-        """Of a sight the first picture, one from its middle and the last; of a sound the one nearest to its beginning."""
+        """Of a sight the first picture, a middle one and the last; of a sound the one nearest to its beginning."""
         if event.modality == "audio":
             near = [p for p in self._recent if abs(p.stamp_ns - event.first_ns) <= NEAR_NS]
             return sorted(near, key=lambda p: (abs(p.stamp_ns - event.first_ns), p.stamp_ns, p.source))[:1]

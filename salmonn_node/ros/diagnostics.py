@@ -69,6 +69,12 @@ class Diagnostics:
                     camera_info = inputs.camera_info.get(name)
                     array.status.append(self._input(monitor, source, camera_info))
                 array.status.append(self._space(backend, inputs))
+        if backend is not None and backend.server is not None:
+            reader = backend.server.values()
+            left_alone = str(reader["circuit_breaker"]).startswith("open")
+            array.status.append(
+                self._status("reader", WARN if left_alone else OK, "the server fails" if left_alone else "", reader)
+            )
         if questions is not None:
             array.status.append(self._questions(questions, watches))
         self._publisher.publish(array)

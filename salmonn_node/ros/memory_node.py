@@ -119,6 +119,11 @@ class MemoryNode(LifecycleNode):
         self._jump_tolerance_s = float(self.get_parameter("clock_jump_tolerance_s").value)
         self._tell_restore(self._backend)
         self._tell_encoders(self._backend)
+        where = self._settings.runtime.server.where
+        if self._backend.server is not None:
+            self.get_logger().warning(f"reader: {where}")
+        else:
+            self.get_logger().info(f"reader: {where}")
         if not self._backend.trained:
             self.get_logger().warning(f"{self._backend.checkpoint_id}: untrained weights, answers mean nothing")
         return SUCCESS

@@ -13,6 +13,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.messages import MessageError
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.runtime.settings import Settings
@@ -43,7 +44,7 @@ class _Entry:
 
 
 def _network_entry(entry: dataclasses.Field[Any]) -> _Entry:
-    """The parameter of a network setting."""
+    """The parameter of a setting of the network or of a server."""
     limits = entry.metadata
     low, high = (limits["low"], limits["high"]) if limits["high"] else (None, None)
     return _Entry(entry.default, limits["text"], low, high, limits["choices"])
@@ -51,6 +52,7 @@ def _network_entry(entry: dataclasses.Field[Any]) -> _Entry:
 
 ENTRIES: dict[str, _Entry] = {
     **{entry.name: _network_entry(entry) for entry in dataclasses.fields(NetworkSettings)},
+    **{entry.name: _network_entry(entry) for entry in dataclasses.fields(ServerSettings)},
     "threads": _Entry(Settings.threads, "CPU threads of the network; 0: torch chooses.", 0, 256),
     "engine_backend": _Entry(
         Settings.engine_backend,
@@ -228,9 +230,10 @@ def read(node: Node) -> NodeParameters:
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}
     mounts = {camera: mount for camera in values["cameras"] if (mount := _mount(node, camera))}
     network = NetworkSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(NetworkSettings)})
+    server = ServerSettings(**{entry.name: values[entry.name] for entry in dataclasses.fields(ServerSettings)})
     own = {entry.name: values[entry.name] for entry in dataclasses.fields(Settings) if entry.name in values}
     offsets = {name: float(node.get_parameter(f"{name}.stamp_offset_s").value) for name in [*names, POSE_SOURCE]}
-    return NodeParameters(values, transports, Settings(network, mounts=mounts, **own), offsets)
+    return NodeParameters(values, transports, Settings(network, server, mounts=mounts, **own), offsets)
 
 
 def check_sources(parameters: NodeParameters, sources: tuple[str, ...]) -> None:

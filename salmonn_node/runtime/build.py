@@ -11,6 +11,8 @@ from salmonn_node.runtime.settings import Settings
 
 # RAM for one row of the evidence index without its picture, with its share of the indices.
 MOMENT_BYTES, POSE_BYTES = 512, 768
+# Seconds that an answer of a server is expected to take before the first one.
+SERVER_S = 2.0
 
 # torch and the packages that need it are imported where they are used, so that a command or node that only reads its
 # settings does not wait for them.
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from salmonn_node.ingest.observer import Observer
     from salmonn_node.memory.evidence_index import EvidenceIndex
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
+    from salmonn_node.runtime.server import ServerParts
     from salmonn_node.storage.persistence import Persistence
 
 
@@ -38,6 +41,7 @@ class Backend:
         answer_times: predicts how long this network's answers take.
         reopen: makes a Backend with the same network and another stored memory; raises when the restore fails.
         free: frees the network; called once, after the last Backend that uses it is closed.
+        server: the reader outside the network, with its captions; None where the network answers.
         persistence: connects the observer to its store; None keeps nothing on disk.
         restore_notes: what a user should know about the restore.
         damage: the restore notes that report a loss.
@@ -53,6 +57,7 @@ class Backend:
     answer_times: AnswerTimeModel
     reopen: Callable[[str], Backend]
     free: Callable[[], None]
+    server: ServerParts | None = None
     persistence: Persistence | None = None
     restore_notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
@@ -86,6 +91,8 @@ class Backend:
 
     def close(self) -> None:
         """Close the memory. Queued observations are dropped. The network stays loaded."""
+        if self.server is not None:
+            self.server.close()
         self.observer.close()
         if self.persistence is not None:
             self.persistence.close()
@@ -95,6 +102,8 @@ def load_model(settings: Settings) -> VideoSalmonnS:
     """Load the network onto its device. Raises ValueError naming the setting that cannot be met."""
     from salmonn_node.model.network_settings import load_network
 
+    if settings.server.outside:
+        settings.server.check()  # before the weights are read
     return load_network(settings.network)
 
 
@@ -117,7 +126,9 @@ def assemble(
     """
     from salmonn_node.answering.answerer import Answerer
     from salmonn_node.ingest.observer import Observer
+    from salmonn_node.runtime.server import keep_log, server_reader
 
+    keep_log(model, settings)
     observer = Observer(
         model,
         evidence=evidence,
@@ -130,6 +141,7 @@ def assemble(
         max_new_tokens=settings.network.max_new_tokens,
         max_evidence=settings.max_evidence,
         grounding=grounding,
+        server=server_reader(settings.server, observer, grounding),
     )
     return observer, answerer
 
@@ -164,7 +176,9 @@ def build_backend(settings: Settings, load: Callable[[Settings], VideoSalmonnS] 
     model = load(settings)
     encoders, free = _load_encoders(model, settings)
     try:
-        answer_times = AnswerTimeModel(timed_answers(model, settings.network.max_new_tokens))
+        # Nothing is sent to a server before the first question: its first time is a guess.
+        timed = [(1, SERVER_S)] if settings.server.outside else timed_answers(model, settings.network.max_new_tokens)
+        answer_times = AnswerTimeModel(timed)
         return _open(model, encoders, free, answer_times, settings)
     except BaseException:
         free()
@@ -182,6 +196,7 @@ def _open(
     from dataclasses import replace
 
     from salmonn_node.answering.grounding import Grounding
+    from salmonn_node.runtime.server import server_parts
     from salmonn_node.storage.directory import default_root
     from salmonn_node.storage.persistence import Persistence, identity_of
     from salmonn_node.storage.store import MemoryStore
@@ -224,6 +239,7 @@ def _open(
         answer_times,
         lambda other: _open(model, encoders, free, answer_times, replace(settings, memory_name=other)),
         free,
+        server_parts(observer, answerer.server),
         persistence,
         tuple(report.notes) if report is not None else (),
         tuple(report.damage) if report is not None else (),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.model.network_settings import NetworkSettings
 
 
@@ -15,6 +16,7 @@ class Settings:
 
     Attributes:
         network: which network answers, where it runs, and how much it remembers.
+        server: whether a server outside the network answers, and which.
         threads: CPU threads of the network; 0 lets torch choose.
         engine_backend: what runs the encoders: "auto", "torch", "tensorrt" or "tensorrt_rtx".
         require_engine: refuse to start when an encoder cannot run on an engine.
@@ -36,6 +38,7 @@ class Settings:
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
     threads: int = 0
     engine_backend: str = "auto"
     require_engine: bool = False

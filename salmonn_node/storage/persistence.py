@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 END_OF_TIME_NS = 2**63 - 1
 PREVIOUS = "-previous"  # suffix under which earlier versions kept the previous session
 SESSION = "session"  # name of the journal mark at the start of a session
+CAPTION = "caption"  # name of the journal mark of words for an entry of the event log
 
 
 def identity_of(model: VideoSalmonnS) -> Identity:
@@ -79,6 +80,7 @@ class Persistence:
         self._keep_session = True
         observer.record_to(self._record)
         observer.on_session = self._on_session
+        observer.on_caption = self._on_caption
 
     @property
     def newest_ns(self) -> int:
@@ -108,16 +110,20 @@ class Persistence:
                     self.observer.retake(record)
                 elif record.name == SESSION:
                     self.observer.retake_session(int(record.data["number"]))
+                elif record.name == CAPTION:
+                    self.observer.caption(str(record.data["key"]), str(record.data["text"]))
             except Exception:
                 # It also failed when it was observed. It was counted then, and observing went on.
                 log.exception("an observation of the journal could not be added to the memory")
 
         # Do not journal observations that come from the journal.
         self.observer.record_to(None)
+        self.observer.on_caption = None
         try:
             return self.store.restore(load, again, number=number, progress=progress)
         finally:
             self.observer.record_to(self._record)
+            self.observer.on_caption = self._on_caption
 
     # -- beside ingest --------------------------------------------------------------------------------------------
 
@@ -160,6 +166,10 @@ class Persistence:
             except Exception as error:  # the disk or another node; the new session begins anyway
                 self.store.problem = f"the previous session could not be saved as {name!r}: {error}"
         self.store.append(Mark(SESSION, {"number": number}))
+
+    def _on_caption(self, key: str, text: str) -> None:
+        """Journal the words of an entry of the event log."""
+        self.store.append(Mark(CAPTION, {"key": key, "text": text}))
 
     @property
     def _session_stem(self) -> str:
@@ -252,5 +262,5 @@ class Persistence:
     def close(self) -> None:
         """Close the store. Call `save` and stop the observer first."""
         self.observer.record_to(None)
-        self.observer.on_session = None
+        self.observer.on_session = self.observer.on_caption = None
         self.store.close()

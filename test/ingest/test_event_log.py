@@ -1,4 +1,4 @@
-"""The event log over the demo's recording: what it holds, restored bit for bit, forgotten, and beside any discard rule."""
+"""The event log over the demo's recording: what it holds, restored bit for bit, forgotten, bounded."""
 
 from __future__ import annotations
 
