@@ -51,7 +51,7 @@ class Naming(BaseModel):
     counted: list[int] = Field(default_factory=list, max_length=4 * MOST_EVENTS)
 
 
-class Reply(BaseModel):
+class LookReply(BaseModel):
     """The reply of the second pass.
 
     Attributes:
@@ -151,9 +151,9 @@ def read_naming(text: str, log: SentLog) -> Naming:
     return reply
 
 
-def read_reply(text: str, kind: AnswerType, question: Question, shown: int) -> Reply:
+def read_reply(text: str, kind: AnswerType, question: Question, shown: int) -> LookReply:
     """The second pass's reply. Raises ReplyError when it does not fit the answer type or names unknown pictures."""
-    reply = _parsed(Reply, text)
+    reply = _parsed(LookReply, text)
     unknown = sorted(set(reply.pictures) - set(range(1, shown + 1)))
     if unknown:
         raise ReplyError(f"pictures {unknown[:8]} were not sent; there are {shown}")

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from salmonn_node.answering.server_choice import LOG, plain_choice
 from salmonn_node.answering.server_client import ServerClient, ServerError, StoppedError
 from salmonn_node.answering.server_evidence import ServerEvidence
 from salmonn_node.answering.server_log import SentLog, asked_about, clock, cover, write_log
 from salmonn_node.answering.server_prompts import (
     MOST_EVENTS,
+    LookReply,
     Naming,
-    Reply,
     ReplyError,
     answer_messages,
     line_of,
@@ -76,6 +77,7 @@ class ServerReader:
 
     Attributes:
         exchanges: what was sent for the last question, for people to look at.
+        shown: entries whose pictures were sent for the last question.
         counts: repairs, fallbacks and narrowed logs so far.
         busy: whether a question is being answered.
     """
@@ -89,6 +91,7 @@ class ServerReader:
         self.observer, self.client = observer, client
         self.evidence = ServerEvidence(observer, object_pose)
         self.exchanges: list[Exchange] = []
+        self.shown: list[LogEntry] = []
         self.counts = {"repaired": 0, "fallback": 0, "narrowed": 0}
         self.busy = False
 
@@ -153,7 +156,12 @@ class ServerReader:
             pose_of=self.evidence.pose,
         )
         self.counts["narrowed"] += bool(sent.narrowed)
-        named, counted = self._name(asked, sent)
+        choice = self.client.settings.server_choice
+        counted: list[LogEntry] = []
+        if choice == LOG:
+            named, counted = self._name(asked, sent)
+        else:
+            named = plain_choice(observer, question, self.client.settings.server_pictures, choice)
         if not named and not counted:
             return self._ended(blank, asked, sent, Outcome.NOT_OBSERVED)
         on_stage("generating")
@@ -186,8 +194,9 @@ class ServerReader:
             named = cover(list(sent.entries.values()))
         return named, counted
 
-    def _look(self, asked: _Asked, named: Sequence[LogEntry]) -> Reply:
+    def _look(self, asked: _Asked, named: Sequence[LogEntry]) -> LookReply:
         """Pass 2: the pictures of the named entries."""
+        self.shown = list(named)
         shown = [
             (
                 entry,
@@ -199,7 +208,7 @@ class ServerReader:
         messages = answer_messages(asked.question, asked.kind, shown, asked.now, asked.here)
         schema = reply_schema(asked.kind, asked.question)
         try:
-            reply: Reply = self._repaired(
+            reply: LookReply = self._repaired(
                 asked, messages, schema, lambda text: read_reply(text, asked.kind, asked.question, len(named))
             )
         except ReplyError as error:
@@ -257,7 +266,9 @@ class ServerReader:
             blank, outcome=Outcome.ANSWERED, answer_type=asked.kind, text=text, evidence=evidence, event=event, **fields
         )
 
-    def _typed(self, blank: Answer, asked: _Asked, sent: SentLog, named: Sequence[LogEntry], reply: Reply) -> Answer:
+    def _typed(
+        self, blank: Answer, asked: _Asked, sent: SentLog, named: Sequence[LogEntry], reply: LookReply
+    ) -> Answer:
         """The fields of the answer type; TIME and DURATION from events, POSITION from the box or the robot's pose."""
         kind = asked.kind
         chosen = [named[number - 1] for number in dict.fromkeys(reply.pictures)]

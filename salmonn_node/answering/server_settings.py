@@ -30,6 +30,7 @@ class ServerSettings:
         server_key_file: file whose first line is the API key; "" sends none.
         server_allow_remote: allows a server that is not on this machine.
         server_pictures: most pictures of an answer.
+        server_choice: "log" in two passes; "uniform" and "last" only look at pictures chosen without the question.
         server_timeout_s: longest wait for one reply, seconds.
         server_log_chars: longest log that is sent, characters.
         server_caption_period_s: shortest time between two captions, seconds; 0 writes none.
@@ -47,6 +48,11 @@ class ServerSettings:
         False, "Allow a server_url that is not on this machine. Pictures of the robot then leave it."
     )
     server_pictures: int = _setting(4, "Most pictures that are sent for an answer.", low=1, high=32)
+    server_choice: str = _setting(
+        "log",
+        "How pictures are chosen. log: in two passes, the log first; uniform, last: without the question, to compare.",
+        choices=("log", "uniform", "last"),
+    )
     server_timeout_s: float = _setting(
         60.0, "Seconds to wait for one reply of the server; a question's deadline may be earlier.", low=0.1, high=3600.0
     )

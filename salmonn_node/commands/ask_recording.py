@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--bag", type=Path, metavar="BAG", help="rosbag2 directory, .mcap, .db3, ROS 1 .bag or video to ask")
     add("--output", type=Path, default=Path("ask_output"), metavar="DIR", help="where pictures go (%(default)s)")
+    add("--explain", type=Path, metavar="FILE", help="with --reader server: write what was sent as an HTML page")
     add("--fresh", action="store_true", help="take the recording in anew, although its memory is in the cache")
     add_recording_flags(parser)
 
@@ -80,6 +81,7 @@ def _introduce(memory: RecordedMemory) -> None:
         f"{'taken in' if memory.made else 'remembered from before'}: {status.frames} frames, {status.audio_s:.0f} s of "
         f"sound, {status.poses} poses; {sum(status.tokens)} tokens in memory ({memory.folder})",
         f"asked: {checkpoint.name}" + ("" if checkpoint.trained else ", untrained weights: answers mean nothing"),
+        *([memory.answerer.server.client.settings.where] if memory.answerer.server is not None else []),
         *checkpoint.missing,
         *memory.notes,
     ]
@@ -101,6 +103,7 @@ def _typed() -> Iterator[str]:
 def _ask(memory: RecordedMemory, text: str, args: argparse.Namespace) -> int:
     """One question; times are seconds since the recording's start."""
     from salmonn_node.replay.recorded_memory import save_pictures
+    from salmonn_node.replay.server import caption_before, write_page
 
     start_ns = memory.start_ns
     question = Question(
@@ -113,7 +116,10 @@ def _ask(memory: RecordedMemory, text: str, args: argparse.Namespace) -> int:
         target_frame=args.frame,
         want_thumbnails=True,
     )
+    caption_before(memory.observer, memory.answerer, args.captions)()
     answer = memory.answerer.ask(question, deadline=math.inf, cancel=threading.Event())
+    if args.explain is not None:
+        write_page(args.explain, text, answer, memory.answerer)
     pictures = save_pictures(args.output, text, [piece.thumbnail for piece in answer.evidence])
     if args.json:
         files = [None if path is None else str(path) for path in pictures]

@@ -136,6 +136,17 @@ def persist(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--period", type=float, default=300.0, help="seconds between snapshots (%(default)s)")
 
 
+def reader(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench reader`."""
+    work = Path("bench/out/worlds")
+    parser.add_argument("--work", type=Path, default=work, help="rendered worlds are kept here (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of each world (%(default)s)")
+    parser.add_argument("--worlds", type=int, default=3, help="worlds of each density (%(default)s)")
+    parser.add_argument("--pictures", type=int, default=4, help="most pictures of an answer (%(default)s)")
+    parser.add_argument("--log-chars", type=int, default=400_000, help="longest log that is sent (%(default)s)")
+    parser.add_argument("--internal", action="store_true", help="also ask the tiny network, which takes minutes")
+
+
 def recall(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench recall`."""
     results = Path("bench/out/recall.json")
@@ -182,6 +193,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "memory": memory,
     "model": model,
     "persist": persist,
+    "reader": reader,
     "recall": recall,
     "soak": soak,
     "video": video,

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from salmonn_node.commands.network_flags import add_network_flags, network_of
+from salmonn_node.commands.server_flags import add_server_flags, server_of
 
 if TYPE_CHECKING:
     from salmonn_node.replay.job import JobSettings
@@ -45,6 +46,7 @@ def add_recording_flags(parser: argparse.ArgumentParser) -> None:
     select("--topics", nargs="+", action="extend", default=[], metavar="TOPIC", help="read only these topics (all)")
     select("--exclude-topics", nargs="+", action="extend", default=[], metavar="TOPIC", help="do not read these topics")
     add_network_flags(parser)
+    add_server_flags(parser)
 
 
 def settings_of(args: argparse.Namespace) -> JobSettings:
@@ -68,6 +70,8 @@ def settings_of(args: argparse.Namespace) -> JobSettings:
         ground_z_m=args.ground_z,
         stamp_offsets=tuple(parse_offset(text) for text in args.stamp_offset),
         part=RecordingPart(args.start_offset, args.playback_duration, tuple(args.topics), tuple(args.exclude_topics)),
+        server=server_of(args),
+        captions=args.captions,
     )
 
 

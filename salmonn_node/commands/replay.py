@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--mcap", type=Path, metavar="FILE", help="also write the bag with answers and evidence on its timeline (.mcap)"
     )
+    add("--explain", action="store_true", help="with --reader server: write what was sent for each question as a page")
     add("--min-accuracy", type=float, default=None, metavar="SHARE", help="exit with 1 below this accuracy, 0..1")
     add_recording_flags(parser)
 
@@ -64,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
         # What follows loads the network's libraries: bad arguments were refused before.
         from salmonn_node.replay.jobs import jobs_of
 
-        jobs = jobs_of(args.recordings, questions, settings_of(args), arms, args.output)
+        settings = replace(settings_of(args), explain=args.explain)
+        jobs = jobs_of(args.recordings, questions, settings, arms, args.output)
         if args.live and (args.start_offset or args.playback_duration or args.topics or args.exclude_topics):
             raise ValueError("--live plays a whole bag; cut the part out first: salmonn bag cut")
         if args.mcap:

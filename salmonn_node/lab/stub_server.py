@@ -1,4 +1,4 @@
-"""A STUB of an OpenAI-compatible server for tests and benchmarks: it runs no model, and a function says what it replies.
+"""A STUB of an OpenAI-compatible server for tests and benchmarks: it runs no model; a function says what it replies.
 
 It can also fail in the ways in which real servers fail. It listens on 127.0.0.1 only.
 """

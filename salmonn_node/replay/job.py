@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.evaluation.answer_file import Answered, read_answers, to_line, write_answers
 from salmonn_node.evaluation.held import held_tokens
 from salmonn_node.evaluation.questions import QuestionRecord
@@ -26,6 +27,7 @@ from salmonn_node.replay.job_result import JobResult, describe
 from salmonn_node.replay.network import build
 from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.replay.runner import Progress, ReplayRun
+from salmonn_node.replay.server import caption_before, write_page
 from salmonn_node.replay.video_stream import VideoStream, is_video
 
 
@@ -43,6 +45,9 @@ class JobSettings:
         ground_z_m: height of the plane that objects stand on.
         stamp_offsets: (source, seconds added to its stamps), for a clock that is off by a steady offset.
         part: the part of the recording that is read.
+        server: whether a server answers, and which.
+        captions: most captions that the server writes before each question.
+        explain: write what was sent for each question as a page.
     """
 
     network: NetworkSettings = field(default_factory=NetworkSettings)
@@ -56,6 +61,9 @@ class JobSettings:
     ground_z_m: float = 0.0
     stamp_offsets: tuple[tuple[str, float], ...] = ()
     part: RecordingPart = field(default_factory=RecordingPart)
+    server: ServerSettings = field(default_factory=ServerSettings)
+    captions: int = 0
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ def _run(
     stream, duration_s = open_recording(job.recording, settings, grounding)
     job.folder.mkdir(parents=True, exist_ok=True)
     answers_file, key_file = job.folder / "answers.jsonl", job.folder / "job.json"
-    observer, answerer = build(settings.network, settings.arm, settings.frame_rate_hz, grounding)
+    observer, answerer = build(settings.network, settings.arm, settings.frame_rate_hz, grounding, settings.server)
     calibration = answerer.calibration
     key = job.key(observer.model.checkpoint.id + ("" if calibration is None else calibration.model_dump_json()))
     known: dict[str, Answered] = {}
@@ -135,7 +143,8 @@ def _run(
         other = earlier.get("code", "an unknown version")
         result.warnings.append(f"the answers in {job.folder} are of {other}; all are asked again, by {code}")
     key_file.write_text(json.dumps({"key": key, "code": code, "settings": asdict(settings)}, indent=1))
-    run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True)
+    before_ask = caption_before(observer, answerer, settings.captions)
+    run = ReplayRun(observer, answerer, job.questions, known, want_thumbnails=True, before_ask=before_ask)
     track = StatusTrack(observer)
     if job.mcap:
         run.on_observed = track
@@ -146,6 +155,10 @@ def _run(
                 file.write(to_line(answered) + "\n")
                 file.flush()
                 save_pictures(job.folder, answered)
+                if settings.explain and answered.id not in known:
+                    texts = {question.id: question.text for question in job.questions}
+                    name = hashlib.sha256(answered.id.encode()).hexdigest()[:12]
+                    write_page(job.folder / "sent" / f"{name}.html", texts[answered.id], answered.answer, answerer)
     finally:
         stream.close()
     if run.interrupted:

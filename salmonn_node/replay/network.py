@@ -6,6 +6,7 @@ from typing import Any
 
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
+from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.evaluation.arms import DEFAULT_ARM, split_name
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.ingest.observer import Observer
@@ -18,7 +19,11 @@ MAX_EVIDENCE = 3  # of an answer in a replay
 
 
 def build(
-    network: NetworkSettings, arm: str, frame_rate_hz: float, grounding: Grounding | None = None
+    network: NetworkSettings,
+    arm: str,
+    frame_rate_hz: float,
+    grounding: Grounding | None = None,
+    server: ServerSettings | None = None,
 ) -> tuple[Observer, Answerer]:
     """An inline observer and its answerer, which takes frames and positions of objects from `grounding`.
 
@@ -30,5 +35,11 @@ def build(
     other: dict[str, Any] = {"prefill": prefill} if prefill else {}
     if kept != DEFAULT_ARM:
         other |= changes(network.changed(config_of(network.checkpoint)), kept)
-    settings = Settings(network, memory_name="memory", frame_rate_hz=frame_rate_hz, max_evidence=MAX_EVIDENCE)
+    settings = Settings(
+        network,
+        server or ServerSettings(),
+        memory_name="memory",
+        frame_rate_hz=frame_rate_hz,
+        max_evidence=MAX_EVIDENCE,
+    )
     return assemble(load_network(network, **other), settings, grounding=grounding, inline=True)

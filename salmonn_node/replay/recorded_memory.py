@@ -26,6 +26,7 @@ from salmonn_node.model.network_settings import load_network
 from salmonn_node.replay.job import JobSettings, open_recording
 from salmonn_node.replay.job_result import details_of, warnings_of
 from salmonn_node.replay.recording_part import RecordingPart
+from salmonn_node.runtime.server import keep_log, server_reader
 from salmonn_node.storage.persistence import identity_of
 from salmonn_node.storage.snapshot import SnapshotError
 from salmonn_node.storage.store import MemoryStore, State
@@ -94,6 +95,7 @@ def remember(
     if not recording.exists():
         raise FileNotFoundError(f"{recording}: no such file or directory")
     model = load_network(settings.network)
+    keep_log(model, settings.server, settings.network.checkpoint)
     root = cache_root()
     name = _name(recording, settings, model)
     made = fresh or not (root / name / SPACE).is_file()
@@ -161,7 +163,12 @@ def _open(settings: JobSettings, model: Any, root: Path, name: str, made: bool) 
         grounding = Grounding(dict(settings.mounts), ground_z_m=settings.ground_z_m)
         grounding.restore(arrays, space)
         observer.intake.picture_sizes.update({s: (int(w), int(h)) for s, (w, h) in space["picture_sizes"].items()})
-        answerer = Answerer(observer, max_new_tokens=settings.network.max_new_tokens, grounding=grounding)
+        answerer = Answerer(
+            observer,
+            max_new_tokens=settings.network.max_new_tokens,
+            grounding=grounding,
+            server=server_reader(settings.server, observer, grounding),
+        )
         os.utime(root / name)
         start_ns, end_ns = (int(stamp) for stamp in space["span"])
         notes = (*space["notes"], *report.notes)
@@ -177,6 +184,8 @@ def _name(recording: Path, settings: JobSettings, model: Any) -> str:
     topics = (settings.cameras, settings.microphones, settings.pose, settings.map_id, settings.frame_rate_hz)
     part = [asdict(settings.part)] if settings.part != RecordingPart() else []
     record = [*part, FORMAT, content_digest(recording), identity.to_dict(), model.network.device.type, topics]
+    if settings.server.outside:
+        record.append("log")  # the memory then holds an event log
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]
 
 

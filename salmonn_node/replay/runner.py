@@ -58,6 +58,7 @@ class ReplayRun:
         want_thumbnails: whether evidence carries pictures.
         on_observed: called with the recorded time of an observation when the memory has taken it in.
         on_asked: called with each question and the view that it reads, known answers included.
+        before_ask: called before each question that is asked.
         answers: in the order in which they were asked.
         timings: question id -> seconds.
         answered_ns: question id -> recorded time up to which the stream had been taken in when it was answered.
@@ -72,6 +73,7 @@ class ReplayRun:
     want_thumbnails: bool = False
     on_observed: Callable[[int], None] = lambda recorded_ns: None
     on_asked: Callable[[QuestionRecord, Any], None] = lambda record, view: None
+    before_ask: Callable[[], object] = lambda: None
     answers: list[Answered] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     answered_ns: dict[str, int] = field(default_factory=dict)
@@ -138,6 +140,7 @@ class ReplayRun:
         answered = self.known.get(record.id)
         if answered is None:
             question = replace(record.question(), want_thumbnails=self.want_thumbnails)
+            self.before_ask()
             started = time.perf_counter()
             try:
                 view = request.result()

@@ -128,7 +128,7 @@ def assemble(
     from salmonn_node.ingest.observer import Observer
     from salmonn_node.runtime.server import keep_log, server_reader
 
-    keep_log(model, settings)
+    keep_log(model, settings.server, settings.network.checkpoint)
     observer = Observer(
         model,
         evidence=evidence,

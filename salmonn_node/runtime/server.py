@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from salmonn_node.answering.server_reader import ServerReader
     from salmonn_node.ingest.observer import Observer
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-    from salmonn_node.runtime.settings import Settings
 
 # Observations that wait to be taken in; with more, nothing is captioned.
 LOADED = 16
@@ -45,15 +44,15 @@ class ServerParts:
         self.captions.close()
 
 
-def keep_log(model: VideoSalmonnS, settings: Settings) -> None:
-    """Let every new memory of a network keep an event log if a server answers, and none otherwise."""
-    if not settings.server.outside:
+def keep_log(model: VideoSalmonnS, settings: ServerSettings, checkpoint: str) -> None:
+    """Let every new memory of a network, of this checkpoint, keep an event log if a server answers, else none."""
+    if not settings.outside:
         model.event_log = None
         return
     from salmonn_node.memory.event_log import EventLog
     from salmonn_node.model.checkpoint import event_heads
 
-    model.event_log = EventLog(model.event_heads or event_heads(settings.network.checkpoint))
+    model.event_log = EventLog(model.event_heads or event_heads(checkpoint))
 
 
 def server_reader(settings: ServerSettings, observer: Observer, grounding: Grounding | None) -> ServerReader | None:

@@ -1,4 +1,4 @@
-"""The client of a server: what it sends, each way of failing in words and in time, and never a host that is not allowed."""
+"""The client of a server: what it sends, each way of failing in words and in time, never a host that is not allowed."""
 
 from __future__ import annotations
 
