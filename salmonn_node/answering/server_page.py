@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 from salmonn_node.answering.server_reader import Exchange
 from salmonn_node.stream.answers import Answer
@@ -26,7 +27,8 @@ def page(question: str, answer: Answer, exchanges: Sequence[Exchange]) -> str:
         for message in exchange.messages:
             parts.append(f"<h3>{html.escape(str(message['role']))}</h3>")
             content = message["content"]
-            for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            sent: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in sent:
                 if part["type"] == "text":
                     parts.append(f"<pre>{html.escape(part['text'])}</pre>")
                 elif part["image_url"]["url"].startswith(PICTURE):
