@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from salmonn_node.answering.server_reader import Exchange
+from salmonn_node.answering.server_reader import ServerExchange
 from salmonn_node.stream.answers import Answer
 
 HEAD = """<!doctype html><meta charset="utf-8"><title>What was sent</title>
@@ -16,7 +16,7 @@ padding:.6em}img{display:block;image-rendering:pixelated;min-width:320px}</style
 PICTURE = "data:image/jpeg;base64,"
 
 
-def page(question: str, answer: Answer, exchanges: Sequence[Exchange]) -> str:
+def page(question: str, answer: Answer, exchanges: Sequence[ServerExchange]) -> str:
     """The page as HTML; it loads nothing from anywhere."""
     told = answer.error_msg or f"{answer.outcome.name}: {answer.text}"
     parts = [HEAD, f"<h1>{html.escape(question)}</h1><p>{html.escape(told)}</p>"]

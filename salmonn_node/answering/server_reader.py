@@ -40,7 +40,7 @@ class EmptyLogError(Exception):
 
 
 @dataclass
-class Exchange:
+class ServerExchange:
     """One request to the server and what came of it.
 
     Attributes:
@@ -64,7 +64,7 @@ class _Asked:
     now: str
     here: str
     limit: int
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[ServerExchange] = field(default_factory=list)
 
 
 class ServerReader:
@@ -90,7 +90,7 @@ class ServerReader:
     ) -> None:
         self.observer, self.client = observer, client
         self.evidence = ServerEvidence(observer, object_pose)
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[ServerExchange] = []
         self.shown: list[LogEntry] = []
         self.counts = {"repaired": 0, "fallback": 0, "narrowed": 0}
         self.busy = False
@@ -228,7 +228,7 @@ class ServerReader:
         return read(self._chat(asked, again, schema))
 
     def _chat(self, asked: _Asked, messages: list[dict[str, Any]], schema: dict[str, Any]) -> str:
-        exchange = Exchange(messages)
+        exchange = ServerExchange(messages)
         asked.exchanges.append(exchange)
         if time.monotonic() >= asked.deadline:
             raise StoppedError

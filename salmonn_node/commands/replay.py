@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
         jobs = jobs_of(args.recordings, questions, settings, arms, args.output)
         if args.live and (args.start_offset or args.playback_duration or args.topics or args.exclude_topics):
             raise ValueError("--live plays a whole bag; cut the part out first: salmonn bag cut")
+        if args.live and settings.server.outside:
+            raise ValueError("--live asks the node's own network; give a server to the node itself: docs/server.md")
         if args.mcap:
             jobs = _with_mcap(jobs, args)
     except (OSError, ValueError) as error:
