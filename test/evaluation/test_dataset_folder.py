@@ -111,7 +111,7 @@ def answers(draw: st.DrawFn) -> Answer:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_whatever_is_written_comes_back(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     rows = []
     for number in range(data.draw(st.integers(1, 3))):

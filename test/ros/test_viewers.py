@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,16 @@ def test_each_diagnostic_status_belongs_to_one_analyzer(node: NodeProcess, robot
     assert {found[0] for found in hits.values()} == analyzers.keys()
     assert {name for v in analyzers.values() for name in v.get("expected", ())} <= set(names)
     assert all(v["type"].startswith("diagnostic_aggregator/") for v in analyzers.values())
+
+
+def test_the_security_policy_lets_the_node_publish_what_it_publishes(node: NodeProcess, robot: Robot):
+    topics = ET.parse(CONFIG / "sros2_policy.xml").findall(".//profile[@node='salmonn']/topics[@publish='ALLOW']/topic")
+    allowed = {f"/{topic.text.replace('~', 'salmonn')}" for topic in topics}
+    published = {name for name, _ in robot.node.get_publisher_names_and_types_by_node(node.name, "/")}
+    # Those of every node are in SROS2's own common profile; those of actions come with the action.
+    common = {"/rosout", "/parameter_events"}
+    assert "/salmonn/evidence_markers" in published
+    assert {name for name in published if "/_action/" not in name} - common <= allowed
 
 
 def test_the_picture_of_the_evidence_is_published_when_it_was_asked_for(memory: Memory, seen: int, robot: Robot):
