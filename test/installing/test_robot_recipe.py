@@ -75,5 +75,8 @@ def test_the_recipe_names_files_that_exist():
     recipe = PAGE.partition("```bash")[2].partition("```")[0]
     named = re.findall(r"src/salmonn_node/([\w./-]+)", recipe)
 
+    torch = set(re.findall(r"torch==([\d.]+)", PAGE))
+
+    assert torch == set(re.findall(r"^TORCH := (\S+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert "requirements.txt" in named
     assert not [name for name in named if not (ROOT / name).exists()]
