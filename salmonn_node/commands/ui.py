@@ -1,15 +1,20 @@
-"""`salmonn ui`: a page beside the robot, to ask, see what is remembered, watch and forget."""
+"""`salmonn ui`: a page to ask and see what a memory holds: a running node's, a recording's, or a stored one."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from salmonn_node.commands.recording_flags import add_recording_flags, settings_of
 
 if TYPE_CHECKING:
     from salmonn_node.ui.server import Address
+    from salmonn_node.ui.source import Source
 
 PORT = 8500
 TOKEN = "SALMONN_UI_TOKEN"  # the environment variable, not a token
@@ -18,28 +23,41 @@ MISSING = "the page needs the extra `ui`: pip install 'salmonn_node[ui]', or `ma
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `salmonn ui`."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--node", default="salmonn", help="name of the running node (%(default)s)")
+    what.add_argument("--bag", type=Path, metavar="BAG", help="a recording instead: bag, .mcap, .db3, .bag or video")
+    what.add_argument("--memory", metavar="NAME", help="a stored memory instead, which is only read")
     add = parser.add_argument
-    add("--node", default="salmonn", help="name of the running node (%(default)s)")
+    add("--directory", type=Path, default=None, help="folder of stored memories, for --memory (the node's default)")
+    add("--fresh", action="store_true", help="with --bag: take it in anew, although its memory is in the cache")
     add("--host", default="127.0.0.1", help="address to listen on; any but this machine's needs a token (%(default)s)")
     add("--port", type=int, default=PORT, help="port to listen on (%(default)s)")
     add("--read-only", action="store_true", help="no forgetting, saving and loading")
+    add_recording_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve the page until Ctrl-C; 2: it cannot be served, and why."""
+    from salmonn_node.storage.snapshot import SnapshotError
+
     try:
         address = _address(args)
-        return _serve_node(args, address)
+        with _opened(args) as source:
+            from salmonn_node.ui.server import serve
+
+            print(f"The page of the {source.title}: {address.url}  (Ctrl-C ends it)", flush=True)
+            serve(source, address)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "nicegui":
             raise
         print(f"salmonn ui: {MISSING}", file=sys.stderr)
         return 2
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SnapshotError) as error:
         print(f"salmonn ui: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 0
+    return 0
 
 
 def _address(args: argparse.Namespace) -> Address:
@@ -58,21 +76,21 @@ def _address(args: argparse.Namespace) -> Address:
     return Address(args.host, args.port, token or ("" if is_loopback(args.host) else new_token()))
 
 
-def _serve_node(args: argparse.Namespace, address: Address) -> int:
-    import rclpy
-    from rclpy.signals import SignalHandlerOptions
+def _opened(args: argparse.Namespace) -> contextlib.AbstractContextManager[Source]:
+    """What the page shows."""
+    from salmonn_node.ui import opening
 
-    from salmonn_node.ui.node_source import NodeSource
-    from salmonn_node.ui.server import serve
+    if args.bag is not None:
 
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        source = NodeSource(rclpy.create_node("salmonn_ui"), args.node, read_only=args.read_only)
-        try:
-            print(f"The page of node {args.node}: {address.url}  (Ctrl-C ends it)", flush=True)
-            serve(source, address)
-        finally:
-            source.close()
-    finally:
-        rclpy.try_shutdown()
-    return 0
+        def show(done_s: float, duration_s: float) -> None:
+            if sys.stderr.isatty():
+                print(f"\rtaking in {args.bag}: {done_s:.0f} of {duration_s:.0f} s ", end="", file=sys.stderr)
+
+        return opening.open_recording(args.bag, settings_of(args), args.fresh, show)
+    if args.memory is not None:
+        from salmonn_node.commands.network_flags import network_of
+        from salmonn_node.storage.directory import default_root
+
+        root = (args.directory or default_root()).expanduser()
+        return opening.open_stored(root, args.memory, network_of(args))
+    return opening.open_node(args.node, args.read_only)

@@ -157,6 +157,23 @@ class BagStream:
             with contextlib.suppress(ValueError):
                 converters[topic](self._bag.decode(topic, data))
 
+    def sound(self, source: str, start_ns: int, end_ns: int) -> Iterator[AudioChunk]:
+        """The chunks of one microphone between two log times; those that cannot be read are left out."""
+        topic = self.topics.microphones.get(source)
+        if topic is None:
+            return
+        beside = [name for name, what in self.topics.beside.items() if what == "audio_info"]
+        converters = {name: made for name, made in self._converters().items() if name in (topic, *beside)}
+        for name in beside:  # AudioInfo comes once, at the start
+            for _, _, _, data in self._bag.raw(topics=[name]):
+                with contextlib.suppress(ValueError):
+                    converters[name](self._bag.decode(name, data))
+        for _, _, _, data in self._bag.raw(max(0, start_ns), end_ns, [topic]):
+            with contextlib.suppress(ValueError):
+                chunk = converters[topic](self._bag.decode(topic, data))
+                if isinstance(chunk, AudioChunk):
+                    yield corrected(chunk, self._stamp_offsets)
+
     def _choose(self, cameras: tuple[str, ...], microphones: tuple[str, ...], pose: str | None) -> TopicChoice:
         try:
             chosen = choose_topics(self._bag, cameras=cameras, microphones=microphones, pose=pose)

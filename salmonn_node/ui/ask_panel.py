@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nicegui import run, ui
 
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
-from salmonn_node.stream.observations import Interval
+from salmonn_node.stream.observations import SECOND_NS, Interval
 from salmonn_node.ui.answer_card import as_json, as_python, card
 from salmonn_node.ui.source import RefusedError
 from salmonn_node.ui.spectrogram import data_url, spectrogram
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_QUESTION_BYTES = 4096  # as Question.msg says
 SHOWN = 20
 SHOW_TEXT_S = 0.1
+AROUND_NS = SECOND_NS
 DEFAULT_TIMEOUT_S, MAX_TIMEOUT_S = 30.0, 600.0
 
 
@@ -197,7 +198,9 @@ class AskPanel:
                         on_click=lambda piece=piece, place=place: self._play(piece.source, piece.interval, place),
                     ).props("outline dense no-caps")
 
-    async def _play(self, source: str, interval: Interval, place: ui.column) -> None:
+    async def _play(self, source: str, heard: Interval, place: ui.column) -> None:
+        """Play a piece of sound with what was around it: alone, a knock is too short to be made out."""
+        interval = Interval(max(0, heard.start_ns - AROUND_NS), heard.end_ns + AROUND_NS)
         try:
             sound = await run.io_bound(self._page.source.sound, source, interval)
         except RefusedError as refused:

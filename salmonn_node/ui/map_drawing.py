@@ -12,7 +12,7 @@ from salmonn_node.stream.answers import Evidence, Outcome, PoseKind
 from salmonn_node.stream.observations import Pose
 from salmonn_node.ui.answer_card import text
 from salmonn_node.ui.source import Exchange
-from salmonn_node.ui.wording import place, span
+from salmonn_node.ui.wording import place, span, spread_m
 
 CHI_95 = 5.991  # of two degrees of freedom: the ellipse holds 95 %
 SHOWN_ANSWERS = 5
@@ -84,7 +84,8 @@ def drawing(path: Sequence[Pose], asked: Sequence[Exchange] = (), origin_ns: int
     ]
     ratio = area.width / area.height
     about = f"frame {frame_id}" + (f", map {map_id}" if map_id else ", map not named")
-    asked_text = f"Marked: the evidence of “{newest.text}”, older answers paler. " if newest else ""
+    marked = newest is not None and newest.answer.evidence
+    asked_text = f"Marked: the evidence of “{newest.text}”, older answers paler. " if newest and marked else ""
     return (
         f'<p>Metres in {text(about)}; one square is {step:g} m.</p><div class="map" '
         f'style="aspect-ratio:{ratio:.4f};max-width:min(60rem,calc(75vh * {ratio:.4f}))">{svg}{_labels(area, step)}'
@@ -102,7 +103,8 @@ def _now(pose: Pose) -> str:
 def _area(poses: Sequence[Pose]) -> Frame2:
     """A rectangle around the poses, wider than tall, with a margin."""
     xy = np.array([pose.position[:2] for pose in poses], np.float64)
-    low, high = xy.min(axis=0), xy.max(axis=0)
+    reach = np.array([[math.sqrt(CHI_95) * spread_m(pose)] for pose in poses])
+    low, high = (xy - reach).min(axis=0), (xy + reach).max(axis=0)
     centre, extent = (low + high) / 2, np.maximum(high - low, LEAST_M) * 1.15
     width, height = float(extent[0]), float(extent[1])
     width, height = max(width, height * 1.2), max(height, width / 2.2)

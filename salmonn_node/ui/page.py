@@ -49,7 +49,7 @@ class Page:
             self._theme = ui.button(on_click=self._next_theme).props("flat round dense color=white").classes("theme")
             self._show_theme()
         self._gone = ui.label().classes("gone").props('role="alert"')
-        with ui.element("main"):
+        with ui.element("div").classes("sheet"):
             with ui.tabs().props("align=left inline-label outside-arrows mobile-arrows no-caps") as self._tabs:
                 names = ["Ask", "Timeline", "Map", "Health"]
                 names += ["Watch"] if self.source.abilities.watch else []

@@ -10,7 +10,9 @@ from ros.harness import NodeProcess, Robot
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from salmonn_node.cli import main
 from salmonn_node.client import Memory
+from salmonn_node.live.demo_recording import BAG
 from salmonn_node.stream.observations import SECOND_NS
 
 from .browsing import PATIENCE_S, Browser, PageProcess, wait
@@ -175,6 +177,33 @@ def test_a_phone_in_the_dark_needs_no_sideways_scrolling(page: PageProcess):
         assert not browser.console()
     finally:
         browser.close()
+
+
+def test_a_recording_plays_the_sound_of_its_evidence(folder: Path):
+    bag = folder / "walk"
+    # Knocking is heard at 46 s, and it is all that these seconds hold.
+    assert main(["bag", "cut", str(BAG), str(bag), "--start", "44", "--duration", "6"]) == 0
+    process = PageProcess(folder / "bag.log", "--bag", str(bag), environment={"XDG_CACHE_HOME": str(folder / "cache")})
+    browser = Browser()
+    try:
+        browser.open(process.url)
+        browser.ask("How many knocks were there when you last heard knocking?")
+        assert "microphone mic" in browser.answer()
+        browser.press("Play evidence", ".sound button")
+        wait(lambda: browser.all(".sound audio[controls]") and browser.all("img.spectrogram"), "it can be played")
+        about = "const a = document.querySelector('.sound audio'); return [a.duration, a.readyState, a.error?.message]"
+        wait(lambda: browser.driver.execute_script(about)[1] > 0 or browser.driver.execute_script(about)[2], "it loads")
+        duration_s, _, problem = browser.driver.execute_script(about)
+        assert not problem
+        assert 2.0 <= duration_s <= 10.0
+        browser.press("Timeline", ".q-tab")
+        wait(lambda: len(browser.shown(".timeline .plot")) == 2, "camera and microphone")
+        assert "Watch" not in [tab.text for tab in browser.all(".q-tab")]
+        assert browser.hosts() == {f"localhost:{process.port}"}
+        assert not browser.console()
+    finally:
+        browser.close()
+        process.end()
 
 
 def test_other_sites_and_names_are_refused(page: PageProcess):
