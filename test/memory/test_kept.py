@@ -105,3 +105,12 @@ def test_the_nearest_moment_of_a_source_says_whether_it_is_held():
     assert (near.interval.start_ns, near.score, near.pose is not None) == (START_NS, 0.0, True)
     assert (far.interval.start_ns, far.score, far.pose) == (START_NS + 10 * SECOND_NS, 1.0, None)
     assert moment_near(memory, index, "elsewhere", START_NS) is None
+
+
+def test_the_path_takes_the_pose_that_settled_of_each_stamp():
+    index = EvidenceIndex()
+    for x in (0.0, 1.0, 2.0):
+        stamp_ns = START_NS + int(x) * SECOND_NS
+        for guess in (x - 0.4, x):
+            index.add_pose(Pose(stamp_ns, "map", np.array([guess, 0.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])))
+    assert [pose.position[0] for pose in index.robot_path(0, 0, 10)] == [0.0, 1.0, 2.0]
