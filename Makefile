@@ -18,7 +18,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
-.PHONY: setup demo test test-full test-launch test-other-python lint golden soak licences sbom clean
+.PHONY: setup demo test test-full test-launch test-other-python lint golden mutation soak licences sbom clean
 
 setup: $(READY)
 
@@ -102,6 +102,13 @@ test-other-python:
 
 golden: $(READY)
 	$(BIN)/salmonn golden $(GOLDEN)
+
+# Mutation tests: hours of CPU time. MUTANTS='salmonn_node.stream.session*' tries a part; what was tried is kept.
+MUTANTS ?=
+mutation: $(TEST_READY)
+	@$(PIP) mutmut==3.8.1
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1 $(MUTANTS)
+	@$(BIN)/python bench/mutation_table.py
 
 # An hour of kills, full disks and nonsense; MINUTES=5 for a short one.
 MINUTES ?= 60

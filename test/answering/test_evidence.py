@@ -191,6 +191,9 @@ def test_a_region_is_given_where_the_size_of_the_pictures_is_known() -> None:
     assert found([0.0, 0.0, 0.0, 1.0], view_of(mixed), picture_size=size.get)[0].region is None
     sound = view_of(None, tokens([(10.0, "mic")]))
     assert found([1.0], sound, picture_size=lambda source: (64, 48))[0].region is None
+    both = view_of(tokens([(10.0, "front")], tokens_a_moment=4), tokens([(50.0, "mic")]))
+    (heard,) = found([0.0, 0.0, 0.0, 0.1, 0.9], both, picture_size=lambda source: (64, 48))
+    assert (heard.modality, heard.region) == ("audio", None)
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0]])

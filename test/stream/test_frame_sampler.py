@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +62,56 @@ def test_other_sources_and_refused_frames_do_not_change_what_is_taken(steps: lis
             kept.append(stamp)
     assert kept == alone
     assert all(b - a > 0 for a, b in zip(kept, kept[1:], strict=False))
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3 * SECOND_NS)), max_size=40), st.integers(0, 40))
+def test_a_restored_sampler_decides_as_the_one_that_went_on(steps: list[tuple[str, int]], cut: int) -> None:
+    sampler, now = FrameSampler(), SECOND_NS
+    restored = None
+    for number, (source, step) in enumerate(steps):
+        if number == cut:
+            restored = FrameSampler()
+            restored.restore(json.loads(json.dumps(sampler.to_state())))
+        now += step
+        fate = sampler.offer(source, now)
+        assert restored is None or restored.offer(source, now) is fate
+    assert sampler.to_state().keys() == {"_first_ns", "_last_ns", "_period"}, "the stored format"
+    if restored is not None:
+        assert restored.to_state() == sampler.to_state()
+
+
+def test_a_state_is_a_copy_and_a_reset_forgets_every_source() -> None:
+    sampler = FrameSampler()
+    sampler.offer("front", 5 * SECOND_NS)
+    state = sampler.to_state()
+    sampler.offer("front", 6 * SECOND_NS)
+    assert state == {
+        "_first_ns": {"front": 5 * SECOND_NS},
+        "_last_ns": {"front": 5 * SECOND_NS},
+        "_period": {"front": 0},
+    }
+    sampler.reset()
+    assert sampler.to_state() == {"_first_ns": {}, "_last_ns": {}, "_period": {}}
+    assert sampler.offer("front", 1) is FrameFate.TAKEN
+
+
+@pytest.mark.parametrize(("early_ms", "fate"), [(100, FrameFate.TAKEN), (101, FrameFate.NOT_SAMPLED)])
+def test_a_frame_may_be_a_tenth_of_a_period_early(early_ms: int, fate: FrameFate) -> None:
+    sampler = FrameSampler()
+    sampler.offer("front", 5 * SECOND_NS)
+    assert sampler.offer("front", 6 * SECOND_NS - early_ms * MS) is fate
+
+
+@pytest.mark.parametrize(("early_ms", "fate"), [(53, FrameFate.TAKEN), (54, FrameFate.NOT_SAMPLED)])
+def test_a_frame_may_be_half_a_frame_interval_early(early_ms: int, fate: FrameFate) -> None:
+    sampler = FrameSampler()
+    assert taken([5_000 * MS, 5_700 * MS, 5_840 * MS], sampler=sampler) == [5_000 * MS]
+    # 53 ms early is 107 ms after the frame before; 54 ms early is 106 ms after it.
+    assert sampler.offer("front", 6 * SECOND_NS - early_ms * MS) is fate
+
+
+@pytest.mark.parametrize(("rate_hz", "period_ns"), [(1.0, SECOND_NS), (4.0, SECOND_NS // 4), (0.5, 2 * SECOND_NS)])
+def test_a_period_is_one_over_the_rate(rate_hz: float, period_ns: int) -> None:
+    sampler = FrameSampler(rate_hz)
+    assert sampler.period_ns == period_ns
+    assert taken([period_ns * k + 1 for k in range(10)], sampler=sampler) == [period_ns * k + 1 for k in range(10)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salmonn_node.stream.observations import SECOND_NS as S
-from salmonn_node.stream.observations import Pose
+from salmonn_node.stream.observations import Interval, Pose
 from salmonn_node.stream.pose_track import PoseTrack, slerp
 
 
@@ -89,6 +90,41 @@ def test_the_oldest_go_first() -> None:
         track.add(pose(float(t)))
     assert len(track) == 10
     assert track.at(5 * S) is None
+
+
+def test_a_track_is_settled_once_a_pose_lies_at_or_after_a_stamp() -> None:
+    track = PoseTrack()
+    assert not track.settled(1)
+    track.add(pose(2.0))
+    assert [track.settled(ns) for ns in (2 * S - 1, 2 * S, 2 * S + 1)] == [True, True, False]
+
+
+def test_an_interval_is_forgotten_with_its_ends_and_nothing_else() -> None:
+    track = PoseTrack()
+    for t in range(1, 7):
+        track.add(pose(float(t), x=float(t)))
+    track.forget(Interval(3 * S, 4 * S))
+    assert len(track) == 4
+    assert [track.at(t * S) is None for t in range(1, 7)] == [False, False, True, True, False, False]
+    assert track.at(5 * S).position[0] == 5.0
+    track.clear()
+    assert (len(track), track.newest) == (0, None)
+
+
+def test_the_state_holds_the_last_poses_and_gives_the_same_track_back() -> None:
+    track = PoseTrack()
+    assert track.to_state(10.0) == []
+    for t in range(1, 7):
+        track.add(pose(float(t), x=float(t), yaw=t / 10, covariance=t / 100))
+    other = PoseTrack()
+    other.add(pose(99.0))
+    other.restore(json.loads(json.dumps(track.to_state(2.0))))
+    assert len(other) == 3, "two seconds back, the end included"
+    assert other.newest.stamp_ns == 6 * S
+    for ns in (4 * S, 4 * S + S // 3, 6 * S):
+        one, two = track.at(ns), other.at(ns)
+        assert one.to_state() == two.to_state()
+    assert other.at(3 * S) is None
 
 
 def test_slerp_goes_the_short_way() -> None:

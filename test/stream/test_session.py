@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -97,6 +98,23 @@ def test_a_source_alone_is_believed_after_a_second() -> None:
     assert clock.offer("camera", 100 * S) is StampFate.FAR_BEHIND
     assert clock.offer("camera", 101 * S - 1) is StampFate.FAR_BEHIND
     assert clock.offer("camera", 101 * S) is StampFate.NEW_SESSION
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 400)), max_size=40), st.integers(0, 40))
+def test_a_restored_clock_places_stamps_as_the_one_that_went_on(offers: list[tuple[str, int]], cut: int) -> None:
+    clock, restored = SessionClock(), None
+    for number, (source, t) in enumerate(offers):
+        if number == cut:
+            restored = SessionClock()
+            restored.offer("before", 7 * S)
+            restored.restore(json.loads(json.dumps(clock.to_state())))
+            # A stamp under suspicion is not stored: the clock that went on forgets it, too.
+            clock.restore(clock.to_state())
+        fate = clock.offer(source, t * S)
+        assert restored is None or restored.offer(source, t * S) is fate
+    assert clock.to_state().keys() == {"number", "start_ns", "newest_ns", "_last_ns", "_old_ns"}, "the stored format"
+    if restored is not None:
+        assert restored.to_state() == clock.to_state()
 
 
 def test_a_source_with_a_wrong_clock_does_not_end_the_session_of_the_others() -> None:

@@ -25,6 +25,7 @@ from salmonn_node.lab.bench.soak_results import WARM, judge, tables
 __all__ = ["run", "tables"]
 
 CLOCK_STEPS = 6
+STALL_S = 0.05
 BAD_TRANSITIONS = (0, 1, 3, 8, 10, 11, 12, 77, 255)  # none is valid for an active node
 
 PLANNER = """
@@ -58,11 +59,13 @@ class _Campaign:
         self._planners = [Planner(node, NAME, seed, self._stop) for seed in range(args.planners)]
         self._counts: Counter[str] = Counter()
         self._problems: list[str] = []
+        self._stalls: list[tuple[float, float]] = []
 
     def run(self) -> dict[str, Any]:
         robot = self._robot
         faults = [self._malformed, self._transitions, self._clock, self._passer_by, self._freeze, self._full_disk]
         began = time.monotonic()
+        threading.Thread(target=self._note_stalls, daemon=True).start()
         try:
             robot.start()
             for planner in self._planners:
@@ -90,7 +93,16 @@ class _Campaign:
         for planner in self._planners:
             if planner.ident is not None:
                 planner.join(60.0)
-        return judge(self._robot, self._planners, self._counts, self._problems, time.monotonic() - began)
+        return judge(self._robot, self._planners, self._counts, self._problems, self._stalls, time.monotonic() - began)
+
+    def _note_stalls(self) -> None:
+        """Note when this process gets no processor: on a loaded machine a reply may be late for that reason alone."""
+        while not self._stop.is_set():
+            began = time.monotonic()
+            time.sleep(STALL_S)
+            late = time.monotonic() - began - STALL_S
+            if late > STALL_S:
+                self._stalls.append((time.monotonic(), late))
 
     def _look(self) -> None:
         """Note how many snapshots and sessions are on disk, and the number of the newest snapshot."""

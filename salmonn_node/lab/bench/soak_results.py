@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from salmonn_node.lab.bench.soak_planner import Planner
+    from salmonn_node.lab.bench.soak_planner import Planner, Silence
     from salmonn_node.lab.bench.soak_robot import NodeUnderTest
 
 RSS_SLACK_BYTES, FD_SLACK = 64 << 20, 16
@@ -18,7 +18,12 @@ WARM = 5  # warm-up samples of a life; later samples must not grow
 
 
 def judge(
-    robot: NodeUnderTest, planners: list[Planner], counts: Counter[str], problems: list[str], seconds: float
+    robot: NodeUnderTest,
+    planners: list[Planner],
+    counts: Counter[str],
+    problems: list[str],
+    stalls: list[tuple[float, float]],
+    seconds: float,
 ) -> dict[str, Any]:
     """End the node, and judge the campaign. `passed` says whether all conditions held.
 
@@ -27,11 +32,12 @@ def judge(
         planners: the planners, all ended.
         counts: number of faults by name.
         problems: what went wrong, in words.
+        stalls: (time.monotonic(), seconds) at which this process itself was held up, and for how long.
         seconds: length of the campaign.
     """
     crashes = 0 if robot.alive() else 1
     status = robot.end(signal.SIGINT) if robot.alive() else robot.process.returncode if robot.process else None
-    lost = sum(not _excused(robot, span) for planner in planners for span in planner.silent)
+    lost = [_told(robot, stalls, call) for planner in planners for call in planner.silent if not _excused(robot, call)]
     replies = sum((planner.ends for planner in planners), Counter())
     compared, unequal = (0, []) if crashes else _compare(robot)
     growth = [life_growth(samples) for samples in robot.samples if len(samples) > 2 * WARM]
@@ -48,7 +54,8 @@ def judge(
         "replies": dict(replies),
         "crashes": crashes,
         "exit_status": status,
-        "replies_lost": lost,
+        "replies_lost": len(lost),
+        "silent_calls": lost,
         "memories_compared": compared,
         "memories_unequal": unequal,
         "full_disk_always_told": told,
@@ -77,8 +84,24 @@ def _compare(robot: NodeUnderTest) -> tuple[int, list[str]]:
     return compared, unequal
 
 
-def _excused(robot: NodeUnderTest, span: tuple[float, float]) -> bool:
-    return any(began <= span[1] and span[0] <= ended for began, ended in robot.disturbed)
+def _excused(robot: NodeUnderTest, call: Silence) -> bool:
+    return any(began <= call.ended and call.began <= ended for began, ended in robot.disturbed)
+
+
+def _told(robot: NodeUnderTest, stalls: list[tuple[float, float]], call: Silence) -> dict[str, Any]:
+    """Describe a call without a reply.
+
+    `since_disturbed_s` is how long ago the node was last killed or stopped; `held_up_s` is for how long this process
+    itself got no processor during the call.
+    """
+    since = [call.began - ended for _, ended in robot.disturbed if ended <= call.began]
+    return {
+        "call": call.call,
+        "timeout_s": call.timeout_s,
+        "took_s": round(call.ended - call.began, 2),
+        "since_disturbed_s": round(min(since, default=-1.0), 2),
+        "held_up_s": round(sum(late for at, late in stalls if call.began <= at <= call.ended), 2),
+    }
 
 
 def _quarters(samples: list[tuple[int, int]]) -> list[float]:
@@ -111,6 +134,8 @@ def tables(results: dict[str, Any]) -> list[Table]:
     held.add_row("resident memory grew by", f"{results['rss_growth_bytes'] / 2**20:.1f} MiB", "64 MiB at most")
     held.add_row("in the longest life, MiB", ", ".join(map(str, results["rss_of_the_longest_life_mib"])), "")
     held.add_row("open files grew by", str(results["open_files_growth"]), f"{FD_SLACK} at most")
+    for call in results["silent_calls"]:
+        held.add_row("no reply", ", ".join(f"{name} {value}" for name, value in call.items()), "")
     for problem in results["problems"]:
         held.add_row("problem", problem, "")
     return [done, held]
