@@ -332,7 +332,9 @@ class MemoryStore:
             )
             contents = {key: tensor.cpu() for key, tensor in state.tensors.items()}
             written = write_snapshot(self._files, target.snapshots, manifest, contents, self.evidence.copy_to)
-            for _, path in before + segments:
+            for _, path in before:
+                self._remove_snapshot(path)
+            for _, path in segments:
                 self._files.remove(path)
         finally:
             lock.release()
@@ -362,6 +364,7 @@ class MemoryStore:
 
     def _tidy(self) -> None:
         """Delete what exceeds `keep` and `max_bytes`. Damaged snapshots stay, so that a person can look at them."""
+        self._remove_leftovers()
         whole = [m for m in self._manifests() if m.number not in self._damaged]
         self._keep(whole[: self.keep])
         excess = self.place.size_bytes() - self.max_bytes
@@ -378,13 +381,25 @@ class MemoryStore:
         oldest = manifests[-1]
         for number, path in snapshot_directories(self.place.snapshots):
             if number < oldest.number and number not in self._damaged:
-                self._files.remove(path)
+                self._remove_snapshot(path)
         for number, path in self.place.segments():
             if number < oldest.segment:
                 self._files.remove(path)
 
+    def _remove_snapshot(self, path: Path) -> None:
+        """Delete a snapshot. It loses its name first, so that no other process finds a half deleted one."""
+        removed = path.with_name(f".building-{path.name}-removed")
+        self._files.rename(path, removed)
+        self._files.remove(removed)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what an interrupted process left between making or deleting a snapshot."""
+        for path in self.place.snapshots.glob(".building-*"):
+            self._files.remove(path)
+
     def _erase(self, manifest: Manifest) -> None:
         """Delete everything that may contain the forgotten interval, including damaged files, which may contain it."""
+        self._remove_leftovers()
         start_ns = manifest.forgotten[-1][0]
         for number, path in snapshot_directories(self.place.snapshots):
             if number >= manifest.number:
@@ -394,12 +409,11 @@ class MemoryStore:
             except SnapshotError:
                 before = False
             if not before:
-                self._files.remove(path)
+                self._remove_snapshot(path)
         for number, path in self.place.segments():
             if number < manifest.segment:
                 self._files.remove(path)
-        leftovers = [*self.place.snapshots.glob(".building-*"), *self.place.directory.glob("evidence.damaged-*")]
-        for path in leftovers:
+        for path in self.place.directory.glob("evidence.damaged-*"):
             self._files.remove(path)
         self._files.sync_directory(self.place.snapshots)
         self._files.sync_directory(self.place.journal)

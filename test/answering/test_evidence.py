@@ -187,6 +187,13 @@ def test_a_region_is_given_where_the_size_of_the_pictures_is_known() -> None:
     region = piece.region
     assert (region.x, region.y, region.x + region.width, region.y + region.height) == (32, 24, 64, 48)
     assert found([0.0, 0.0, 0.0, 1.0], view)[0].region is None
+    wide = view_of(tokens([(10.0, "front")], tokens_a_moment=6))  # two rows of three
+    (piece,) = found([0.0, 0.0, 0.0, 0.0, 0.0, 1.0], wide, picture_size=lambda source: (96, 48))
+    region = piece.region
+    assert region is not None
+    assert (region.x, region.y, region.x + region.width, region.y + region.height) == (64, 24, 96, 48)
+    one_token = view_of(tokens([(10.0, "front")]))  # of the whole picture: no region says more
+    assert found([1.0], one_token, picture_size=size.get)[0].region is None
     mixed = replace(view.visual, grid=torch.tensor([[2, 2], [2, 2], [2, 2], [1, 4]]))
     assert found([0.0, 0.0, 0.0, 1.0], view_of(mixed), picture_size=size.get)[0].region is None
     sound = view_of(None, tokens([(10.0, "mic")]))

@@ -113,7 +113,8 @@ class FaultyFiles(FileLayer):
     def rename(self, old: Path, new: Path) -> None:
         self._plain("rename", new)
         super().rename(old, new)
-        self._directory(new.parent).live[new.name] = self._directory(old.parent).live.pop(old.name)
+        known = self._directory(old.parent).live.pop(old.name, None)  # None: it was made without this layer
+        self._directory(new.parent).live[new.name] = known or (_Directory() if new.is_dir() else _File())
 
     def remove(self, path: Path) -> None:
         self._plain("remove", path)

@@ -369,6 +369,27 @@ def test_disk_use_is_bounded(tmp_path: Path):
     store.close()
 
 
+def test_a_snapshot_loses_its_name_before_its_files(tmp_path: Path):
+    """Another process never finds a half deleted snapshot; what a kill in between leaves is deleted by the next one."""
+    (tmp_path / "clean").mkdir()
+    clean = FaultyFiles(tmp_path / "clean")
+    run_cycle(tmp_path / "clean", clean)
+    removed = [op for op in clean.operations if op.startswith("remove m/snapshots/")]
+    old = [op for op in removed if op.endswith("-removed")]
+    assert old
+    assert all(op.startswith("remove m/snapshots/.building-") for op in removed)
+    root = tmp_path / "killed"
+    root.mkdir()
+    store, _, _ = run_cycle(root, FaultyFiles(root, crash_at=clean.operations.index(old[0]) + 1))
+    crash(store)
+    assert list((root / "m" / "snapshots").glob(".building-*-removed"))
+    store, ledger, report = reopen(root)
+    assert report.damage == []
+    assert store.snapshot(ledger.state())
+    assert not list((root / "m" / "snapshots").glob(".building-*"))
+    store.close()
+
+
 def test_a_long_or_failed_journal_makes_a_snapshot_due(tmp_path: Path):
     files = FaultyFiles(tmp_path)
     store = MemoryStore(tmp_path, "m", IDENTITY, max_bytes=1 << 20, sync_period_s=0.0, compress=False, files=files)
