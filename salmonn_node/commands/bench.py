@@ -72,6 +72,10 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.video",),
         "video topics at 30 Hz: CPU seconds for an hour of stream, one frame a second looked at",
     ),
+    "album": (
+        ("salmonn_node.lab.bench.album",),
+        "which scenes of photographs with revisits are among the pictures that the album keeps",
+    ),
     "reader": (
         ("salmonn_node.lab.bench.reader",),
         "whether the evidence is among the pictures that a server is sent (a stub; needs the world extra)",

@@ -15,6 +15,13 @@ def abstain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
 
 
+def album(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench album`."""
+    parser.add_argument("--images", type=Path, help="folder of photographs (those of scikit-image)")
+    parser.add_argument("--seeds", type=int, default=4, help="streams of each setting (%(default)s)")
+    parser.add_argument("--spoilt", type=float, default=0.05, help="share of spoilt pictures (%(default)s)")
+
+
 def answers(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench answers`."""
     parser.add_argument("--questions", type=int, default=100, help="number asked at once (%(default)s)")
@@ -141,6 +148,7 @@ def reader(parser: argparse.ArgumentParser) -> None:
     work = Path("bench/out/worlds")
     parser.add_argument("--work", type=Path, default=work, help="rendered worlds are kept here (%(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="length of each world (%(default)s)")
+    parser.add_argument("--first", type=float, default=0.0, help="only the first minutes of each; 0: all (%(default)s)")
     parser.add_argument("--worlds", type=int, default=3, help="worlds of each density (%(default)s)")
     parser.add_argument("--pictures", type=int, default=4, help="most pictures of an answer (%(default)s)")
     parser.add_argument("--log-chars", type=int, default=400_000, help="longest log that is sent (%(default)s)")
@@ -180,6 +188,7 @@ def video(parser: argparse.ArgumentParser) -> None:
 
 ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "abstain": abstain,
+    "album": album,
     "answers": answers,
     "discard": discard,
     "endurance": endurance,

@@ -48,11 +48,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         for number in range(args.worlds):
             seed = (DENSE if dense else SPARSE) + number
             shard = _shard(args.work, seed, args.minutes, dense)
-            found = _world(shard, seed, args)
+            found = _world(_first(shard, args.first), seed, args)
             rows.append(found)
             shares = {arm: float(np.mean(hits)) for arm, hits in found["hits"].items() if hits}
             print(f"world {seed}: {found['questions']} questions, {found['entries']} entries, {shares}", flush=True)
-    return {"minutes": args.minutes, "pictures": args.pictures, "rows": rows}
+    return {"minutes": args.first or args.minutes, "pictures": args.pictures, "rows": rows}
 
 
 def _shard(folder: Path, seed: int, minutes: float, dense: bool) -> Shard:
@@ -62,6 +62,13 @@ def _shard(folder: Path, seed: int, minutes: float, dense: bool) -> Shard:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_shard(path, make_shard(World(seed, seconds, dense), WIDTH_PX, HEIGHT_PX))
     return read_shard(path)
+
+
+def _first(shard: Shard, minutes: float) -> Shard:
+    """The first minutes of a world; 0 leaves it whole."""
+    seconds = round(60 * minutes) or shard.truth.seconds
+    truth = shard.truth.piece(0, seconds)
+    return Shard(shard.frames[:seconds], shard.audio[:seconds], truth, shard.seed, shard.dense)
 
 
 def observations(shard: Shard) -> Iterator[Frame | AudioChunk | Pose]:
