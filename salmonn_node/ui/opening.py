@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from salmonn_node.stream.observations import Interval
-from salmonn_node.ui.held_source import HeldSource
 
 if TYPE_CHECKING:
     from salmonn_node.model.network_settings import NetworkSettings
     from salmonn_node.replay.job import JobSettings
+    from salmonn_node.ui.held_source import HeldSource
     from salmonn_node.ui.node_source import NodeSource
 
 
@@ -42,6 +42,7 @@ def open_recording(
     """A recording; its memory is made, or taken from the cache. Raises what `remember` raises."""
     from salmonn_node.replay.recorded_memory import remember
     from salmonn_node.replay.recorded_sound import recorded_sound
+    from salmonn_node.ui.held_source import HeldSource
     from salmonn_node.ui.spectrogram import wav
 
     def play(source: str, interval: Interval) -> bytes:
@@ -72,6 +73,7 @@ def open_stored(root: Path, name: str, settings: NetworkSettings) -> Iterator[He
     from salmonn_node.model.network_settings import load_network
     from salmonn_node.storage.directory import MemoryPlace
     from salmonn_node.storage.reading import reading
+    from salmonn_node.ui.held_source import HeldSource
 
     place = MemoryPlace(root, name)
     if not place.exists():
