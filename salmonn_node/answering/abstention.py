@@ -1,7 +1,8 @@
 """Abstention of a network without an evidence head: how likely is it that the memory shows what was asked about?
 
-Four signs speak for it: how sure the network is of its answer, whether it says that the video shows it, how much
-likelier the best window makes the answer, and how much attention one window gets. Each alone is a weak sign. A
+Five signs speak for it: how sure the network is of its answer, whether it says that the video shows it, how much more
+it says so than with nothing to see, how much likelier the best window makes the answer, and how much attention one
+window gets. Each alone is a weak sign. A
 logistic over them, fitted by `salmonn calibrate`, is a good one.
 """
 
@@ -17,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from salmonn_node.model.generation import Generation
 
-SignName = Literal["answer", "shown", "sufficiency", "attention"]
+SignName = Literal["answer", "shown", "gain", "sufficiency", "attention"]
 SIGNS: tuple[SignName, ...] = get_args(SignName)
 Signs = Mapping[SignName, float]
 CLIP = 1e-4
 # Strength of the pull towards no weight at all. It keeps the weights finite when few answers are separated by chance.
 RIDGE = 1.0
 ROUNDS = 50
+MOST_HELD_BACK = 0.25  # of the answers that the memory shows
 
 
 class Observed(BaseModel):
@@ -54,16 +56,24 @@ def signs_of(generation: Generation, says_unknown: bool) -> dict[SignName, float
         generation: the answer.
         says_unknown: whether its text says that the memory does not show it.
     """
-    if generation.shown is None or generation.sufficiency is None or generation.focus is None:
+    if generation.shown is None or generation.shown_blind is None:
+        return None
+    if generation.sufficiency is None or generation.focus is None:
         return None
     words = generation.token_logprobs
     sure = math.exp(sum(words) / len(words)) if words else 0.5
     return {
         "answer": _logit(1 - sure if says_unknown else sure),
         "shown": _logit(generation.shown),
+        "gain": _logit(generation.shown) - _logit(generation.shown_blind),
         "sufficiency": generation.sufficiency,
         "attention": generation.focus,
     }
+
+
+def held_back(signs: Signs) -> bool:
+    """The rule without a calibration: the network says no, and no less so than with nothing to see."""
+    return signs["shown"] < 0.0 and signs["gain"] < 0.0
 
 
 def fit(signs: Sequence[Signs], shown: Sequence[bool]) -> Observed:
@@ -105,10 +115,15 @@ def fit(signs: Sequence[Signs], shown: Sequence[bool]) -> Observed:
 
 
 def best_threshold(probability: npt.NDArray[np.float64], unshown: npt.NDArray[np.bool_]) -> float:
-    """Threshold below which to abstain, with the best F1: the middle between the two values that it lies between."""
+    """Threshold below which to abstain, with the best F1 among those that hold back at most MOST_HELD_BACK.
+
+    Without that bound, signs that tell nothing would hold back everything, which has a fair F1. A threshold lies in the
+    middle between two values; 0 abstains from nothing.
+    """
     values = np.unique(probability)
-    cuts = [(a + b) / 2 for a, b in zip(values, values[1:], strict=False)] or [0.5]
-    return round(float(max(cuts, key=lambda cut: (f1(probability < cut, unshown), -abs(cut - 0.5)))), 5)
+    cuts = [0.0, *((a + b) / 2 for a, b in zip(values, values[1:], strict=False))]
+    allowed = [cut for cut in cuts if not (~unshown).any() or (probability < cut)[~unshown].mean() <= MOST_HELD_BACK]
+    return round(float(max(allowed, key=lambda cut: (f1(probability < cut, unshown), -abs(cut - 0.5)))), 5)
 
 
 def f1(abstained: npt.NDArray[np.bool_], unshown: npt.NDArray[np.bool_]) -> float:

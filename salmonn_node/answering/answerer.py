@@ -22,6 +22,7 @@ from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import YES_NO, about_observer, kind_of, no_object, options_of, typed
+from salmonn_node.model.generation import Generation
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
@@ -262,7 +263,7 @@ class Answerer:
         unknown = chat.unknown(generation.text)
         unknown |= known is not None and generation.text.strip() == known.unknown != ""
         self.signs = signs_of(generation, unknown)
-        if unknown or self._not_shown(generation.shown):
+        if unknown or self._not_shown(generation):
             outcome = Outcome.NOT_OBSERVED
         if outcome == Outcome.AMBIGUOUS and self.calibration is not None:
             other = rival(kind, evidence, self.calibration) or 1
@@ -286,13 +287,21 @@ class Answerer:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)
 
-    def _not_shown(self, shown: float | None) -> bool:
-        """Whether a network without an evidence head says that the memory does not show what was asked about."""
-        known = self.calibration
+    def _not_shown(self, generation: Generation) -> bool:
+        """Whether a network without an evidence head says that the memory does not show what was asked about.
+
+        Some networks say no to nearly everything. So without a calibration, "no" counts only where it is likelier than
+        with nothing to see.
+        """
+        known, shown = self.calibration, generation.shown
         if known is not None and known.observed is not None and self.signs is not None:
             return known.observed.probability(self.signs) < known.observed.least
-        least = SHOWN_BELOW if known is None or known.shown_below is None else known.shown_below
-        return shown is not None and shown < least
+        if shown is None:
+            return False
+        if known is not None and known.shown_below is not None:
+            return shown < known.shown_below
+        blind = generation.shown_blind
+        return shown < SHOWN_BELOW and (blind is None or shown < blind)
 
     def _by_server(
         self,

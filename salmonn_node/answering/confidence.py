@@ -38,7 +38,7 @@ class Calibration(BaseModel):
         null_above: if the evidence head gives "nothing" more weight than this, the answer is NOT_OBSERVED.
         unknown: if the network writes this text, the answer is NOT_OBSERVED; empty: no such text.
         shown_below: for a network without an evidence head: if it gives "the video shows it" a lower probability than
-            this, the answer is NOT_OBSERVED; null: 0.5. Not used where `observed` is.
+            this, the answer is NOT_OBSERVED; null: the rule of `Answerer`. Not used where `observed` is.
         observed: for a network without an evidence head: the fitted rule of `answering/abstention.py`.
         ambiguous_ratio: a TIME or POSITION is AMBIGUOUS if a second candidate has at least this share of the first
             one's strength and lies far from it.

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rehearsal", action="store_true", help="run all stages for a few steps on little data, in a folder of its own"
     )
+    parser.add_argument("--steps", type=int, metavar="N", help="standin: steps of its training (600)")
     parser.add_argument("--out", type=Path, help="folder to write the checkpoint to when all stages are done")
 
 
@@ -34,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from salmonn_node.lab.training import release, stages, standin
     from salmonn_node.lab.training.work import Work
 
+    if args.steps is not None and (args.checkpoint != "standin" or args.steps < 1):
+        print(f"salmonn train: --steps is for standin, and at least 1; got {args.steps}", file=sys.stderr)
+        return 2
     recipe = standin.STAGES if args.checkpoint == "standin" else stages.STAGES
     if args.stage not in (*recipe, "all"):
         print(f"salmonn train: expected --stage all, {', '.join(recipe)}; got {args.stage!r}", file=sys.stderr)
@@ -41,8 +45,11 @@ def run(args: argparse.Namespace) -> int:
     console = Console(soft_wrap=True)
     torch.set_num_threads(1)  # two threads wait for each other more than they gain at these sizes
     folder = args.work or Path(f"train_{args.checkpoint}")
-    make = standin.StandinWork if args.checkpoint == "standin" else Work
-    work = make(folder / "rehearsal" if args.rehearsal else folder, args.seed, args.rehearsal)
+    folder = folder / "rehearsal" if args.rehearsal else folder
+    if args.checkpoint == "standin":
+        work: Work = standin.StandinWork(folder, args.seed, args.rehearsal, args.steps)
+    else:
+        work = Work(folder, args.seed, args.rehearsal)
     for name, stage in recipe.items():
         if args.stage not in ("all", name):
             continue

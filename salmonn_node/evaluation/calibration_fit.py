@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salmonn_node.answering.abstention import Observed, SignName, f1, fit
-from salmonn_node.answering.answerer import SHOWN_BELOW
+from salmonn_node.answering.abstention import Observed, SignName, f1, fit, held_back
 from salmonn_node.answering.confidence import Calibration, calibration_error, fit_temperature
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import Judgement
@@ -83,7 +82,7 @@ def abstains(asked: JudgedAnswer, observed: Observed | None) -> bool:
     if asked.judged.abstained or asked.signs is None:
         return asked.judged.abstained
     if observed is None:
-        return asked.signs["shown"] < math.log(SHOWN_BELOW / (1 - SHOWN_BELOW))
+        return held_back(asked.signs)
     return observed.probability(asked.signs) < observed.least
 
 
@@ -95,27 +94,27 @@ def before_and_after(asked: Sequence[JudgedAnswer], base: Calibration, folds: in
     """
     names = sorted({a.origin for a in asked})
     fold = {name: number % folds for number, name in enumerate(names)}
-    held_back = np.zeros(len(asked), bool)
+    kept_back = np.zeros(len(asked), bool)
     confidence = np.full(len(asked), np.nan)
     for number in range(folds):
         others = [a for a in asked if fold[a.origin] != number]
         made = fitted(others, base)
         for i, a in enumerate(asked):
             if fold[a.origin] == number:
-                held_back[i] = abstains(a, made.observed)
+                kept_back[i] = abstains(a, made.observed)
                 confidence[i] = made.confidence(AnswerType[a.record.answer_type], a.judged.confidence)
     plain = np.array([abstains(a, None) for a in asked])
     raw = np.array([a.judged.confidence for a in asked])
-    return _quality(asked, plain, raw), _quality(asked, held_back, confidence)
+    return _quality(asked, plain, raw), _quality(asked, kept_back, confidence)
 
 
-def _quality(asked: Sequence[JudgedAnswer], held_back: np.ndarray, confidence: np.ndarray) -> Quality:
+def _quality(asked: Sequence[JudgedAnswer], kept_back: np.ndarray, confidence: np.ndarray) -> Quality:
     answerable = np.array([a.record.answerable for a in asked])
-    right = np.array([a.judged.correct for a in asked]) & ~held_back
-    given = ~held_back
+    right = np.array([a.judged.correct for a in asked]) & ~kept_back
+    given = ~kept_back
     known = given & np.isfinite(confidence)
     return Quality(
-        f1(held_back, ~answerable),
+        f1(kept_back, ~answerable),
         float(right[answerable].mean()) if answerable.any() else math.nan,
         float((~right)[given].mean()) if given.any() else math.nan,
         calibration_error(confidence[known].tolist(), right[known].tolist()) if known.any() else math.nan,

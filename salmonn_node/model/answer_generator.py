@@ -139,8 +139,10 @@ class AnswerGenerator:
         if shown:
             chat, everything = self.config.chat, torch.ones(len(decoder.view), dtype=torch.bool)
             question = question_ids(shown, self.tokenizer, self.config)
-            both = [Rereading(question, ids, everything) for ids in self._option_ids((chat.yes, chat.no))]
-            found["shown"] = float(torch.softmax(log_likelihoods(decoder, both), dim=0)[0])
+            words = self._option_ids((chat.yes, chat.no))
+            asked_twice = [Rereading(question, ids, seen) for seen in (everything, ~everything) for ids in words]
+            said = torch.softmax(log_likelihoods(decoder, asked_twice).view(2, 2), dim=1)
+            found |= {"shown": float(said[0, 0]), "shown_blind": float(said[1, 0])}
         if self.prefill is None:
             began, wider = time.monotonic(), affordable(decoder, windows, answer)
             alone = sufficiencies_alone(

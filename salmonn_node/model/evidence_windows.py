@@ -141,16 +141,18 @@ class Windows:
     def weights(self, compared: Tensor, sufficiency: Tensor) -> Tensor:
         """(T,) float32: weight of each memory token as evidence. The weights sum to one, or are all zero.
 
-        The weight of a window comes from a softmax over sufficiencies. Attention distributes it over the window's
-        tokens. Windows that were not compared get nothing.
+        The weight of a window comes from a softmax over sufficiency plus the logarithm of its attention: attention
+        says how likely a window is at first, and sufficiency how well it explains the answer. Attention distributes the
+        weight over the window's tokens. Windows that were not compared get nothing.
 
         Args:
             compared: (k,) int64, windows.
             sufficiency: (k,) float32, their sufficiencies.
         """
         share = torch.zeros(len(self.mass))
-        share[compared] = torch.softmax(sufficiency, dim=0)
-        return self.attention * (share / self.mass.clamp_min(torch.finfo(self.mass.dtype).tiny))[self.place]
+        mass = self.mass.clamp_min(torch.finfo(self.mass.dtype).tiny)
+        share[compared] = torch.softmax(sufficiency + mass[compared].log(), dim=0)
+        return self.attention * (share / mass)[self.place]
 
 
 def sufficiencies(

@@ -34,6 +34,7 @@ class Generation:
         focus: share of the attention to the memory that goes to the window with the most. None with an evidence head.
         spare_s: seconds that went into work for which there was time to spare.
         shown: probability of "yes, the memory shows what is asked about". None if the network was not asked.
+        shown_blind: the same with nothing of the memory readable: what the network says whatever it was shown.
         reader_score: (T,) float32, mean score by the reader, -inf if every layer dropped the token. None without one.
         pointer: (T,) float32, probability that the evidence head gives each memory token. None without the head.
         null_weight: the head's probability of "nothing in memory". None without the head.
@@ -59,6 +60,7 @@ class Generation:
     value_logprob: float = 0.0
     grounded: Tensor | None = None
     shown: float | None = None
+    shown_blind: float | None = None
     sufficiency: float | None = None
     focus: float | None = None
     spare_s: float = 0.0

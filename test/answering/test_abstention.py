@@ -1,4 +1,4 @@
-"""The rule that tells from four signs what the memory shows: its fit, its threshold, and what it holds back."""
+"""The rule that tells from five signs what the memory shows: its fit, its threshold, and what it holds back."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from answering.oracle_network import Line, oracle_answerer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salmonn_node.answering.abstention import SIGNS, Observed, best_threshold, f1, fit, signs_of
+from salmonn_node.answering.abstention import MOST_HELD_BACK, SIGNS, Observed, best_threshold, f1, fit, signs_of
 from salmonn_node.answering.confidence import Calibration, read_calibration
 from salmonn_node.model.chat_format import ChatFormat
 from salmonn_node.model.generation import Generation
 from salmonn_node.stream.answers import AnswerType, Outcome, Question
 
 TEXT = "where is the cup?"
-SAID = Generation("in the hall", [1], [math.log(0.8)], torch.ones(1), shown=0.9, sufficiency=2.0, focus=0.4)
+SAID = Generation(
+    "in the hall", [1], [math.log(0.8)], torch.ones(1), shown=0.9, shown_blind=0.5, sufficiency=2.0, focus=0.4
+)
 
 
 def drawn(count: int, apart: float, seed: int = 0):
@@ -48,17 +50,19 @@ def test_answers_that_a_sign_separates_wholly_still_give_a_finite_rule() -> None
         fit(signs[:3], [True, False, False])
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=30))
-def test_no_other_threshold_between_two_values_has_a_better_f1(found: list[tuple[float, bool]]) -> None:
-    probability, unshown = np.array([p for p, _ in found]), np.array([u for _, u in found])
-    values = np.unique(probability.round(3))
-    best = f1(values_below(probability.round(3), best_threshold(probability.round(3), unshown)), unshown)
-    for a, b in zip(values, values[1:], strict=False):
-        assert best >= f1(probability.round(3) < (a + b) / 2, unshown)
+@given(st.lists(st.tuples(st.integers(0, 1000), st.booleans()), min_size=2, max_size=30))
+def test_no_other_threshold_that_holds_back_as_little_has_a_better_f1(found: list[tuple[int, bool]]) -> None:
+    probability, unshown = np.array([p / 1000 for p, _ in found]), np.array([u for _, u in found])
 
+    def held_back(cut: float) -> float:
+        return float((probability < cut)[~unshown].mean()) if (~unshown).any() else 0.0
 
-def values_below(values: np.ndarray, cut: float) -> np.ndarray:
-    return values < cut
+    chosen = best_threshold(probability, unshown)
+    assert held_back(chosen) <= MOST_HELD_BACK
+    values = np.unique(probability)
+    for cut in [0.0, *((a + b) / 2 for a, b in zip(values, values[1:], strict=False))]:
+        if held_back(cut) <= MOST_HELD_BACK:
+            assert f1(probability < chosen, unshown) >= f1(probability < cut, unshown)
 
 
 def test_signs_are_those_of_a_network_without_a_head() -> None:
@@ -78,7 +82,7 @@ def test_the_answerer_holds_back_what_the_rule_says(tmp_path) -> None:
     model.config = model.config.replace(chat=ChatFormat(shown="Shown: {question}"))
     generate = model.answer
     model.answer = lambda *args, **wanted: replace(
-        generate(*args, **wanted), shown=0.4, sufficiency=2.0, focus=0.4
+        generate(*args, **wanted), shown=0.4, shown_blind=0.5, sufficiency=2.0, focus=0.4
     )  # fmt: skip
 
     def outcome(calibration: Calibration | None) -> Outcome:

@@ -58,6 +58,20 @@ def test_what_the_network_says_it_was_not_shown_is_not_observed(answerer) -> Non
     assert ask(answerer).outcome == Outcome.NOT_OBSERVED
 
 
+def test_a_no_that_is_said_whatever_is_seen_holds_nothing_back(answerer) -> None:
+    generate = answerer.observer.model.answer
+    blind: list[float] = [0.2]
+    answerer.observer.model.answer = lambda *args, **wanted: replace(generate(*args, **wanted), shown_blind=blind[0])
+    answerer.said = 0.3
+    assert ask(answerer).outcome == Outcome.ANSWERED, "it says yes more often than with nothing to see"
+    blind[0] = 0.4
+    assert ask(answerer).outcome == Outcome.NOT_OBSERVED
+    answerer.said, blind[0] = 0.6, 0.9
+    assert ask(answerer).outcome == Outcome.ANSWERED, "it says yes"
+    answerer.calibration = Calibration(checkpoint="oracle", shown_below=0.7)
+    assert ask(answerer).outcome == Outcome.NOT_OBSERVED, "a calibration's limit stands alone"
+
+
 @pytest.mark.parametrize(("kind", "asked"), [(AnswerType.BINARY, False), (AnswerType.CHOICE, True)])
 def test_no_is_an_answer_of_its_own(answerer, kind: AnswerType, asked: bool) -> None:
     answerer.said = 0.3

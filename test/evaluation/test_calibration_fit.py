@@ -26,7 +26,9 @@ def answers(count: int, apart: float, seed: int = 0) -> list[JudgedAnswer]:
         right = bool(answerable and rng.random() < 0.7)
         raw = float(np.clip(rng.normal(0.97 if right else 0.9, 0.02), 0.01, 0.999))
         judged = Judgement(record, right, False, "", raw, None, None, None, None, None, None, 0.1)
-        signs = dict(zip(SIGNS, rng.normal(0, 1, 4) + apart * answerable * np.array([1, 1, 0, 0]) - 1.0, strict=True))
+        signs = dict(
+            zip(SIGNS, rng.normal(0, 1, 5) + apart * answerable * np.array([1, 1, 0, 0, 0]) - 1.0, strict=True)
+        )
         found.append(JudgedAnswer(record, f"q{n - n % 2}", judged, {name: float(v) for name, v in signs.items()}))
     return found
 
@@ -69,6 +71,6 @@ def test_too_little_to_fit_on_is_said() -> None:
 
 def test_the_default_rule_is_the_half() -> None:
     one = answers(2, 0.0)[1]
-    sure = JudgedAnswer(one.record, one.origin, one.judged, {**one.signs, "shown": math.log(1.01)})
-    doubtful = JudgedAnswer(one.record, one.origin, one.judged, {**one.signs, "shown": -math.log(1.01)})
+    sure = JudgedAnswer(one.record, one.origin, one.judged, {**one.signs, "shown": math.log(1.01), "gain": -1.0})
+    doubtful = JudgedAnswer(one.record, one.origin, one.judged, {**one.signs, "shown": -math.log(1.01), "gain": -1.0})
     assert (abstains(sure, None), abstains(doubtful, None)) == (False, True)

@@ -27,6 +27,7 @@ from salmonn_node.model.evidence_windows import (
     question_row,
     sufficiencies,
 )
+from salmonn_node.model.windows_alone import affordable, sufficiencies_alone
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 QUESTION = "where did you last see the red box?"
@@ -75,6 +76,10 @@ def _cost(prefill: str, seconds: int) -> dict[str, Any]:
     compared = made.heaviest(CANDIDATES)
     windows = _seconds(lambda: sufficiencies(decoder, made, compared, ANSWER))
     asked = _seconds(lambda: log_likelihoods(decoder, [whole, whole]))
+    order = affordable(decoder, made, ANSWER)
+    alone = _seconds(
+        lambda: sufficiencies_alone(decoder, lambda part: model.prompt(QUESTION, part), made, order, ANSWER)
+    )
     return {
         "prefill": prefill,
         "stream s": seconds,
@@ -82,6 +87,8 @@ def _cost(prefill: str, seconds: int) -> dict[str, Any]:
         "plain answer s": plain,
         "sufficiency of 8 windows, plain answers": windows / plain,
         "yes-or-no pass, plain answers": asked / plain,
+        "windows read alone": len(order),
+        "all of them read alone, plain answers": alone / plain,
     }
 
 

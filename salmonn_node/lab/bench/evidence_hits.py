@@ -170,17 +170,20 @@ def _evidence(model: VideoSalmonnS, decoder: AnswerDecoder, record: QuestionReco
     compared = windows.heaviest(CANDIDATES)
     row["candidates"] = bool(hits[compared].any())
     if model.network.evidence is None and can_reread(decoder):
-        row["masked"] = _hit(hits, compared, sufficiencies(decoder, windows, compared, answer))
+        scores = sufficiencies(decoder, windows, compared, answer)
+        assert scores is not None
+        row["masked"] = _hit(hits, compared, scores)
+        row["weighed"] = _hit(hits, compared, scores + windows.mass[compared].log())
     order = affordable(decoder, windows, answer)
     alone = sufficiencies_alone(decoder, lambda part: model.prompt(record.text, part), windows, order, answer)
     assert alone is not None
     row["alone"], row["compared"] = _hit(hits, order, alone), len(order)
+    row["alone_weighed"] = _hit(hits, order, alone + windows.mass[order].log())
     row["alone_candidates"] = _hit(hits, order[: len(compared)], alone[: len(compared)])
     return row
 
 
-def _hit(hits: Tensor, compared: Tensor, scores: Tensor | None) -> bool:
-    assert scores is not None
+def _hit(hits: Tensor, compared: Tensor, scores: Tensor) -> bool:
     return bool(hits[compared[scores.argmax()]])
 
 

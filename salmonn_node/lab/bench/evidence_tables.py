@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from salmonn_node.answering.abstention import SIGNS, Observed, f1, fit
-from salmonn_node.answering.answerer import SHOWN_BELOW
+from salmonn_node.answering.abstention import SIGNS, Observed, f1, fit, held_back
 
 Row = dict[str, Any]
 Value = Callable[[Sequence[Row]], float]
@@ -22,6 +21,8 @@ WAYS = {
     "sufficiency of 8, over the cached memory": "masked",
     "sufficiency of 8, each read alone": "alone_candidates",
     "sufficiency of all, each read alone": "alone",
+    "attention and sufficiency of 8 (step 2 of the node)": "weighed",
+    "attention and sufficiency of all, read alone (step 3)": "alone_weighed",
 }
 SAMPLES, LEVEL = 1000, 0.95
 
@@ -87,7 +88,7 @@ def abstains(row: Row, rule: Observed | None) -> bool:
     if row["abstained"] or row["signs"] is None:
         return bool(row["abstained"])
     if rule is None:
-        return bool(row["signs"]["shown"] < math.log(SHOWN_BELOW / (1 - SHOWN_BELOW)))
+        return held_back(row["signs"])
     return rule.probability(row["signs"]) < rule.least
 
 

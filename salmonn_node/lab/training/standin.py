@@ -34,7 +34,7 @@ FAMILY = "tiny_without_head"
 WORLDS, PLANS = 10, 500
 # (seconds, share of the plans): up to what the memory holds without dropping anything.
 LENGTHS = ((16, 0.15), (32, 0.2), (48, 0.25), (64, 0.25), (96, 0.15))
-PLAN = Plan("standin", steps=160, rate=1.5e-3, warmup=15, log_every=10, save_every=40)
+PLAN = Plan("standin", steps=600, rate=1.5e-3, warmup=15, log_every=10, save_every=40)
 ROWS = 2_500  # rows per batch, including padding
 NOISE = 0.1
 THINNED, THINNEST = 0.3, 0.5  # share of lessons that lose tokens, and the largest share of tokens that one loses
@@ -44,9 +44,14 @@ Lines = Iterator[Figures]
 class StandinWork(Work):
     """Work folder of the stand-in: fewer worlds than the tiny network's, encoded by the tiny network."""
 
-    def __init__(self, folder: Path, seed: int = 0, rehearsal: bool = False) -> None:
+    def __init__(self, folder: Path, seed: int = 0, rehearsal: bool = False, steps: int | None = None) -> None:
         super().__init__(folder, seed, rehearsal)
         self.train = replace(self.train, count=self.count(WORLDS))
+        self.steps = steps
+
+    def plan(self, plan: Plan) -> Plan:
+        """Return the plan of a stage, shortened in a rehearsal, or with the wanted number of steps."""
+        return super().plan(plan if self.steps is None else replace(plan, steps=self.steps))
 
 
 def start(**changes: object) -> VideoSalmonnS:

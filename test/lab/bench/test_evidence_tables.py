@@ -10,7 +10,13 @@ from salmonn_node.lab.bench.evidence_tables import abstains, abstention, hits, i
 
 
 def row(stream: int, number: int, answerable: bool) -> dict:
-    signs = {"answer": 1.0, "shown": 2.0 if answerable else -1.0, "sufficiency": 0.0, "attention": 0.1 * number}
+    signs = {
+        "answer": 1.0,
+        "shown": 2.0 if answerable else -1.0,
+        "gain": 0.5 if answerable else -0.5,
+        "sufficiency": 0.0,
+        "attention": 0.1 * number,
+    }
     made = {
         "stream": f"s{stream}", "seconds": 60, "kind": "room", "answerable": answerable, "abstained": False,
         "correct": answerable, "signs": signs, "words_right": number % 2 == 0,
@@ -42,7 +48,9 @@ def test_abstention_by_the_default_rule_and_by_a_fitted_one() -> None:
     text = shown(abstention(ROWS, ROWS))
     assert text.count("1.00 (1.00 to 1.00)") == 8, "both rules tell all apart, and hold nothing back"
     assert "1.00" in shown(separation(ROWS))
-    doubtful = row(0, 0, True) | {"signs": {"answer": 0.0, "shown": -0.1, "sufficiency": 0.0, "attention": 0.0}}
+    doubtful = row(0, 0, True) | {
+        "signs": {"answer": 0.0, "shown": -0.1, "gain": -0.1, "sufficiency": 0.0, "attention": 0.0}
+    }
     assert abstains(doubtful, None)
     assert not abstains(doubtful, Observed(weights={"shown": 1.0}, bias=1.0))
     assert abstains(doubtful | {"signs": None, "abstained": True}, None)

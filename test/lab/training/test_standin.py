@@ -11,6 +11,7 @@ import torch
 from lab.training.banked import tokens
 from safetensors.torch import save_file
 
+from salmonn_node.cli import main
 from salmonn_node.lab.training import bank, standin
 from salmonn_node.lab.training.standin import StandinWork
 from salmonn_node.lab.training.streams import joined
@@ -74,3 +75,11 @@ def test_a_rehearsal_is_not_called_trained(small: None, tmp_path: Path) -> None:
     list(standin.answer(work))
     work.rehearsal = True
     assert not load(str(standin.write_checkpoint(work, tmp_path / "made"))).checkpoint.trained
+
+
+def test_the_number_of_steps_can_be_chosen_for_the_stand_in_only(tmp_path: Path, capsys) -> None:
+    assert StandinWork(tmp_path, steps=7).plan(standin.PLAN).steps == 7
+    assert StandinWork(tmp_path).plan(standin.PLAN) == standin.PLAN
+    for flags in (["tiny", "--steps", "7"], ["standin", "--steps", "0"]):
+        assert main(["train", *flags, "--work", str(tmp_path)]) == 2
+        assert "--steps is for standin" in capsys.readouterr().err
