@@ -20,7 +20,7 @@ from salmonn_node.memory.album import Album, Picture
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.event_memory import EventMemory, EventMemoryConfig
 from salmonn_node.memory.events import Event
-from salmonn_node.memory.log_entries import LogEntry, entries_of, key_of, view_key
+from salmonn_node.memory.log_entries import AUDIO_TOKEN_NS, LogEntry, entries_of, key_of, view_key
 from salmonn_node.memory.token_batch import TokenBatch
 
 # Pictures younger than this are held until it is known which events they belong to.
@@ -111,8 +111,10 @@ class EventLog:
     def _pictures_of(self, event: Event) -> list[Picture]:
         """Of a sight the first picture, a middle one and the last; of a sound the one nearest to its beginning."""
         if event.modality == "audio":
-            near = [p for p in self._recent if abs(p.stamp_ns - event.first_ns) <= NEAR_NS]
-            return sorted(near, key=lambda p: (abs(p.stamp_ns - event.first_ns), p.stamp_ns, p.source))[:1]
+            # A token of sound is half a second long, and its stamp is its beginning: the sound began about its middle.
+            began = event.first_ns + AUDIO_TOKEN_NS // 2
+            near = [p for p in self._recent if abs(p.stamp_ns - began) <= NEAR_NS]
+            return sorted(near, key=lambda p: (abs(p.stamp_ns - began), p.stamp_ns, p.source))[:1]
         own = [p for p in self._recent if p.source == event.source and event.first_ns <= p.stamp_ns <= event.last_ns]
         if not own:
             return []
