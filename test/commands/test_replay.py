@@ -12,8 +12,9 @@ from replay.bags import START_NS, only_file, write_bag
 
 from salmonn_node.cli import main
 from salmonn_node.evaluation.questions import EvidenceInterval, Expected, QuestionRecord, write_questions
-from salmonn_node.model.checkpoint import BUNDLED, CALIBRATION, TINY
+from salmonn_node.model.checkpoint import BUNDLED, TINY
 from salmonn_node.model.network_settings import NetworkSettings
+from salmonn_node.model.own_calibration import CALIBRATION
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.stream.observations import SECOND_NS
 
