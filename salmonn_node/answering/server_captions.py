@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 import time
+import wave
 from collections import Counter
 from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
 
 from salmonn_node.answering.server_client import ServerClient, ServerError, StoppedError
 from salmonn_node.answering.server_prompts import caption_messages
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.memory.log_entries import SOUND, LogEntry
-from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.stream.observations import SAMPLE_RATE_HZ, SECOND_NS
 
 # An event is described once it has ended, so that its picture stays the same.
 SETTLED_NS = 10 * SECOND_NS
 CAPTION_TOKENS = 64
 TRIES = 2
+NO_SPEECH = "no speech"
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +31,7 @@ log = logging.getLogger(__name__)
 class Captioner:
     """Writes captions of one observer's log. `start` does so in a thread; without it, call `step`.
 
-    Sounds get none: a picture does not tell what was heard.
+    Sounds get none, as a picture does not tell what was heard, unless a transcriber is set.
 
     Args:
         observer: holds the log, and takes the words in.
@@ -72,16 +78,11 @@ class Captioner:
     def step(self, until_ns: int) -> bool:
         """Caption the newest entry that has no words and ended by `until_ns`; returns whether one was tried."""
         entry = self._next(until_ns)
-        if entry is None or entry.picture is None:
+        if entry is None:
             return False
         self._tries[entry.key] += 1
         try:
-            text = self._client.chat(
-                caption_messages(entry.picture.jpeg),
-                deadline=time.monotonic() + self._client.settings.server_timeout_s,
-                cancel=self._stop,
-                max_tokens=CAPTION_TOKENS,
-            )
+            text = self._words(entry)
         except (ServerError, StoppedError):
             self.counts["failed"] += 1
             return True
@@ -90,6 +91,23 @@ class Captioner:
             self.counts["written"] += 1
         return True
 
+    def _words(self, entry: LogEntry) -> str:
+        """What the server says of an entry's sound or picture."""
+        deadline = time.monotonic() + self._client.settings.server_timeout_s
+        if entry.what == SOUND:
+            assert entry.sound is not None
+            said = self._client.transcribe(wav(entry.sound), deadline=deadline, cancel=self._stop)
+            return f"says: {said}" if said.strip() else NO_SPEECH
+        assert entry.picture is not None
+        messages = caption_messages(entry.picture.jpeg)
+        return self._client.chat(messages, deadline=deadline, cancel=self._stop, max_tokens=CAPTION_TOKENS)
+
+    def _can_tell(self, entry: LogEntry) -> bool:
+        """Whether there is something to write words from, and somebody who writes them."""
+        if entry.what == SOUND:
+            return entry.sound is not None and bool(self._client.settings.server_transcriber_model)
+        return entry.picture is not None
+
     def _next(self, until_ns: int) -> LogEntry | None:
         held = self._observer.memory.log
         if held is None:
@@ -97,6 +115,17 @@ class Captioner:
         waiting = [
             e
             for e in held.entries()
-            if e.what != SOUND and e.picture and not e.caption and e.last_ns <= until_ns and self._tries[e.key] < TRIES
+            if not e.caption and e.last_ns <= until_ns and self._tries[e.key] < TRIES and self._can_tell(e)
         ]
         return max(waiting, key=lambda e: (e.last_ns, e.key), default=None)
+
+
+def wav(samples: npt.NDArray[np.int16]) -> bytes:
+    """(n,) int16 samples at 16 kHz as a WAV file."""
+    data = io.BytesIO()
+    with wave.open(data, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE_HZ)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return data.getvalue()

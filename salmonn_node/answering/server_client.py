@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ MOST_REPLY_BYTES = 4 << 20
 SHORT_WORDS = 200
 LOOK_S = 0.02  # how often a running request looks at its deadline and at `cancel`
 MOST_REPLY_TOKENS = 1024
+# Reads status, content type and body of a reply.
+Reading = Callable[[int, str, bytes], str]
 
 
 class ServerError(Exception):
@@ -73,9 +76,6 @@ class ServerClient:
             ServerError: the server is down, slow, left alone by the breaker, or replied with something else.
             StoppedError: `deadline` or `cancel` came first.
         """
-        rest = self.breaker.wait_s()
-        if rest:
-            raise ServerError(f"the server failed repeatedly and is left alone for {rest:.0f} s more")
         body: dict[str, Any] = {
             "model": self.settings.server_model,
             "messages": messages,
@@ -85,10 +85,28 @@ class ServerClient:
         if schema is not None:
             named = {"name": "reply", "schema": schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
-        stop = cancel or threading.Event()
+        return self._ask("/chat/completions", {"json": body}, _content, deadline, cancel)
+
+    def transcribe(self, wav: bytes, *, deadline: float = math.inf, cancel: threading.Event | None = None) -> str:
+        """Let the server's `server_transcriber_model` write down what is said in a WAV file; "" where nothing is.
+
+        Arguments and errors are those of `chat`.
+        """
+        form = {
+            "data": {"model": self.settings.server_transcriber_model, "response_format": "json", "temperature": "0"},
+            "files": {"file": ("sound.wav", wav, "audio/wav")},
+        }
+        return self._ask("/audio/transcriptions", form, _transcript, deadline, cancel)
+
+    def _ask(
+        self, path: str, given: dict[str, Any], read: Reading, deadline: float, cancel: threading.Event | None
+    ) -> str:
+        rest = self.breaker.wait_s()
+        if rest:
+            raise ServerError(f"the server failed repeatedly and is left alone for {rest:.0f} s more")
         self.counts["sent"] += 1
         try:
-            text = asyncio.run(self._within(body, deadline, stop))
+            text = asyncio.run(self._within(path, given, read, deadline, cancel or threading.Event()))
         except ServerError:
             self.counts["failed"] += 1
             self.breaker.note(False)
@@ -96,9 +114,11 @@ class ServerClient:
         self.breaker.note(True)
         return text
 
-    async def _within(self, body: dict[str, Any], deadline: float, stop: threading.Event) -> str:
+    async def _within(
+        self, path: str, given: dict[str, Any], read: Reading, deadline: float, stop: threading.Event
+    ) -> str:
         late = time.monotonic() + self.settings.server_timeout_s
-        request = asyncio.ensure_future(self._post(body))
+        request = asyncio.ensure_future(self._post(path, given))
         while not request.done():
             now = time.monotonic()
             if stop.is_set() or now >= min(deadline, late):
@@ -108,17 +128,17 @@ class ServerClient:
                     raise StoppedError
                 raise ServerError(f"no reply within server_timeout_s ({self.settings.server_timeout_s:g} s)")
             await asyncio.wait([request], timeout=min(LOOK_S, max(0.0, min(deadline, late) - now)))
-        return _content(*request.result())
+        return read(*request.result())
 
-    async def _post(self, body: dict[str, Any]) -> tuple[int, str, bytes]:
+    async def _post(self, path: str, given: dict[str, Any]) -> tuple[int, str, bytes]:
         """Status, content type and body of the reply."""
         key = self.settings.key()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        url = self.settings.server_url.rstrip("/") + "/chat/completions"
+        url = self.settings.server_url.rstrip("/") + path
         try:
             async with (
                 httpx.AsyncClient(timeout=None, trust_env=False, follow_redirects=False) as client,
-                client.stream("POST", url, json=body, headers=headers) as reply,
+                client.stream("POST", url, headers=headers, **given) as reply,
             ):
                 data = b""
                 async for piece in reply.aiter_bytes():
@@ -136,15 +156,23 @@ class ServerClient:
 
 def _content(status: int, kind: str, data: bytes) -> str:
     """The text of a chat completion. Raises ServerError with the server's words, shortened."""
+    return _text(status, kind, data, "a chat completion", lambda reply: reply["choices"][0]["message"]["content"])
+
+
+def _transcript(status: int, kind: str, data: bytes) -> str:
+    """The text of a transcription. Raises ServerError with the server's words, shortened."""
+    return _text(status, kind, data, "a transcription", lambda reply: reply["text"])
+
+
+def _text(status: int, kind: str, data: bytes, expected: str, find: Callable[[Any], Any]) -> str:
     words = data.decode("utf-8", "replace")
     if status != httpx.codes.OK:
         raise ServerError(f"the server replied with HTTP {status}: {_short(_message(words))}")
     try:
-        reply = json.loads(words)
-        content = reply["choices"][0]["message"]["content"]
+        content = find(json.loads(words))
     except (ValueError, KeyError, IndexError, TypeError):
         said = f"of type {kind.partition(';')[0]}" if kind else "without a type"
-        raise ServerError(f"expected a chat completion in JSON, got a reply {said}: {_short(words)}") from None
+        raise ServerError(f"expected {expected} in JSON, got a reply {said}: {_short(words)}") from None
     if not isinstance(content, str):
         raise ServerError(f"the reply holds no text: {_short(words)}")
     return content

@@ -33,6 +33,7 @@ class ServerSettings:
         server_choice: "log" in two passes; "uniform" and "last" only look at pictures chosen without the question.
         server_timeout_s: longest wait for one reply, seconds.
         server_log_chars: longest log that is sent, characters.
+        server_transcriber_model: name of a model there that writes down what is said; "" leaves sounds without words.
         server_caption_period_s: shortest time between two captions, seconds; 0 writes none.
     """
 
@@ -58,6 +59,9 @@ class ServerSettings:
     )
     server_log_chars: int = _setting(
         40_000, "Most characters of the log that are sent; a longer log is narrowed.", low=1_000, high=4_000_000
+    )
+    server_transcriber_model: str = _setting(
+        "", "Name of a model at the server that writes down what is said in sounds; empty: no sound is sent."
     )
     server_caption_period_s: float = _setting(
         2.0, "Shortest time in seconds between two captions by the server in idle time; 0: none.", low=0.0, high=3600.0
@@ -121,7 +125,8 @@ class ServerSettings:
             return "internal: pictures stay in this process"
         url = urlsplit(self.server_url)
         place = "this machine" if is_loopback(url.hostname or "") else "ANOTHER MACHINE"
-        return f"server: log and pictures go to {self.server_url} ({place}), model {self.server_model}"
+        what = "log, pictures and sound" if self.server_transcriber_model else "log and pictures"
+        return f"server: {what} go to {self.server_url} ({place}), model {self.server_model}"
 
 
 def is_loopback(host: str) -> bool:

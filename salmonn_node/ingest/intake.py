@@ -147,6 +147,8 @@ class Intake:
             self._record(span)
             now = Interval(span.start_ns, span.end_ns)
             self.moments.note_newest(Moment("audio", 0, 1, now, span.source, span.frame_id))
+            if self.memory.log is not None:
+                self.memory.log.add_sound(self.memory.source_id(span.source), span.start_ns, span.samples)
             for moment in self._timed(self.model.observe_audio, span):
                 self.moments.add(moment)
             self.audio_s += len(span.samples) / 16_000

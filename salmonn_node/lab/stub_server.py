@@ -17,7 +17,7 @@ Script = Callable[[dict[str, Any]], str]
 
 
 class StubServer:
-    """Serves /v1/chat/completions until it is closed; a context manager.
+    """Serves /v1/chat/completions and /v1/audio/transcriptions until it is closed; a context manager.
 
     Args:
         script: gives the text of the reply to a request.
@@ -25,13 +25,16 @@ class StubServer:
     Attributes:
         url: address for `server_url`.
         script: may be replaced while it runs.
+        transcript: what it says that each sound holds.
         fault: one of FAULTS; "" replies as a server should.
-        requests: bodies received so far.
+        requests: bodies of chat completions received so far.
+        sounds: forms with sounds received so far, as bytes.
         headers: their headers.
     """
 
     def __init__(self, script: Script) -> None:
-        self.script, self.fault = script, ""
+        self.script, self.fault, self.transcript = script, "", "hello"
+        self.sounds: list[bytes] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.closing = threading.Event()
@@ -52,9 +55,13 @@ class StubServer:
 
     def reply(self, to: BaseHTTPRequestHandler) -> None:
         """Reply to one request as `fault` says."""
-        request = json.loads(to.rfile.read(int(to.headers["Content-Length"])))
-        self.requests.append(request)
+        form = to.rfile.read(int(to.headers["Content-Length"]))
         self.headers.append(dict(to.headers))
+        if to.path == "/v1/audio/transcriptions":
+            self.sounds.append(form)
+            return _send(to, 500 if self.fault else 200, {"text": self.transcript})
+        request = json.loads(form)
+        self.requests.append(request)
         if to.path != "/v1/chat/completions":
             return _send(to, 404, {"error": {"message": f"no such path: {to.path}"}})
         fault = self.fault

@@ -23,6 +23,8 @@ from salmonn_node.stream.observations import SECOND_NS
 
 PLACE = re.compile(r"robot at x=(\S+) y=(\S+)")
 SAME_PLACE_M = 0.5
+# What questions call a spoken word, and what its line says.
+SAID = {SOUNDS[name].title: f"says {word}" for name, word in SPOKEN.items()}
 
 
 def caption(entry: LogEntry, truth: Truth) -> str:
@@ -42,7 +44,7 @@ def caption(entry: LogEntry, truth: Truth) -> str:
 
 
 def _title(name: str) -> str:
-    return f"says {SPOKEN[name]}" if name in SPOKEN else SOUNDS[name].title
+    return SAID.get(SOUNDS[name].title, SOUNDS[name].title)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class WordReader:
             return [line.number for line in found]
 
         if "sound" in about:
-            heard = [line for line in with_words(about["sound"]) if line.what == SOUND]
+            heard = [line for line in with_words(SAID.get(about["sound"], about["sound"])) if line.what == SOUND]
             return numbers(heard[:1] if template == "when_first_sound" else heard[-1:])
         if template in ("when_first_thing", "existence_thing", "when_last_thing") or template in (
             "where_object",

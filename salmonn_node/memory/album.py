@@ -1,7 +1,8 @@
-"""The album: a fixed number of pictures of a stream, chosen online. What lasts enters; of two alike the older goes.
+"""The album: a fixed number of pictures of a stream, chosen online. What lasts enters; of two alike one goes.
 
 A picture lasts when it resembles the one before it of the same camera. So a blurred or overexposed moment stays out.
-Of a place that comes back, the newest picture stays, and what is unlike everything else stays for hours.
+Of a place that comes back, the newest picture stays, or the first one, as the album is set. What is unlike everything
+else stays for hours.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ BINS = (8, 4, 4)
 DESCRIPTOR = GREY_PX * GREY_PX + BINS[0] * BINS[1] * BINS[2]
 # Cosine of two descriptors from which a picture lasts.
 LASTS_ABOVE = 0.8
+NEWEST, FIRST = "newest", "first"
 
 
 class Picture(NamedTuple):
@@ -41,15 +43,18 @@ class Album:
 
     Args:
         size: number of pictures kept.
+        keep: which of the two most alike pictures stays, NEWEST or FIRST.
 
     Attributes:
         pictures: in the order in which they came.
     """
 
-    def __init__(self, size: int = 200) -> None:
+    def __init__(self, size: int = 200, keep: str = NEWEST) -> None:
         if size < 2:
             raise ValueError(f"size: expected at least 2 pictures, got {size}")
-        self.size = size
+        if keep not in (NEWEST, FIRST):
+            raise ValueError(f"keep: expected {NEWEST} or {FIRST}, got {keep!r}")
+        self.size, self.keep = size, keep
         self.pictures: list[Picture] = []
         self._descriptors = np.empty((0, DESCRIPTOR), np.float32)
         self._alike = np.empty((0, 0), np.float32)
@@ -82,9 +87,10 @@ class Album:
         self._alike = alike
         if count > self.size:
             one, other = np.unravel_index(int(alike.argmax()), alike.shape)
-            self._keep([i for i in range(count) if i != min(one, other)])
+            gone = min(one, other) if self.keep == NEWEST else max(one, other)
+            self._select([i for i in range(count) if i != gone])
 
-    def _keep(self, rows: list[int]) -> None:
+    def _select(self, rows: list[int]) -> None:
         self.pictures = [self.pictures[i] for i in rows]
         self._descriptors = self._descriptors[rows]
         self._alike = self._alike[np.ix_(rows, rows)]
@@ -93,7 +99,7 @@ class Album:
         """Remove the pictures of [after_ns, before_ns]; returns how many went."""
         rows = [i for i, p in enumerate(self.pictures) if not after_ns <= p.stamp_ns <= before_ns]
         gone = len(self.pictures) - len(rows)
-        self._keep(rows)
+        self._select(rows)
         self._last = {}
         return gone
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from salmonn_node.memory import events as event_tensors
-from salmonn_node.memory.album import Album, Picture
+from salmonn_node.memory.album import FIRST, Album, Picture
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.event_memory import EventMemory, EventMemoryConfig
 from salmonn_node.memory.events import Event
 from salmonn_node.memory.log_entries import AUDIO_TOKEN_NS, LogEntry, entries_of, key_of, view_key
+from salmonn_node.memory.sound_clips import SoundClips
 from salmonn_node.memory.token_batch import TokenBatch
 
 # Pictures younger than this are held until it is known which events they belong to.
@@ -35,15 +36,19 @@ class EventLogConfig:
 
     Attributes:
         sights, sounds: events kept of each modality.
-        pictures: pictures of the album.
+        pictures: pictures of the album: of alike ones the newest.
+        firsts: pictures of the album of first states: of alike ones the first.
         picture_bytes: most bytes of the pictures of events; the album's are beside them.
+        sound_bytes: most bytes of the sound of events that have no words yet; 0 where nobody writes them down.
         caption_chars: longest line of words.
     """
 
     sights: int = 1200
     sounds: int = 600
     pictures: int = 200
+    firsts: int = 100
     picture_bytes: int = 12 << 20
+    sound_bytes: int = 0
     caption_chars: int = 160
 
 
@@ -63,8 +68,10 @@ class EventLog:
         bounds = EventMemoryConfig(sights=self.config.sights, sounds=self.config.sounds)
         self._events = None if heads is None else EventMemory(heads, bounds)
         self._album = Album(self.config.pictures)
+        self._firsts = Album(self.config.firsts, FIRST)
         self._shown: dict[str, list[Picture]] = {}
         self._recent: list[Picture] = []
+        self._clips = SoundClips(self.config.sound_bytes)
         self.captions: dict[str, str] = {}
         self._dropped = 0
         self._lock = threading.RLock()
@@ -80,7 +87,8 @@ class EventLog:
             own = [p for pictures in self._shown.values() for p in pictures] + self._recent
             events = 0 if self._events is None else self._events.nbytes
             words = sum(len(text.encode()) for text in self.captions.values())
-            return events + self._album.nbytes + sum(len(p.jpeg) for p in own) + words
+            albums = self._album.nbytes + self._firsts.nbytes
+            return events + albums + sum(len(p.jpeg) for p in own) + self._clips.nbytes + words
 
     # -- the stream ---------------------------------------------------------------------------------------------------
 
@@ -91,6 +99,8 @@ class EventLog:
         with self._lock:
             for event in self._events.observe(modality, batch):
                 self._shown[key_of(event)] = self._pictures_of(event)
+                if modality == "audio":
+                    self._clips.keep(key_of(event), event.source, event.first_ns, event.last_ns + AUDIO_TOKEN_NS)
             dropped = sum(self._events.dropped.values())
             if dropped != self._dropped:
                 self._dropped = dropped
@@ -101,12 +111,18 @@ class EventLog:
         """Take a picture of the stream in. `image` is (H, W, 3) uint8 RGB, the picture decoded."""
         with self._lock:
             self._album.offer(picture, image)
+            self._firsts.offer(picture, image)
             self._recent.append(picture)
             running = (
                 set() if self._events is None else {(e.source, e.first_ns) for e in self._events.running("visual")}
             )
             until = picture.stamp_ns - RECENT_NS
             self._recent = [p for p in self._recent if p.stamp_ns >= until or (p.source, p.stamp_ns) in running]
+
+    def add_sound(self, source: int, start_ns: int, samples: npt.NDArray[np.float32]) -> None:
+        """Take sound of the stream in, before its tokens: (n,) float32 in -1..1 at 16 kHz."""
+        with self._lock:
+            self._clips.hear(source, start_ns, samples)
 
     def _pictures_of(self, event: Event) -> list[Picture]:
         """Of a sight the first picture, a middle one and the last; of a sound the one nearest to its beginning."""
@@ -126,13 +142,18 @@ class EventLog:
         return [] if self._events is None else [e for m in event_tensors.MODALITIES for e in self._events.events(m)]
 
     def _keys(self) -> set[str]:
-        return {key_of(e) for e in self._held()} | {view_key(p) for p in self._album.pictures}
+        return {key_of(e) for e in self._held()} | {view_key(p) for p in self._views()}
+
+    def _views(self) -> list[Picture]:
+        """The pictures of both albums, each once."""
+        return list(dict.fromkeys([*self._firsts.pictures, *self._album.pictures]))
 
     def _purge(self) -> None:
         """Let go of pictures and words of what is no longer in the log."""
         alive = self._keys()
         self._shown = {key: pictures for key, pictures in self._shown.items() if key in alive}
         self.captions = {key: text for key, text in self.captions.items() if key in alive}
+        self._clips.purge(alive)
 
     def _bound(self) -> None:
         """Of the oldest events one picture stays, and then none, when the bytes are spent."""
@@ -153,9 +174,12 @@ class EventLog:
         with self._lock:
             if key not in self._keys():
                 return False
-            if len(self.captions) > self.config.sights + self.config.sounds + 2 * self.config.pictures:
+            if len(self.captions) > self.config.sights + self.config.sounds + 2 * (
+                self.config.pictures + self.config.firsts
+            ):
                 self._purge()
             self.captions[key] = " ".join(text.split())[: self.config.caption_chars]
+            self._clips.clips.pop(key, None)  # its words stand for it
             return True
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -169,7 +193,8 @@ class EventLog:
                 key = key_of(event)
                 if key not in shown:
                     shown[key] = self._pictures_of(event)
-            return entries_of(events, shown, self._album.pictures, self.captions)
+            sounds = {key: clip.samples for key, clip in self._clips.clips.items()}
+            return entries_of(events, shown, self._views(), self.captions, sounds)
 
     # -- state --------------------------------------------------------------------------------------------------------
 
@@ -177,7 +202,10 @@ class EventLog:
         """Remove events, pictures and words of [after_ns, before_ns]; returns how many entries went."""
         with self._lock:
             gone = 0 if self._events is None else self._events.forget(after_ns, before_ns)
-            gone += self._album.forget(after_ns, before_ns)
+            gone += len([p for p in self._views() if after_ns <= p.stamp_ns <= before_ns])
+            self._album.forget(after_ns, before_ns)
+            self._firsts.forget(after_ns, before_ns)
+            self._clips.forget(after_ns, before_ns)
             self._recent = [p for p in self._recent if not after_ns <= p.stamp_ns <= before_ns]
             self._purge()
             # What stays may still show a moment of the interval: the picture beside a sound does.
@@ -195,10 +223,15 @@ class EventLog:
                 tensors |= {f"events.{key}": value for key, value in named.items()}
             named, meta["album"] = self._album.to_tensors()
             tensors |= {f"album.{key}": value for key, value in named.items()}
+            named, meta["firsts"] = self._firsts.to_tensors()
+            tensors |= {f"firsts.{key}": value for key, value in named.items()}
+            if self.config.sound_bytes:
+                named, meta["clips"] = self._clips.to_tensors()
+                tensors |= {f"clips.{key}": value for key, value in named.items()}
             meta["shown"] = {key: len(pictures) for key, pictures in self._shown.items()}
             pictures = [p for shown in self._shown.values() for p in shown]
             meta["counts"] = [len(pictures), len(self._recent), len(self._album.pictures)]
-            pictures += [*self._recent, *self._album.pictures]
+            pictures += [*self._recent, *self._album.pictures, *self._firsts.pictures]
             table = [[p.source, p.stamp_ns, len(p.jpeg)] for p in pictures]
             tensors["pictures"] = torch.tensor(table, dtype=torch.int64).reshape(-1, 3)
             joined = np.frombuffer(b"".join(p.jpeg for p in pictures), np.uint8).copy()
@@ -218,11 +251,16 @@ class EventLog:
             for source, stamp_ns, size in tensors["pictures"].tolist():
                 pictures.append(Picture(source, stamp_ns, data[at : at + size]))
                 at += size
-            events, recent, _ = meta["counts"]
+            events, recent, newest = meta["counts"]
             own = iter(pictures[:events])
             self._shown = {key: [next(own) for _ in range(count)] for key, count in meta["shown"].items()}
             self._recent = pictures[events : events + recent]
             album = event_tensors.part(tensors, "album")
-            self._album.restore(pictures[events + recent :], album, meta["album"])
+            views = pictures[events + recent :]
+            self._album.restore(views[:newest], album, meta["album"])
+            if "firsts" in meta:  # an earlier version kept none
+                self._firsts.restore(views[newest:], event_tensors.part(tensors, "firsts"), meta["firsts"])
+            if "clips" in meta:
+                self._clips.restore(event_tensors.part(tensors, "clips"), meta["clips"])
             self.captions = {str(key): str(text) for key, text in meta["captions"].items()}
             self._dropped = int(meta["dropped"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,6 +34,7 @@ class LogEntry:
         pose_id: of the robot at the beginning, -1 when unknown.
         caption: words, "" without.
         pictures: in order of time; empty when there are none.
+        sound: (n,) int16 at 16 kHz of a sound that has no words yet, where it is kept for a transcriber; else None.
     """
 
     key: str
@@ -44,6 +47,7 @@ class LogEntry:
     pose_id: int
     caption: str
     pictures: tuple[Picture, ...]
+    sound: npt.NDArray[np.int16] | None = field(default=None, repr=False, compare=False)
 
     @property
     def picture(self) -> Picture | None:
@@ -66,6 +70,7 @@ def entries_of(
     shown: Mapping[str, Sequence[Picture]],
     album: Iterable[Picture],
     captions: Mapping[str, str],
+    sounds: Mapping[str, npt.NDArray[np.int16]],
 ) -> list[LogEntry]:
     """Entries in order of their beginning.
 
@@ -74,6 +79,7 @@ def entries_of(
         shown: pictures of events, by key.
         album: pictures that stand for themselves.
         captions: words by key.
+        sounds: samples by key.
     """
     out = []
     for modality in ("visual", "audio"):
@@ -85,7 +91,7 @@ def entries_of(
             what, pictures = key.partition(":")[0], tuple(shown.get(key, ()))
             out.append(
                 LogEntry(key, what, event.source, event.first_ns, last_ns, repeats, kind, event.pose_id,
-                         captions.get(key, ""), pictures)
+                         captions.get(key, ""), pictures, sounds.get(key))
             )  # fmt: skip
     for picture in album:
         key, at = view_key(picture), picture.stamp_ns

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Observations that wait to be taken in; with more, nothing is captioned.
 LOADED = 16
+# Sound that waits for a transcriber: four minutes.
+SOUND_BYTES = 8 << 20
 
 
 @dataclass
@@ -49,10 +51,11 @@ def keep_log(model: VideoSalmonnS, settings: ServerSettings, checkpoint: str) ->
     if not settings.outside:
         model.event_log = None
         return
-    from salmonn_node.memory.event_log import EventLog
+    from salmonn_node.memory.event_log import EventLog, EventLogConfig
     from salmonn_node.model.checkpoint import event_heads
 
-    model.event_log = EventLog(model.event_heads or event_heads(checkpoint))
+    config = EventLogConfig(sound_bytes=SOUND_BYTES if settings.server_transcriber_model else 0)
+    model.event_log = EventLog(model.event_heads or event_heads(checkpoint), config)
 
 
 def server_reader(settings: ServerSettings, observer: Observer, grounding: Grounding | None) -> ServerReader | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
 import threading
 import time
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from salmonn_node.answering.circuit_breaker import CircuitBreaker
+from salmonn_node.answering.server_captions import wav
 from salmonn_node.answering.server_client import ServerClient, ServerError, StoppedError
 from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.lab.stub_server import StubServer
@@ -159,3 +163,21 @@ def test_neither_a_proxy_nor_a_redirect_leads_away_from_this_machine(
     on = False
     assert reached
     assert all(address[0] == "127.0.0.1" for address in reached), json.dumps(reached)
+
+
+def test_a_sound_is_sent_as_wav_to_the_transcriber_and_its_failures_are_told(server: StubServer) -> None:
+    asking = client(server, server_transcriber_model="stub-ears")
+    sound = wav(np.arange(160, dtype=np.int16))
+    assert asking.transcribe(sound) == "hello"
+    (form,) = server.sounds
+    assert sound in form
+    assert b'name="model"\r\n\r\nstub-ears\r\n' in form
+    assert b'filename="sound.wav"' in form
+    with wave.open(io.BytesIO(sound)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16_000, 1, 160)
+    server.fault = "memory"
+    with pytest.raises(ServerError, match="HTTP 500"):
+        asking.transcribe(sound)
+    assert asking.counts == {"sent": 2, "failed": 1}
+    assert "sound" in asking.settings.where
+    assert "sound" not in client(server).settings.where
