@@ -16,6 +16,13 @@ from .harness import PATIENCE_S, ROOT, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
+
+@pytest.fixture(autouse=True)
+def no_byte_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 puts a byte code file in place although the disk was full in its middle; later imports fail on it."""
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+
 # Python asks the password database for a user's home. Here it knows nobody, as in a container with a foreign user id.
 NOBODY = """
 import pwd
