@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from action_msgs.msg import GoalStatus
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.node import Node
@@ -22,6 +23,7 @@ from salmonn_node.client.spinner import Spinner
 NODE_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
 AGAIN_S = 2.0  # a request that changes nothing is repeated if no reply has come for this long
+OVERDUE_S = 0.3  # an overdue result is requested again after each such time
 
 
 class Connection:
@@ -107,8 +109,10 @@ class Connection:
 
     def call(self, client: Any, request: Any, deadline: float) -> Any:
         """Send one request and wait for the response; None at the deadline (time.monotonic)."""
-        if not self.reach(client.service_is_ready, deadline):
-            return None
+        return self.send(client, request, deadline) if self.reach(client.service_is_ready, deadline) else None
+
+    def send(self, client: Any, request: Any, deadline: float) -> Any:
+        """Send one request to a service that `reach` has reached; None if no response came by the deadline."""
         future = client.call_async(request)
         if self._spinner.wait(future, deadline):
             return future.result()
@@ -147,6 +151,7 @@ class Connection:
         goal_message: Any,
         *,
         accept_by: float,
+        due_at: float,
         done_by: float,
         slack_s: float,
         cancel: threading.Event | None,
@@ -154,11 +159,16 @@ class Connection:
     ) -> Any:
         """Send a goal and wait for its result; None when no reply came in time or the node is gone.
 
+        A lost packet is sent again only with the middleware's next heartbeat, which may take 3 s. So if the result is
+        overdue, it is requested again; that changes nothing in the node, and carries a heartbeat. A goal that is
+        accepted too late is canceled.
+
         Args:
             client: `ask` or `watch`.
             goal_message: the goal.
             accept_by: time.monotonic() by which the node must accept the goal.
             done_by: time.monotonic() by which the result must arrive.
+            due_at: time.monotonic() from which the result is overdue.
             slack_s: how long the reply to a cancel may take, seconds.
             cancel: set it to cancel the goal; the result is then that of the canceled goal.
             on_feedback: called with each feedback, in the calling thread.
@@ -167,21 +177,37 @@ class Connection:
         # rclpy's action client is not safe if one thread sends while another one receives, so send in the spinner.
         run, wait = self._spinner.run, self._spinner.wait
         sent = run(client.send_goal_async, goal_message, news.put)
-        if not wait(sent, accept_by) or not sent.result().accepted:
+        if not wait(sent, accept_by):
+            sent.add_done_callback(_cancel_late)
             return None
         goal = sent.result()
-        done = run(goal.get_result_async)
-        done.add_done_callback(lambda _: news.put(None))
+        if not goal.accepted:
+            return None
+        done: Future = Future()
+
+        def arrived(future: Future) -> None:
+            if not done.done() and not future.cancelled() and future.result().status != GoalStatus.STATUS_UNKNOWN:
+                done.set_result(future.result())
+                news.put(None)
+
+        def request_result() -> None:
+            goal.get_result_async().add_done_callback(arrived)
+
+        run(request_result)
         canceled = False
         while not done.done() and time.monotonic() < done_by:
             if cancel is not None and cancel.is_set() and not canceled:
                 canceled, done_by = True, min(done_by, time.monotonic() + slack_s)
+                due_at = min(due_at, time.monotonic())
                 run(goal.cancel_goal_async)
             if not self._spinner.is_open:
                 break
             if not client.server_is_ready():
                 wait(done, min(done_by, time.monotonic() + slack_s))  # its last reply may be on the way
                 break
+            if time.monotonic() >= due_at + OVERDUE_S:
+                due_at += OVERDUE_S
+                run(request_result)
             try:
                 message = news.get(timeout=max(0.0, min(POLL_S, done_by - time.monotonic())))
             except queue.Empty:
@@ -193,3 +219,9 @@ class Connection:
             if message is not None:
                 on_feedback(message.feedback)
         return done.result().result if done.done() else None
+
+
+def _cancel_late(sent: Future) -> None:
+    """Cancel a goal that was accepted after its caller had given up."""
+    if not sent.cancelled() and sent.exception() is None and sent.result() is not None and sent.result().accepted:
+        sent.result().cancel_goal_async()

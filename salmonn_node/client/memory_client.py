@@ -22,6 +22,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 
 # The node replies by the deadline. The transport takes a little more time.
 REPLY_SLACK_S = 1.0
+LEAST_TIMEOUT_S = 0.001  # 0 would mean the node's default
 PATIENCE_S = 10.0
 STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
 
@@ -96,9 +97,9 @@ class Memory:
     ) -> Answer:
         """Ask a question and wait for the answer. Returns at the latest one second after `timeout_s`.
 
-        Everyday problems raise no exception. `Answer.error_code` is NOT_ACTIVE when the node is missing, TIMEOUT when
-        the answer is late, CANCELED after a cancel, and INVALID_REQUEST for an invalid argument, which `error_msg`
-        names.
+        Everyday problems raise no exception. `Answer.error_code` is NOT_ACTIVE when the node is missing or was not
+        reached by the deadline, so that nothing was sent. It is TIMEOUT when the answer is late, CANCELED after a
+        cancel, and INVALID_REQUEST for an invalid argument, which `error_msg` names.
 
         Args:
             text: the question, in plain words.
@@ -132,9 +133,11 @@ class Memory:
         except MessageError as error:
             return Answer(error_code=ErrorCode.INVALID_REQUEST, error_msg=str(error))
         if on_text is None and cancel is None:
-            request = Query.Request(question=message)
             query = self._connection.query
-            response = self._connection.call(query, request, deadline + REPLY_SLACK_S)
+            if not self._connection.reach(query.service_is_ready, deadline):
+                return self._unreached("query", query.service_is_ready)
+            self._shorten(message, deadline)
+            response = self._connection.send(query, Query.Request(question=message), deadline + REPLY_SLACK_S)
             if response is None:
                 return self._missing("query", query.service_is_ready)
             return answer_from_message(response.answer)
@@ -153,11 +156,13 @@ class Memory:
 
         client = self._connection.ask
         if not self._connection.reach(client.server_is_ready, deadline, cancel):
-            return self._missing("ask", client.server_is_ready, cancel)
+            return self._unreached("ask", client.server_is_ready, cancel)
+        self._shorten(message, deadline)
         result = self._connection.run_goal(
             client,
             Ask.Goal(question=message),
-            accept_by=deadline,
+            accept_by=deadline + REPLY_SLACK_S,
+            due_at=deadline,
             done_by=deadline + REPLY_SLACK_S,
             slack_s=REPLY_SLACK_S,
             cancel=cancel,
@@ -204,11 +209,12 @@ class Memory:
             return Watched(False, Answer(error_code=ErrorCode.INVALID_REQUEST, error_msg=str(error)))
         client = self._connection.watch
         if not self._connection.reach(client.server_is_ready, deadline, cancel):
-            return Watched(False, self._missing("watch", client.server_is_ready, cancel))
+            return Watched(False, self._unreached("watch", client.server_is_ready, cancel))
         result = self._connection.run_goal(
             client,
             goal_message,
             accept_by=deadline + REPLY_SLACK_S,
+            due_at=float("inf"),
             done_by=float("inf"),
             slack_s=2 * REPLY_SLACK_S,
             cancel=cancel,
@@ -261,6 +267,19 @@ class Memory:
         request = ChangeState.Request(transition=Transition(id=transition))
         response = self._connection.call(self._connection.change_state, request, time.monotonic() + timeout_s)
         return bool(response.success) if response is not None else None
+
+    def _shorten(self, message: Any, deadline: float) -> None:
+        """Leave the node only the time that is left, as reaching it took some."""
+        left_s = max(LEAST_TIMEOUT_S, deadline - time.monotonic())
+        message.timeout = duration_message(self._types, left_s)
+
+    def _unreached(self, name: str, is_ready: Callable[[], bool], cancel: threading.Event | None = None) -> Answer:
+        """An Answer that says why nothing was sent."""
+        answer = self._missing(name, is_ready, cancel)
+        if answer.error_code != ErrorCode.TIMEOUT:
+            return answer
+        text = f"{self.server} was not reached in time, so nothing was sent: it is starting, or it is held up"
+        return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=text)
 
     def _missing(self, name: str, is_ready: Callable[[], bool], cancel: threading.Event | None = None) -> Answer:
         """An Answer that says why there is no reply."""

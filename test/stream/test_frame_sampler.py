@@ -78,6 +78,7 @@ def test_a_restored_sampler_decides_as_the_one_that_went_on(steps: list[tuple[st
     assert sampler.to_state().keys() == {"_first_ns", "_last_ns", "_period"}, "the stored format"
     if restored is not None:
         assert restored.to_state() == sampler.to_state()
+    assert all(type(number) is int for numbers in sampler.to_state().values() for number in numbers.values())
 
 
 def test_a_state_is_a_copy_and_a_reset_forgets_every_source() -> None:

@@ -161,3 +161,76 @@ def test_a_pose_is_known_only_near_poses_and_lies_between_them(steps, when) -> N
         assert found.map_id == before[-1].map_id
     # The covariance is that of a pose that was given, and the map is that pose's.
     assert any((found.covariance == p.covariance).all() and found.map_id == p.map_id for p in poses)
+
+
+@pytest.mark.parametrize("name", ["max_gap_s", "max_age_s", "capacity"])
+def test_arguments_must_be_positive(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"arguments must be positive: .*{name}=0"):
+        PoseTrack(**{name: 0})
+    PoseTrack(**{name: 1})
+    with pytest.raises(ValueError, match=name):
+        PoseTrack(**{name: -1})
+
+
+def test_without_arguments_a_second_is_bridged_and_half_a_second_reached() -> None:
+    track = PoseTrack()
+    for t, x in ((1.0, 0.0), (2.0, 1.0), (3.000000001, 5.0)):
+        track.add(pose(t, x=x))
+    assert track.at(round(1.75 * S)).position[0] == pytest.approx(0.75)
+    assert track.at(round(2.25 * S)).position[0] == 1.0, "a gap of more than a second: the nearer pose itself"
+    assert track.at(3 * S + S // 2 + 1).position[0] == 5.0
+    assert track.at(3 * S + S // 2 + 2) is None
+    for t in range(4, 20_010):
+        track.add(pose(float(t)))
+    assert len(track) == 20_000
+
+
+def test_every_field_of_a_pose_is_given_back() -> None:
+    def full(t_s: float, name: str) -> Pose:
+        at = np.array([t_s, 2.0, 3.0])
+        return Pose(round(t_s * S), "odom", at, np.array([1.0, 0, 0, 0]), np.eye(6) * t_s, "home", name)
+
+    track = PoseTrack()
+    track.add(full(1.0, "one"))
+    track.add(full(2.0, "two"))
+    for t_s, name in ((0.75, "one"), (1.25, "one"), (1.5, "two"), (1.75, "two"), (2.25, "two")):
+        found, nearer = track.at(round(t_s * S)), full({"one": 1.0, "two": 2.0}[name], name)
+        assert (found.stamp_ns, found.frame_id, found.map_id) == (round(t_s * S), "odom", "home")
+        assert found.child_frame_id == name
+        np.testing.assert_allclose(found.orientation, nearer.orientation)
+        np.testing.assert_array_equal(found.covariance, nearer.covariance)
+        np.testing.assert_allclose(found.position, [min(max(t_s, 1.0), 2.0), 2.0, 3.0])
+
+
+def test_poses_of_two_frames_are_not_mixed() -> None:
+    track = PoseTrack()
+    track.add(pose(1.0, x=0.0))
+    track.add(Pose(round(1.5 * S), "odom", np.array([9.0, 0, 0]), np.array([0, 0, 0, 1.0]), map_id="home"))
+    assert track.at(round(1.2 * S)).position[0] == 0.0
+    assert track.at(round(1.3 * S)).frame_id == "odom"
+
+
+@pytest.mark.parametrize(("norm", "fate"), [(1.049, "taken"), (1.051, "pose_not_finite"), (0.951, "taken"),
+                                            (0.949, "pose_not_finite"), (math.nan, "pose_not_finite")])  # fmt: skip
+def test_an_orientation_is_nearly_a_unit_quaternion(norm: float, fate: str) -> None:
+    track = PoseTrack()
+    assert track.add(Pose(1, "map", np.zeros(3), np.array([0.0, 0.0, 0.6, 0.8]) * norm)) == fate
+    assert len(track) == (fate == "taken")
+
+
+def test_a_repeated_stamp_is_out_of_order() -> None:
+    track = PoseTrack()
+    assert track.add(pose(1.0)) == "taken"
+    assert track.add(pose(1.0)) == "stamp_out_of_order"
+    assert track.newest.stamp_ns == S
+
+
+@pytest.mark.parametrize("angle", [0.001, 0.03, 0.1, 1.0, 3.0])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.9, 1.0])
+def test_slerp_turns_evenly(angle: float, share: float) -> None:
+    start = np.array([0.0, 0.0, 0.0, 1.0])
+    end = np.array([0.0, 0.0, math.sin(angle / 2), math.cos(angle / 2)])
+    expected = [0.0, 0.0, math.sin(share * angle / 2), math.cos(share * angle / 2)]
+    np.testing.assert_allclose(slerp(start, end, share), expected, atol=1e-7)
+    np.testing.assert_allclose(slerp(start, -end, share), expected, atol=1e-7)
+    assert np.linalg.norm(slerp(start, end, share)) == pytest.approx(1.0, abs=1e-12)

@@ -239,3 +239,33 @@ def test_a_whole_robot_that_slept_goes_on() -> None:
     ]
     assert fates[6:] == [StampFate.OK] * len(fates[6:])
     assert clock.number == 0
+
+
+def test_the_smallest_stamp_is_a_stamp() -> None:
+    clock = SessionClock()
+    assert clock.offer("camera", 1) is StampFate.OK
+    assert clock.offer("camera", 0) is StampFate.STAMP_ZERO
+
+
+def test_who_opened_a_session_is_known_in_it() -> None:
+    clock = SessionClock()
+    clock.offer("camera", 1_000 * S)
+    clock.offer("camera", 100 * S)
+    assert clock.offer("camera", 101 * S) is StampFate.NEW_SESSION
+    assert clock.to_state()["_last_ns"] == {"camera": 101 * S}
+    assert clock.offer("camera", 131 * S) is StampFate.OK  # a newcomer would be refused there
+
+
+def test_after_a_sleep_the_clocks_are_right_again_and_who_did_not_come_along_is_a_newcomer() -> None:
+    clock = SessionClock()
+    for source in ("camera", "mic", "pose"):
+        clock.offer(source, 100 * S)
+    for source, ms in (("camera", 0), ("camera", 100), ("camera", 200), ("mic", 0)):
+        assert clock.offer(source, 5_000 * S + ms * S // 1000) is StampFate.FAR_AHEAD
+    assert clock.offset_of("camera") != ""
+    assert clock.offer("mic", 5_000 * S + S // 10) is StampFate.OK
+    assert (clock.offset_of("camera"), clock.offset_of("mic")) == ("", "")
+    assert clock.to_state()["_last_ns"] == {"camera": 100 * S, "mic": 5_000 * S + S // 10}
+    clock.restart()
+    clock.restart()
+    assert clock.number == 2

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salmonn_node.stream.frame_tree import FrameTree
+from salmonn_node.stream.frame_tree import NEW_START_NS, FrameTree
 from salmonn_node.stream.observations import SECOND_NS, Pose
-from salmonn_node.stream.tf_poses import TfPoses
+from salmonn_node.stream.tf_poses import MAX_WAITING, TfPoses
 
 LEVEL = np.array([0.0, 0.0, 0.0, 1.0])
 START_NS = 100 * SECOND_NS
@@ -78,3 +78,56 @@ def test_time_that_runs_anew_gives_poses_again() -> None:
     again = [pose for before, pose in zip(made, made[1:], strict=False) if pose.stamp_ns < before.stamp_ns]
     assert len(again) == 1
     assert made[-1].stamp_ns > START_NS + 3 * SECOND_NS
+
+
+def test_at_most_ten_poses_a_second_are_made_the_first_of_each_tenth() -> None:
+    made = walk([odometry(t) for t in (0.0, 0.05, 0.1, 0.15, 0.199999999, 0.2)], "odom")
+    assert [round((p.stamp_ns - START_NS) / SECOND_NS, 9) for p in made] == [0.0, 0.1, 0.2]
+
+
+def test_several_transforms_at_once_give_the_poses_that_they_give_one_by_one() -> None:
+    messages = moving(5.0)
+    tree = FrameTree()
+    poses = TfPoses(tree, "map", "base_link", "house")
+    for message in messages:
+        tree.add(message)
+    together = poses.poses(reversed(messages))
+    assert [p.stamp_ns for p in together] == [p.stamp_ns for p in walk(messages)]
+    assert poses.poses(messages) == [], "each transform gives its pose once"
+
+
+def test_without_a_name_the_map_has_none_and_a_transform_elsewhere_makes_no_pose() -> None:
+    tree = FrameTree()
+    poses = TfPoses(tree, "odom", "base_link")
+    tree.add(odometry(0.0))
+    assert [p.map_id for p in poses.poses([odometry(0.0)])] == [""]
+    arm = transform(0.5, "base_link", "arm", 1.0)
+    tree.add(arm)
+    tree.add(odometry(1.0))
+    assert poses.poses([arm]) == []
+    assert [p.stamp_ns for p in poses.poses([odometry(1.0)])] == [START_NS + SECOND_NS]
+
+
+def test_time_runs_anew_only_after_a_long_step_back() -> None:
+    for back_ns, anew in ((NEW_START_NS, False), (NEW_START_NS + 1, True)):
+        tree = FrameTree()
+        poses = TfPoses(tree, "odom", "base_link")
+        late = Pose(START_NS + 100 * SECOND_NS, "odom", np.zeros(3), LEVEL, child_frame_id="base_link")
+        early = Pose(late.stamp_ns - back_ns, "odom", np.zeros(3), LEVEL, child_frame_id="base_link")
+        tree.add(late)
+        assert len(poses.poses([late])) == 1
+        tree.add(early)
+        assert len(poses.poses([early])) == anew
+
+
+def test_of_transforms_that_wait_too_long_the_newest_are_kept() -> None:
+    tree = FrameTree()
+    poses = TfPoses(tree, "map", "base_link", "house")
+    steps = [odometry(0.001 * n) for n in range(MAX_WAITING + 500)]
+    tree.add(localisation(0.0))
+    for step in steps:
+        tree.add(step)
+        assert poses.poses([step]) == [] or step is steps[0]
+    tree.add(localisation(2.0))
+    made = poses.poses([localisation(2.0)])
+    assert made[0].stamp_ns == steps[-MAX_WAITING + 1].stamp_ns, "one place is for the localisation"

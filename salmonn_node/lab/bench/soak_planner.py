@@ -23,19 +23,21 @@ class Silence:
         call: which call it was.
         timeout_s: its timeout, seconds.
         began, ended: when it was made and given up, time.monotonic().
+        sent: whether it was sent; if not, the node was not reached by the deadline.
     """
 
     call: str
     timeout_s: float
     began: float
     ended: float
+    sent: bool = True
 
 
 class Planner(threading.Thread):
     """Planner thread: ask, watch and cancel until `stop` is set, and count how each call ended.
 
     Attributes:
-        ends: number of calls by error code.
+        ends: number of calls by error code; those that did not reach the node are "not reached".
         silent: the calls to which no reply came in time.
     """
 
@@ -51,9 +53,10 @@ class Planner(threading.Thread):
             began = time.monotonic()
             call, timeout_s = self._chance.choice(CALLS), self._chance.choice(TIMEOUTS_S)
             answer = self._call(call, timeout_s)
-            self.ends[answer.error_code.name] += 1
-            if answer.error_code == ErrorCode.TIMEOUT and answer.error_msg.startswith("no reply"):
-                self.silent.append(Silence(call, timeout_s, began, time.monotonic()))
+            unreached = answer.error_code == ErrorCode.NOT_ACTIVE and "nothing was sent" in answer.error_msg
+            self.ends["not reached" if unreached else answer.error_code.name] += 1
+            if unreached or (answer.error_code == ErrorCode.TIMEOUT and answer.error_msg.startswith("no reply")):
+                self.silent.append(Silence(call, timeout_s, began, time.monotonic(), not unreached))
             self._stopped.wait(self._chance.uniform(0.0, 0.2))
 
     def _call(self, call: str, timeout_s: float) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RSS_SLACK_BYTES, FD_SLACK = 64 << 20, 16
 SNAPSHOTS_AT_MOST = 4  # three are kept while a fourth is written
+DISCOVERY_S = 3.0  # a node that was killed or stopped is discovered again after this time at most
 WARM = 5  # warm-up samples of a life; later samples must not grow
 
 
@@ -37,7 +38,7 @@ def judge(
     """
     crashes = 0 if robot.alive() else 1
     status = robot.end(signal.SIGINT) if robot.alive() else robot.process.returncode if robot.process else None
-    lost = [_told(robot, stalls, call) for planner in planners for call in planner.silent if not _excused(robot, call)]
+    lost = lost_calls(robot, stalls, planners)
     replies = sum((planner.ends for planner in planners), Counter())
     compared, unequal = (0, []) if crashes else _compare(robot)
     growth = [life_growth(samples) for samples in robot.samples if len(samples) > 2 * WARM]
@@ -84,8 +85,17 @@ def _compare(robot: NodeUnderTest) -> tuple[int, list[str]]:
     return compared, unequal
 
 
+def lost_calls(
+    robot: NodeUnderTest, stalls: list[tuple[float, float]], planners: list[Planner]
+) -> list[dict[str, Any]]:
+    """Describe the calls that ended without a reply although the node could have replied."""
+    return [_told(robot, stalls, call) for planner in planners for call in planner.silent if not _excused(robot, call)]
+
+
 def _excused(robot: NodeUnderTest, call: Silence) -> bool:
-    return any(began <= call.ended and call.began <= ended for began, ended in robot.disturbed)
+    """Whether the node could not reply, or, for a call that was not sent, had to be discovered again."""
+    after_s = 0.0 if call.sent else DISCOVERY_S
+    return any(began <= call.ended and call.began <= ended + after_s for began, ended in robot.disturbed)
 
 
 def _told(robot: NodeUnderTest, stalls: list[tuple[float, float]], call: Silence) -> dict[str, Any]:
@@ -97,6 +107,7 @@ def _told(robot: NodeUnderTest, stalls: list[tuple[float, float]], call: Silence
     since = [call.began - ended for _, ended in robot.disturbed if ended <= call.began]
     return {
         "call": call.call,
+        "sent": call.sent,
         "timeout_s": call.timeout_s,
         "took_s": round(call.ended - call.began, 2),
         "since_disturbed_s": round(min(since, default=-1.0), 2),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from salmonn_node.cli import main
 from salmonn_node.lab.bench import soak_results
+from salmonn_node.lab.bench.soak_planner import Silence
 
 
 @pytest.mark.ros
@@ -34,3 +36,17 @@ def test_growth_is_that_of_a_warm_life() -> None:
     cold = [(0, 0)] * soak_results.WARM
     assert soak_results.life_growth(cold + [(100, 10)] * 20) == (0, 0)
     assert soak_results.life_growth(cold + [(100 + i, 10 + i) for i in range(20)]) == (15, 15)
+
+
+def test_a_call_that_was_not_sent_is_excused_only_while_the_node_is_discovered_again() -> None:
+    robot = SimpleNamespace(disturbed=[(10.0, 20.0)])
+    for sent, began, excused in [
+        (True, 19.0, True),
+        (True, 20.5, False),
+        (False, 20.5, True),
+        (False, 20.0 + soak_results.DISCOVERY_S + 0.1, False),
+        (False, 5.0, False),
+    ]:
+        call = Silence("ask", 0.3, began, began + 0.3, sent)
+        lost = soak_results.lost_calls(robot, [], [SimpleNamespace(silent=[call])])  # type: ignore[arg-type,list-item]
+        assert (lost == []) == excused, (sent, began)
