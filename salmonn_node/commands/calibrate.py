@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     console.print(_table(before, after, asked))
     console.print(f"written: {path}", highlight=False)
-    if args.out is not None:
-        console.print(f"To use it, put it at {own_calibration(base.checkpoint)}", highlight=False)
+    with contextlib.suppress(ValueError):  # without a home there is no such place
+        if args.out is not None:
+            console.print(f"To use it, put it at {own_calibration(base.checkpoint)}", highlight=False)
     return 0
 
 

@@ -6,6 +6,7 @@ share, nor in the package. It takes precedence over the file in the checkpoint's
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -14,14 +15,27 @@ CALIBRATION = "calibration.json"
 
 
 def own_calibration(checkpoint: str) -> Path:
-    """Path of a team's own calibration of the weights called `checkpoint`. It need not exist."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    """Path of a team's own calibration of the weights called `checkpoint`. It need not exist.
+
+    Raises:
+        ValueError: XDG_DATA_HOME is not set, and the user has no home directory.
+    """
+    data = os.environ.get("XDG_DATA_HOME")
+    if not data:
+        try:
+            data = str(Path.home() / ".local" / "share")
+        except RuntimeError:
+            raise ValueError(
+                "this user has no home directory to keep calibrations in: set XDG_DATA_HOME, or name a file with --out"
+            ) from None
     return Path(data) / "salmonn_node" / "calibrations" / f"{checkpoint}.json"
 
 
 def calibration_of(folder: Path, checkpoint: str) -> Path | None:
     """Path of the calibration to use: the team's own, or the one in the checkpoint's folder. None if there is none."""
-    files = (own_calibration(checkpoint), folder / CALIBRATION)
+    files = [folder / CALIBRATION]
+    with contextlib.suppress(ValueError):  # without a home there is no calibration of one's own
+        files.insert(0, own_calibration(checkpoint))
     return next((file for file in files if file.is_file()), None)
 
 
