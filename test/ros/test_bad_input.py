@@ -118,7 +118,7 @@ def test_node_counts_a_bad_question_that_no_client_stopped(
     request.question.before.sec = fields.get("before_ns", 0) // SECOND_NS
     request.question.timeout.sec = int(PATIENCE_S)
     robot.wait(robot.queries.service_is_ready, PATIENCE_S, "the node's service is discovered")
-    refused = robot.count("questions", "replied.INVALID_REQUEST")
+    refused = robot.steady("questions", "replied.INVALID_REQUEST")
     future = robot.queries.call_async(request)
     robot.wait(future.done, PATIENCE_S, "a reply")
     assert future.result().answer.error_code == int(ErrorCode.INVALID_REQUEST)
@@ -144,7 +144,7 @@ def test_unknown_frame_is_a_transform_error(memory: Memory, robot: Robot, node: 
     stamp = robot.step()
     robot.poses.publish(robot.odometry(stamp - 100_000_000, 1.0))
     robot.poses.publish(robot.odometry(stamp + 100_000_000, 1.0))
-    frames = robot.count("memory", "frames")
+    frames = robot.steady("memory", "frames")
     robot.images.publish(robot.image(stamp))
     robot.wait(lambda: robot.count("memory", "frames") == frames + 1, PATIENCE_S, "the image is taken")
     fields = {"target_frame": "moon", "after_ns": stamp - 1_500_000_000}

@@ -51,7 +51,7 @@ def test_flood_is_counted_to_the_last_message(robot: Robot, node: NodeProcess, m
         )
     assert node.alive()
     robot.step(1.0)
-    taken = robot.count("input camera", "queued")
+    taken = robot.steady("input camera", "queued")
     robot.images.publish(good(robot, "camera", robot.step()))
     robot.wait(
         lambda: robot.count("input camera", "queued") == taken + 1, PATIENCE_S, "a good image is taken afterwards"

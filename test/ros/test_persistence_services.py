@@ -33,7 +33,7 @@ def call(robot: Robot, service: str, **fields: Any) -> Any:
 def show(robot: Robot, seconds: int) -> int:
     """Let the robot see one image a second; gives the stamp of the first."""
     first = robot.now_ns + SECOND_NS
-    frames = robot.count("memory", "frames")
+    frames = robot.steady("memory", "frames")
     for _ in range(seconds):
         robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "frames") == frames + seconds, PATIENCE_S, "all images are taken")
@@ -57,7 +57,7 @@ def test_save_describe_load_forget(robot: Robot, node: NodeProcess, memory: Memo
         assert call(robot, "get_memory_info", name=name).error_code == GetMemoryInfo.Response.INVALID_NAME
     assert call(robot, "get_memory_info", name="attic").error_code == GetMemoryInfo.Response.NOT_FOUND
 
-    tokens = robot.count("memory", "frames")
+    tokens = robot.steady("memory", "frames")
     interval = {"start": time_message(TYPES, first), "end": time_message(TYPES, first + 2 * SECOND_NS)}
     forgotten = call(robot, "forget_interval", **interval)
     assert forgotten.error_code == 0, forgotten.error_msg

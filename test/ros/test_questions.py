@@ -103,7 +103,7 @@ def test_earliest_deadline_first_and_busy(memory: Memory, seen: int, robot: Robo
 
 
 def test_hundred_questions_each_get_one_reply_in_time(memory: Memory, seen: int, robot: Robot) -> None:
-    dropped = robot.count("memory", "dropped.queue_full")
+    dropped = robot.steady("memory", "dropped.queue_full")
     request = Query.Request()
     request.question.text = "say so"
     request.question.timeout.sec = 2
@@ -120,7 +120,7 @@ def test_hundred_questions_each_get_one_reply_in_time(memory: Memory, seen: int,
 
 
 def test_small_steps_of_the_clock_are_counted_and_begin_no_session(memory: Memory, seen: int, robot: Robot) -> None:
-    session, steps = robot.count("memory", "session"), robot.count("memory", "clock_steps_tolerated")
+    session, steps = robot.steady("memory", "session"), robot.steady("memory", "clock_steps_tolerated")
     for n in range(1, 7):
         robot.step(-0.005)  # as with two publishers of /clock
         robot.wait(
@@ -130,13 +130,13 @@ def test_small_steps_of_the_clock_are_counted_and_begin_no_session(memory: Memor
 
 
 def test_clear_and_clock_jump_begin_new_sessions(memory: Memory, seen: int, robot: Robot) -> None:
-    session = robot.count("memory", "session")
+    session = robot.steady("memory", "session")
     memory.clear()
     robot.wait(lambda: robot.count("memory", "session") == session + 1, PATIENCE_S, "a new session after clear")
     assert memory.ask("say so", timeout_s=PATIENCE_S).error_code == ErrorCode.EMPTY_MEMORY
     robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "frames") == 1, PATIENCE_S, "the new memory takes the image")
-    refused = robot.count("input camera", "dropped")
+    refused = robot.steady("input camera", "dropped")
     robot.now_ns -= 500_000_000_000
     robot.images.publish(robot.image(robot.step()))
     robot.wait(lambda: robot.count("memory", "session") >= session + 2, PATIENCE_S, "a new session after the jump")

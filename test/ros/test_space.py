@@ -52,7 +52,7 @@ def point(memory: Memory, **fields: object) -> Answer:
 
 
 def test_an_object_stands_where_its_ray_meets_the_ground(looking: Memory, robot: Robot) -> None:
-    placed = robot.count("space", "objects.object")
+    placed = robot.steady("space", "objects.object")
     answer = point(looking)
     assert answer.error_code == ErrorCode.NONE, answer
     region = answer.evidence[0].region
