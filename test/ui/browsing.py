@@ -148,6 +148,18 @@ class Browser:
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(text, *keys)
 
+    def choose(self, label: str, option: str) -> None:
+        """Open the list with this label and choose the option that shows these words."""
+
+        def found() -> WebElement | None:
+            return next((e for e in self.shown(".q-select") if label in (e.get_attribute("textContent") or "")), None)
+
+        def listed() -> WebElement | None:
+            return next((e for e in self.shown(".q-menu .q-item") if e.text == option), None)
+
+        wait(found, f"there is a list {label!r}").click()
+        wait(listed, f"{option!r} is in the list").click()
+
     def ask(self, question: str) -> None:
         self.type("Your question", question, Keys.ENTER)
 

@@ -1,4 +1,4 @@
-"""The page in a real browser beside a real node: ask, cancel, watch, a window, forget, tokens, node gone and back."""
+"""The page in a real browser beside a real node: ask, cancel, watch, forget, save, load, tokens, a restart."""
 
 from __future__ import annotations
 
@@ -163,6 +163,24 @@ def test_forgetting_says_what_is_lost_and_saving_can_be_left(browser: Browser, r
     wait(lambda: "treat it as private" in browser.text(".confirm"), "it asks")
     browser.press("Leave it", ".confirm button")
     wait(lambda: not browser.all(".confirm"), "the question goes")
+
+
+def test_a_memory_is_saved_under_a_name_and_loaded(browser: Browser):
+    browser.press("Keep and forget", ".q-tab")
+    browser.type("Name", "before_lunch")
+    browser.press("Save", ".card button")
+    wait(lambda: "Save as before_lunch?" in browser.text(".confirm"), "it asks")
+    browser.press("Save", ".confirm button")
+    wait(lambda: "Saved as before_lunch." in browser.text(), "it is saved")
+    wait(lambda: not browser.all(".confirm"), "the question goes")
+    browser.choose("Stored memory", "before_lunch")
+    browser.press("Load", ".card button")
+    wait(lambda: "saved under its own name first" in browser.text(".confirm"), "it says what it will do")
+    browser.press("Load it", ".confirm button")
+    wait(lambda: "Loaded; the memory is" in browser.text(), "it is loaded")
+    browser.press("Ask", ".q-tab")
+    browser.ask("point 3")
+    assert "Answered" in browser.answer()
 
 
 def test_a_phone_in_the_dark_needs_no_sideways_scrolling(page: PageProcess):
