@@ -4,10 +4,11 @@ It needs rclpy and salmonn_interfaces and never loads torch, so a planner can ru
 """
 
 from salmonn_node.client.memory_client import Memory, Watched
-from salmonn_node.client.qos import LATCHED, MANY_AT_ONCE
+from salmonn_node.client.qos import ACTION_QOS, LATCHED, MANY_AT_ONCE
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, PoseKind
 
 __all__ = [
+    "ACTION_QOS",
     "LATCHED",
     "MANY_AT_ONCE",
     "Answer",

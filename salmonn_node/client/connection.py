@@ -17,7 +17,7 @@ from rclpy.task import Future
 
 from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
-from salmonn_node.client.qos import MANY_AT_ONCE
+from salmonn_node.client.qos import ACTION_QOS, MANY_AT_ONCE
 from salmonn_node.client.spinner import Spinner
 
 NODE_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
@@ -53,12 +53,12 @@ class Connection:
         self._spinner = Spinner(node)
         own = self._spinner.node
         self.query = own.create_client(Query, names["query"], qos_profile=MANY_AT_ONCE)
-        self.clear = own.create_client(ClearMemory, names["clear_memory"])
+        self.clear = own.create_client(ClearMemory, names["clear_memory"], qos_profile=MANY_AT_ONCE)
         self.change_state = own.create_client(ChangeState, names["change_state"])
-        self.ask = ActionClient(own, Ask, names["ask"])
-        self.watch = ActionClient(own, Watch, names["watch"])
+        self.ask = ActionClient(own, Ask, names["ask"], **ACTION_QOS)
+        self.watch = ActionClient(own, Watch, names["watch"], **ACTION_QOS)
         self.more = {
-            name: own.create_client(kind, node.resolve_service_name(f"{server}/{name}"))
+            name: own.create_client(kind, node.resolve_service_name(f"{server}/{name}"), qos_profile=MANY_AT_ONCE)
             for name, kind in (more or {}).items()
         }
         # Created last, because `reach` depends on the order.

@@ -7,5 +7,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 # For services and actions. The default depth is ten. With it, the middleware would lose most of a hundred simultaneous
 # requests, and most of the replies.
 MANY_AT_ONCE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
+# The same for the three services of an action: keyword arguments of rclpy's ActionServer and ActionClient.
+ACTION_QOS = {f"{service}_service_qos_profile": MANY_AT_ONCE for service in ("goal", "result", "cancel")}
 # For topics that publish a state: a late subscriber still gets the newest message.
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)

@@ -19,6 +19,7 @@ from salmonn_interfaces.srv import (
     LoadMemory,
     SaveMemory,
 )
+from salmonn_node.client.qos import MANY_AT_ONCE
 from salmonn_node.memory.kept import kept_timeline, moment_near
 from salmonn_node.messages import MessageError, RosTypes, stamp_ns
 from salmonn_node.messages.answers import evidence_to_message
@@ -79,7 +80,9 @@ class MemoryServices:
             (GetTimeline, "get_timeline", self._on_timeline),
             (GetMoment, "get_moment", self._on_moment),
         ):
-            node.create_service(service_type, f"~/{name}", _answering(callback), callback_group=group)
+            node.create_service(
+                service_type, f"~/{name}", _answering(callback), qos_profile=MANY_AT_ONCE, callback_group=group
+            )
 
     def _on_clear(self, request: Any, response: Any) -> None:
         if not request.confirm:

@@ -19,7 +19,7 @@ from salmonn_interfaces.action import Ask
 from salmonn_interfaces.srv import Query
 from salmonn_node.answering.question_queue import QuestionQueue
 from salmonn_node.answering.ticket import QUEUED, Ticket, failed
-from salmonn_node.client.qos import MANY_AT_ONCE
+from salmonn_node.client.qos import ACTION_QOS
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.deferred import DeferredReply, create_deferred_service
@@ -70,9 +70,7 @@ class QueryServer:
             handle_accepted_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=group,
-            goal_service_qos_profile=MANY_AT_ONCE,
-            result_service_qos_profile=MANY_AT_ONCE,
-            cancel_service_qos_profile=MANY_AT_ONCE,
+            **ACTION_QOS,
         )
 
     # -- service --------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode
 
 from salmonn_interfaces.action import Watch as WatchAction
-from salmonn_node.client.qos import MANY_AT_ONCE
+from salmonn_node.client.qos import ACTION_QOS
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.messages.base import stamp_ns, time_message
 from salmonn_node.ros.answer_topics import AnswerTopics
@@ -60,9 +60,7 @@ class WatchServer:
             handle_accepted_callback=self._on_goal,
             cancel_callback=self._on_cancel,
             callback_group=ReentrantCallbackGroup(),
-            goal_service_qos_profile=MANY_AT_ONCE,
-            result_service_qos_profile=MANY_AT_ONCE,
-            cancel_service_qos_profile=MANY_AT_ONCE,
+            **ACTION_QOS,
         )
 
     @property

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from salmonn_node.client import AnswerType, ErrorCode, Memory
+from salmonn_node.client import ACTION_QOS, AnswerType, ErrorCode, Memory
 
 from .harness import PATIENCE_S, ROOT, NodeProcess, Robot, _environment
 
@@ -111,13 +112,24 @@ def test_goals_canceled_at_any_instant_end_canceled(memory: Memory, seen: int, r
     robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "no canceled question goes on")
 
 
+def test_thirty_threads_ask_and_cancel_at_once(memory: Memory, seen: int, robot: Robot) -> None:
+    """All goals, results and cancels pass through one action client, and no reply pushes out another."""
+    memory.ask("say so", timeout_s=PATIENCE_S)  # they have met
+    cancel = threading.Event()
+    with ThreadPoolExecutor(30) as threads:
+        answers = [threads.submit(memory.ask, "hang", timeout_s=PATIENCE_S, cancel=cancel) for _ in range(30)]
+        robot.wait(lambda: robot.count("questions", "open") == 30, PATIENCE_S, "all questions are open")
+        cancel.set()
+        assert {answer.result().error_code for answer in answers} == {ErrorCode.CANCELED}
+
+
 def test_a_cancel_right_behind_the_goal_is_not_lost(node: NodeProcess, seen: int, robot: Robot) -> None:
     """Goal and cancel are sent without a wait for the acceptance; the node may take them in any order."""
     from rclpy.action import ActionClient
 
     from salmonn_interfaces.action import Ask
 
-    client = ActionClient(robot.node, Ask, "salmonn/ask")
+    client = ActionClient(robot.node, Ask, "salmonn/ask", **ACTION_QOS)
     assert client.wait_for_server(PATIENCE_S)
     assert Memory(robot.node).state(PATIENCE_S) == "active"
     goal = Ask.Goal()
@@ -133,14 +145,11 @@ def test_a_cancel_right_behind_the_goal_is_not_lost(node: NodeProcess, seen: int
 
     robot.wait(is_known, PATIENCE_S, "the node knows the client")
     ends = []
-    for burst in (8, 16, 24):  # rclpy's action clients keep ten replies; more at once may overwrite each other
-        for _ in range(8):
-            sent = client.send_goal_async(goal)
-            # In the executor's thread, as soon as the acceptance is there.
-            sent.add_done_callback(lambda future: ends.append((future.result(), future.result().cancel_goal_async())))
-        robot.wait(
-            lambda n=burst: len(ends) == n and all(c.done() for _, c in ends), PATIENCE_S, "cancels are answered"
-        )
+    for _ in range(30):  # at once; with rclpy's default depth of ten, some replies would overwrite each other
+        sent = client.send_goal_async(goal)
+        # In the executor's thread, as soon as the acceptance is there.
+        sent.add_done_callback(lambda future: ends.append((future.result(), future.result().cancel_goal_async())))
+    robot.wait(lambda: len(ends) == 30 and all(c.done() for _, c in ends), PATIENCE_S, "cancels are answered")
     assert all(len(canceled.result().goals_canceling) == 1 for _, canceled in ends)
     robot.wait(lambda: robot.count("questions", "open") == 0, PATIENCE_S, "no canceled question goes on")
     client.destroy()
