@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from salmonn_node.model.setting import check_settings, setting
 
 INTERNAL, SERVER = "internal", "server"
 READERS = (INTERNAL, SERVER)
 # A key is one line; a longer file is something else.
 MOST_KEY_BYTES = 4096
-
-
-def _setting(default: Any, text: str, *, choices: tuple[str, ...] = (), low: float = 0, high: float = 0) -> Any:
-    return field(default=default, metadata={"text": text, "choices": choices, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -37,43 +33,38 @@ class ServerSettings:
         server_caption_period_s: shortest time between two captions, seconds; 0 writes none.
     """
 
-    reader: str = _setting(
+    reader: str = setting(
         INTERNAL,
         "Who answers. internal: the network; server: an OpenAI-compatible server, which is sent log and pictures.",
         choices=READERS,
     )
-    server_url: str = _setting("http://127.0.0.1:11434/v1", "Address of the server's API, with its version.")
-    server_model: str = _setting("", "Name of the model at the server.")
-    server_key_file: str = _setting("", "File whose first line is the API key; empty: no key is sent.")
-    server_allow_remote: bool = _setting(
+    server_url: str = setting("http://127.0.0.1:11434/v1", "Address of the server's API, with its version.")
+    server_model: str = setting("", "Name of the model at the server.")
+    server_key_file: str = setting("", "File whose first line is the API key; empty: no key is sent.")
+    server_allow_remote: bool = setting(
         False, "Allow a server_url that is not on this machine. Pictures of the robot then leave it."
     )
-    server_pictures: int = _setting(4, "Most pictures that are sent for an answer.", low=1, high=32)
-    server_choice: str = _setting(
+    server_pictures: int = setting(4, "Most pictures that are sent for an answer.", low=1, high=32)
+    server_choice: str = setting(
         "log",
         "How pictures are chosen. log: in two passes, the log first; uniform, last: without the question, to compare.",
         choices=("log", "uniform", "last"),
     )
-    server_timeout_s: float = _setting(
+    server_timeout_s: float = setting(
         60.0, "Seconds to wait for one reply of the server; a question's deadline may be earlier.", low=0.1, high=3600.0
     )
-    server_log_chars: int = _setting(
+    server_log_chars: int = setting(
         40_000, "Most characters of the log that are sent; a longer log is narrowed.", low=1_000, high=4_000_000
     )
-    server_transcriber_model: str = _setting(
+    server_transcriber_model: str = setting(
         "", "Name of a model at the server that writes down what is said in sounds; empty: no sound is sent."
     )
-    server_caption_period_s: float = _setting(
+    server_caption_period_s: float = setting(
         2.0, "Shortest time in seconds between two captions by the server in idle time; 0: none.", low=0.0, high=3600.0
     )
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            value, limits = getattr(self, entry.name), entry.metadata
-            if limits["choices"] and value not in limits["choices"]:
-                raise ValueError(f"{entry.name}: {value!r} is none of {', '.join(limits['choices'])}")
-            if limits["high"] and not limits["low"] <= value <= limits["high"]:
-                raise ValueError(f"{entry.name}: {value} is outside {limits['low']} to {limits['high']}")
+        check_settings(self)
 
     @property
     def outside(self) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from salmonn_node.live.player_arguments import add_play_arguments
+from salmonn_node.live.player_arguments import add_play_arguments, add_stretch_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,22 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cut = commands.add_parser("cut", help="copy a stretch of a bag to a new one")
     cut.add_argument("bag", type=Path, help="bag to cut")
     cut.add_argument("out", type=Path, help="folder to write, which must not exist")
-    cut.add_argument(
-        "--start",
-        "--start-offset",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="seconds after the start of the bag (%(default)s)",
-    )
-    cut.add_argument(
-        "--duration",
-        "--playback-duration",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="seconds; 0: to the end (%(default)s)",
-    )
+    add_stretch_arguments(cut)
     cut.add_argument("--all-topics", action="store_true", help="also copy topics that the memory does not use")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.model.config import PREFILLS, WEIGHTS, SalmonnConfig
+from salmonn_node.model.setting import check_settings, setting
 
 if TYPE_CHECKING:
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
@@ -18,10 +19,6 @@ DEVICES = (AUTO, "cpu", "cuda")
 # published budgets: 16 384 tokens, a step of 4 096 and 1 024 marks.
 STEP_SHARE, MARK_SHARE = 4, 16
 LEAST_MARKS = 64
-
-
-def _setting(default: Any, text: str, *, choices: tuple[str, ...] = (), low: int = 0, high: int = 0) -> Any:
-    return field(default=default, metadata={"text": text, "choices": choices, "low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -37,30 +34,25 @@ class NetworkSettings:
         max_new_tokens: maximum length of an answer, in tokens.
     """
 
-    checkpoint: str = _setting(
+    checkpoint: str = setting(
         TINY, "Checkpoint of the network: tiny, a folder, or a name that you gave to `salmonn checkpoint get`."
     )
-    device: str = _setting(AUTO, "Device of the network. auto: the GPU if there is one.", choices=DEVICES)
-    weights: str = _setting(
+    device: str = setting(AUTO, "Device of the network. auto: the GPU if there is one.", choices=DEVICES)
+    weights: str = setting(
         "full", "Weights of the language model. int8: half the bytes; int4: a third, less exact.", choices=WEIGHTS
     )
-    prefill: str = _setting(
+    prefill: str = setting(
         AUTO,
         "How questions read the memory. exact: read it anew; cached: use keys and values computed during ingest; "
         "auto: the checkpoint's setting.",
         choices=(AUTO, *PREFILLS),
     )
-    visual_tokens: int = _setting(0, "Memory budget for sight, in tokens. 0: the checkpoint's own.", high=1 << 20)
-    audio_tokens: int = _setting(0, "Memory budget for sound, in tokens. 0: the checkpoint's own.", high=1 << 20)
-    max_new_tokens: int = _setting(64, "Maximum length of an answer, in tokens.", low=1, high=4096)
+    visual_tokens: int = setting(0, "Memory budget for sight, in tokens. 0: the checkpoint's own.", high=1 << 20)
+    audio_tokens: int = setting(0, "Memory budget for sound, in tokens. 0: the checkpoint's own.", high=1 << 20)
+    max_new_tokens: int = setting(64, "Maximum length of an answer, in tokens.", low=1, high=4096)
 
     def __post_init__(self) -> None:
-        for entry in dataclasses.fields(self):
-            value, limits = getattr(self, entry.name), entry.metadata
-            if limits["choices"] and value not in limits["choices"]:
-                raise ValueError(f"{entry.name}: {value!r} is none of {', '.join(limits['choices'])}")
-            if limits["high"] and not limits["low"] <= value <= limits["high"]:
-                raise ValueError(f"{entry.name}: {value} is outside {limits['low']} to {limits['high']}")
+        check_settings(self)
 
     def changed(self, config: SalmonnConfig) -> SalmonnConfig:
         """Apply these settings to the configuration of a checkpoint."""
