@@ -16,6 +16,7 @@ def memory_status_to_message(
     checkpoint_id: str,
     trained: bool,
     persistence: str = "off",
+    reader: str = "",
     stamp_ns: int = 0,
     last_snapshot_ns: int = 0,
 ) -> Any:
@@ -28,6 +29,7 @@ def memory_status_to_message(
         checkpoint_id: id of the network's weights.
         trained: False for untrained weights.
         persistence: "off", "on", or what is wrong with the memory on disk.
+        reader: who answers, and where log and pictures go.
         stamp_ns: ROS time of the status.
         last_snapshot_ns: wall time of the newest snapshot; 0: none.
     """
@@ -56,6 +58,7 @@ def memory_status_to_message(
         audio_backend_reason=audio[1],
         checkpoint_id=checkpoint_id,
         checkpoint_trained=trained,
+        reader=reader,
         last_snapshot=time_message(types, last_snapshot_ns),
         persistence=persistence,
     )

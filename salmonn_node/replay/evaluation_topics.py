@@ -72,6 +72,7 @@ class Evaluation:
         checkpoint_id: id of the network's weights.
         trained: False for untrained weights.
         start_ns: stamp from which seconds are counted in texts.
+        reader: who answered, and where log and pictures went.
     """
 
     questions: dict[str, QuestionRecord]
@@ -80,6 +81,7 @@ class Evaluation:
     checkpoint_id: str
     trained: bool
     start_ns: int
+    reader: str = ""
 
 
 def said(evaluation: Evaluation, namespace: str) -> Iterator[Written]:
@@ -102,6 +104,7 @@ def said(evaluation: Evaluation, namespace: str) -> Iterator[Written]:
                 encoders=encoders,
                 checkpoint_id=evaluation.checkpoint_id,
                 trained=evaluation.trained,
+                reader=evaluation.reader,
                 stamp_ns=log_ns,
             ),
         )

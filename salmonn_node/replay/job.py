@@ -183,7 +183,8 @@ def _write_mcap(job: Job, path: Path, run: ReplayRun, track: StatusTrack) -> lis
         answers.append((log_ns, replace(known, answer=answer)))
     checkpoint = run.observer.model.checkpoint
     questions = {question.id: question for question in job.questions}
-    evaluation = Evaluation(questions, answers, track.statuses, checkpoint.id, checkpoint.trained, run.start_ns)
+    where = job.settings.server.where
+    evaluation = Evaluation(questions, answers, track.statuses, checkpoint.id, checkpoint.trained, run.start_ns, where)
     return write_evaluation(path, job.recording, evaluation, job.settings.part)
 
 

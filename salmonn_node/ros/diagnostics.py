@@ -138,6 +138,7 @@ class Diagnostics:
             "encode_p50_ms": observed.encode_ms[0],
             "encode_max_ms": observed.encode_ms[1],
             "checkpoint": backend.checkpoint_id,
+            "reader": backend.reader,
             "storage": backend.storage,
             "clock_steps_tolerated": observed.clock_steps,
         }

@@ -48,5 +48,6 @@ def memory_status(backend: Backend) -> MemoryStatus:
         checkpoint_id=backend.checkpoint_id,
         trained=backend.trained,
         persistence=backend.storage,
+        reader=backend.reader,
         last_snapshot_ns=backend.last_snapshot_ns,
     )

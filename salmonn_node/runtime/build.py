@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from salmonn_node.runtime.server import reader_in_words
 from salmonn_node.runtime.settings import Settings
 
 # RAM for one row of the evidence index without its picture, with its share of the indices.
@@ -71,6 +72,11 @@ class Backend:
             return "off"
         lost = f"on; lost at the last restore: {'; '.join(self.damage)}" if self.damage else "on"
         return self.storage_problem or lost
+
+    @property
+    def reader(self) -> str:
+        """Who answers, and where log and pictures go, in words."""
+        return reader_in_words(self.answerer.server)
 
     @property
     def storage_problem(self) -> str:

@@ -46,6 +46,11 @@ class ServerParts:
         self.captions.close()
 
 
+def reader_in_words(reader: ServerReader | None) -> str:
+    """Who answers, and where log and pictures go; None is the network of this process."""
+    return (ServerSettings() if reader is None else reader.client.settings).where
+
+
 def keep_log(model: VideoSalmonnS, settings: ServerSettings, checkpoint: str) -> None:
     """Let every new memory of a network, of this checkpoint, keep an event log if a server answers, else none."""
     if not settings.outside:

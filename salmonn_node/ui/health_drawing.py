@@ -40,7 +40,7 @@ def drawing(state: SourceState, origin_ns: int = 0) -> str:
 
 
 def memory_card(facts: MemoryFacts, origin_ns: int = 0) -> str:
-    """What the memory holds, which weights answer, what runs the encoders, and the state on disk."""
+    """What the memory holds, which weights answer, who reads, what runs the encoders, and the state on disk."""
     lines = [
         f"{facts.frames} frames, {seconds(facts.audio_s)} of sound and {facts.poses} poses were taken in"
         + (
@@ -63,6 +63,8 @@ def memory_card(facts: MemoryFacts, origin_ns: int = 0) -> str:
     ):
         if backend:
             rows[name] = f"{backend}, because {reason}" if reason else backend
+    if facts.reader:
+        rows["Reader"] = facts.reader
     rows["On disk"] = facts.persistence or "nothing"
     if facts.last_snapshot_ns:
         rows["Newest snapshot"] = snapshot_age(facts.last_snapshot_ns, time.time_ns())

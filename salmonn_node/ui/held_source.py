@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from salmonn_node.memory.kept import kept_timeline, moment_near
+from salmonn_node.runtime.server import reader_in_words
 from salmonn_node.stream.answers import Answer, ErrorCode, Evidence, Question
 from salmonn_node.stream.kept_timeline import KeptTimeline
 from salmonn_node.stream.observations import Interval
@@ -49,7 +50,7 @@ class HeldSource:
         self._observer, self._answerer, self._play = observer, answerer, play
         self._recent: deque[Exchange] = deque(maxlen=RECENT)
         self._one = threading.Lock()  # one question at a time
-        self._state = SourceState(True, f"The {title} can be asked.", _facts(observer), notes=notes)
+        self._state = SourceState(True, f"The {title} can be asked.", _facts(observer, answerer), notes=notes)
 
     def close(self) -> None:
         """The caller lets go of the memory."""
@@ -136,7 +137,7 @@ class HeldSource:
         raise RefusedError(UNCHANGING)
 
 
-def _facts(observer: Observer) -> MemoryFacts:
+def _facts(observer: Observer, answerer: Answerer) -> MemoryFacts:
     status, checkpoint = observer.status(), observer.model.checkpoint
     return MemoryFacts(
         memory_id=status.memory_id,
@@ -153,5 +154,6 @@ def _facts(observer: Observer) -> MemoryFacts:
         drops=dict(status.drops),
         checkpoint_id=checkpoint.id,
         checkpoint_trained=checkpoint.trained,
+        reader=reader_in_words(answerer.server),
         persistence="read only",
     )

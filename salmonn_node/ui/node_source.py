@@ -29,7 +29,7 @@ GONE_S = 6.0  # the node sends diagnostics once a second
 SAME = (
     "memory_id", "session", "frames", "audio_s", "poses", "visual_tokens", "visual_budget", "audio_tokens",
     "audio_budget", "vision_backend", "vision_backend_reason", "audio_backend", "audio_backend_reason",
-    "checkpoint_id", "checkpoint_trained", "persistence",
+    "checkpoint_id", "checkpoint_trained", "reader", "persistence",
 )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ class MemoryFacts:
     audio_backend_reason: str = ""
     checkpoint_id: str = ""
     checkpoint_trained: bool = True
+    reader: str = ""
     last_snapshot_ns: int = 0
     persistence: str = ""
 

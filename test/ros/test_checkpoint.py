@@ -24,6 +24,7 @@ def test_the_checkpoint_that_comes_along_is_named(node: NodeProcess, robot: Robo
     robot.wait(lambda: robot.status is not None, PATIENCE_S, "a memory status")
     assert robot.status is not None
     assert (robot.status.checkpoint_id, robot.status.checkpoint_trained) == (packaged.id, packaged.trained)
+    assert robot.status.reader == "internal: pictures stay in this process"
     robot.wait(lambda: robot.value("memory", "checkpoint") == packaged.id, PATIENCE_S, "diagnostics name it")
     answer = memory.ask("Have you seen a red ball?", timeout_s=PATIENCE_S)
     assert answer.error_code == ErrorCode.NONE, answer

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 
+from salmonn_interfaces.msg import MemoryStatus
 from salmonn_node.client import Memory
+from salmonn_node.client.qos import LATCHED
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import judge
 from salmonn_node.lab.perfect_reader import PerfectReader
@@ -47,6 +49,7 @@ class Flat:
     records: list[QuestionRecord]
     node: NodeProcess
     diagnostics: dict[str, str]
+    readers: list[str]  # as MemoryStatus tells it
 
     def ask(self, text: str, kind: AnswerType = AnswerType.TEXT, **fields: object) -> Answer:
         return self.memory.ask(text, answer_type=kind, **({"timeout_s": PATIENCE_S} | fields))
@@ -100,6 +103,10 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flat]:
 
     with server, spun_node("planner", domain) as planner:
         planner.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+        readers: list[str] = []
+        planner.create_subscription(
+            MemoryStatus, "/salmonn/memory_status", lambda status: readers.append(status.reader), LATCHED
+        )
         memory = Memory(planner)
         memory.startup(PATIENCE_S)
         topics = ["/front/image/compressed", "/front/camera_info", "/mic/audio", "/pose"]
@@ -109,7 +116,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flat]:
             last = START_NS + (found.seconds - 1) * SECOND_NS
             for source in ("front", "mic"):
                 wait(lambda s=source: memory.ask("?", timeout_s=5.0, sources=(s,), after_ns=last).error_code != 3)
-            yield Flat(memory, server, perfect, found, asked, node, values)
+            yield Flat(memory, server, perfect, found, asked, node, values, readers)
         finally:
             end(player)
             node.end()
@@ -250,6 +257,13 @@ def test_the_breaker_stands_on_diagnostics_and_closes_again(flat: Flat) -> None:
     flat.server.fault = ""
     wait(lambda: flat.ask("is there a snake?").error_code == ErrorCode.NONE)
     flat.awaits("circuit_breaker", "closed")
+
+
+def test_status_and_diagnostics_say_where_pictures_go(flat: Flat) -> None:
+    where = f"server: log and pictures go to {flat.server.url} (this machine), model stub"
+    wait(lambda: bool(flat.readers))
+    assert set(flat.readers) == {where}
+    flat.awaits("reader", where)
 
 
 def test_captions_are_written_in_idle_time_and_read(flat: Flat) -> None:

@@ -161,7 +161,7 @@ def test_health_is_read_as_sentences():
         memory_id=EVIL, frames=12, audio_s=90, visual_tokens=50, visual_budget=100,
         drops={"not_sampled": 7, "odd_one": 2},
         vision_backend="torch", vision_backend_reason="no plan", checkpoint_id="tiny", checkpoint_trained=False,
-        persistence="on",
+        persistence="on", reader="server: log and pictures go to http://10.0.0.9/v1 (ANOTHER MACHINE)",
     )  # fmt: skip
     values = {"rate_hz": "29.970", "stamp_delay_s": "0.040", "missing_share": "0.250", "dropped.queue_full": "3"}
     parts = (
@@ -178,6 +178,7 @@ def test_health_is_read_as_sentences():
         "Attention",
         "Silent", "lost because the encoder is too slow", "7: not looked at, which is normal", "2: odd one",
         "2 not active", "0.50 s", "left out: x", "90 s",
+        "ANOTHER MACHINE",
     ):  # fmt: skip
         assert words in found.text, words
     assert health_drawing.snapshot_age(0, 1) == "none"

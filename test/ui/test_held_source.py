@@ -56,6 +56,7 @@ def test_a_recording_is_asked_and_shows_what_it_holds(recording: HeldSource):
     state, timeline = recording.state(), recording.timeline(None, 60, 100)
     assert state.facts is not None
     assert (state.reachable, state.facts.frames) == (True, 8)
+    assert state.facts.reader == "internal: pictures stay in this process"
     rows = {row.source: row for row in timeline.rows}
     assert sum(rows["front"].kept_tokens) == state.facts.visual_tokens
     assert all(rows["front"].moments[:-1])
