@@ -29,7 +29,8 @@ from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.runtime.server import keep_log, server_reader
 from salmonn_node.storage.persistence import identity_of
 from salmonn_node.storage.snapshot import SnapshotError
-from salmonn_node.storage.store import MemoryStore, State
+from salmonn_node.storage.state import State
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import SECOND_NS
 
 FORMAT = 2

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from salmonn_node.storage.directory import MemoryPlace, describe, list_memories
 from salmonn_node.storage.journal import Mark, Record
+from salmonn_node.storage.restore import RestoreReport
 from salmonn_node.storage.snapshot import Identity, IncompatibleError, Manifest
-from salmonn_node.storage.store import MemoryStore, RestoreReport, State
+from salmonn_node.storage.state import State
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import AudioSpan, Frame, Interval, Pose
 
 if TYPE_CHECKING:

@@ -6,48 +6,32 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor
 
+from salmonn_node.storage.cleanup import Cleanup
 from salmonn_node.storage.directory import Lock, MemoryPlace, describe
 from salmonn_node.storage.evidence_file import open_evidence
 from salmonn_node.storage.files import FileLayer
 from salmonn_node.storage.journal import SYNC_PERIOD_S, JournalWriter, Record
+from salmonn_node.storage.other_memory import remove_memory, write_copy
 from salmonn_node.storage.restore import ROOT, Restorer, RestoreReport, fits
 from salmonn_node.storage.snapshot import (
     EVIDENCE,
     Identity,
     Manifest,
-    SnapshotError,
-    read_manifest,
     read_tensors,
     snapshot_directories,
     this_machine,
     write_snapshot,
 )
+from salmonn_node.storage.state import State
 from salmonn_node.stream.observations import Interval
 
 RETRY_S = 5.0  # after a failed write, wait this long before the next snapshot
-
-
-@dataclass(frozen=True)
-class State:
-    """A copy of the memory's state. Later observations do not change it.
-
-    Attributes:
-        tensors: name -> tensor, as safetensors stores them.
-        values: the rest as JSON values.
-        start_ns, newest_ns: first and newest stamp over all sessions; 0, 0 when nothing was observed.
-    """
-
-    tensors: dict[str, Tensor]
-    values: dict[str, Any]
-    start_ns: int = 0
-    newest_ns: int = 0
 
 
 class MemoryStore:
@@ -99,13 +83,14 @@ class MemoryStore:
         if max_bytes < 1 << 20:
             raise ValueError(f"max_bytes must be at least 1 MiB, got {max_bytes}")
         self.place = MemoryPlace(Path(root), name)
-        self.identity, self.keep, self.max_bytes = identity, keep, max_bytes
+        self.identity, self.max_bytes = identity, max_bytes
         self.problem = ""
         self.snapshots_written = 0
         self.snapshots_failed = 0
         self.bytes_written = 0
         self.last_snapshot_s = 0.0
         self._files = files or FileLayer()
+        self._cleanup = Cleanup(self.place, self._files, keep, max_bytes)
         self._sync_period_s, self._compress = sync_period_s, compress
         self._damaged: set[int] = set()
         self._journal: JournalWriter | None = None
@@ -168,7 +153,7 @@ class MemoryStore:
                 self.evidence.copy_from(directory / EVIDENCE)
             progress(f"snapshot {manifest.number}")
             if manifest.forgotten:
-                self._erase(manifest)  # perhaps a forget was interrupted before it had deleted everything
+                self._cleanup.erase(manifest)  # perhaps a forget was interrupted before it had deleted everything
             load(tensors, manifest.state["values"])
             self.evidence.rewind(manifest.state["evidence"])
             if manifest.machine != this_machine():
@@ -260,18 +245,10 @@ class MemoryStore:
         # After a gap, the new segment follows only this snapshot, not the older journal.
         segment, self._journal = self._begin_segment(None if gap else position)
         number = max([n for n, _ in snapshot_directories(self.place.snapshots)], default=0) + 1
-        manifest = Manifest(
-            number=number,
-            identity=self.identity.to_dict(),
-            segment=segment,
-            start_ns=state.start_ns,
-            newest_ns=state.newest_ns,
-            state={"values": state.values, "evidence": self.evidence.position()},
-            forgotten=[] if forgotten is None else [(forgotten.start_ns, forgotten.end_ns)],
-        )
+        manifest = state.manifest(number, segment, self.identity, self.evidence.position(), forgotten)
         if not beside:
-            return self._write(manifest, state.tensors, old)
-        self._writer = threading.Thread(target=self._write, args=(manifest, state.tensors, old), name="snapshot")
+            return self._write(manifest, state, old)
+        self._writer = threading.Thread(target=self._write, args=(manifest, state, old), name="snapshot")
         self._writer.start()
         return True
 
@@ -281,21 +258,19 @@ class MemoryStore:
         self.snapshots_failed += 1
         self.problem = problem
 
-    def _write(self, manifest: Manifest, tensors: dict[str, Tensor], old: JournalWriter | None) -> bool:
+    def _write(self, manifest: Manifest, state: State, old: JournalWriter | None) -> bool:
         started = time.monotonic()
         try:
             if old is not None:
                 old.close()
             self.evidence.sync()
-            contents = {name: tensor.cpu() for name, tensor in tensors.items()}
-            written = write_snapshot(self._files, self.place.snapshots, manifest, contents)
+            written = write_snapshot(self._files, self.place.snapshots, manifest, state.on_cpu())
             self.snapshots_written += 1
             self.bytes_written += written.bytes
             self.last_snapshot_s = time.monotonic() - started
-            self.problem = ""
             if manifest.forgotten:
-                self._erase(manifest)
-            self._tidy()
+                self._cleanup.erase(manifest)
+            self.problem = self._cleanup.shrink(self.evidence, self._damaged)
         except (OSError, sqlite3.Error, SafetensorError) as error:
             self.snapshots_failed += 1
             self.problem = f"snapshot {manifest.number}: {getattr(error, 'strerror', None) or error}"
@@ -314,43 +289,14 @@ class MemoryStore:
         target = MemoryPlace(self.place.root, name)
         if name == self.place.name:
             raise ValueError(f"memory {name!r} is the running one: take a snapshot instead")
-        before = snapshot_directories(target.snapshots)
-        if before and not overwrite:
-            raise FileExistsError(f"memory {name!r} exists")
-        target.create(self._files)
-        lock = Lock(target)
-        try:
-            segments = target.segments()
-            taken = [n for n, _ in segments] + [m.segment for m in describe(target).manifests]
-            manifest = Manifest(
-                number=max([n for n, _ in before], default=0) + 1,
-                identity=self.identity.to_dict(),
-                segment=max(taken, default=0) + 1,
-                start_ns=state.start_ns,
-                newest_ns=state.newest_ns,
-                state={"values": state.values, "evidence": self.evidence.position()},
-            )
-            contents = {key: tensor.cpu() for key, tensor in state.tensors.items()}
-            written = write_snapshot(self._files, target.snapshots, manifest, contents, self.evidence.copy_to)
-            for _, path in before:
-                self._remove_snapshot(path)
-            for _, path in segments:
-                self._files.remove(path)
-        finally:
-            lock.release()
-        return written
+        return write_copy(target, self._files, self.identity, state, self.evidence, overwrite=overwrite)
 
     def remove(self, name: str) -> None:
         """Delete another stored memory. Raises LockedError when a process uses it, ValueError for the running one."""
         target = MemoryPlace(self.place.root, name)
         if name == self.place.name:
             raise ValueError(f"memory {name!r} is the running one")
-        lock = Lock(target)
-        try:
-            self._files.remove(target.directory)
-            self._files.sync_directory(self.place.root)
-        finally:
-            lock.release()
+        remove_memory(target, self._files)
 
     def weights_before(self, stamp_ns: int) -> tuple[dict[str, Tensor], Manifest] | None:
         """Tensors and manifest of the newest whole snapshot from before `stamp_ns`; None when there is none."""
@@ -359,64 +305,6 @@ class MemoryStore:
             if 0 < manifest.newest_ns < stamp_ns and fits(directory, self.identity):
                 return read_tensors(directory), manifest
         return None
-
-    # -- keeping within bounds ---------------------------------------------------------------------------------------
-
-    def _tidy(self) -> None:
-        """Delete what exceeds `keep` and `max_bytes`. Damaged snapshots stay, so that a person can look at them."""
-        self._remove_leftovers()
-        whole = [m for m in self._manifests() if m.number not in self._damaged]
-        self._keep(whole[: self.keep])
-        excess = self.place.size_bytes() - self.max_bytes
-        if excess > 0:
-            self.evidence.shrink(max(0, self.evidence.sizes()["thumbnail_bytes"] - excess))
-        for count in range(min(self.keep, len(whole)) - 1, 0, -1):
-            if self.place.size_bytes() <= self.max_bytes:
-                return
-            self._keep(whole[:count])
-        if self.place.size_bytes() > self.max_bytes:
-            self.problem = f"one snapshot and its journal exceed max_bytes ({self.max_bytes})"
-
-    def _keep(self, manifests: list[Manifest]) -> None:
-        oldest = manifests[-1]
-        for number, path in snapshot_directories(self.place.snapshots):
-            if number < oldest.number and number not in self._damaged:
-                self._remove_snapshot(path)
-        for number, path in self.place.segments():
-            if number < oldest.segment:
-                self._files.remove(path)
-
-    def _remove_snapshot(self, path: Path) -> None:
-        """Delete a snapshot. It loses its name first, so that no other process finds a half deleted one."""
-        removed = path.with_name(f".building-{path.name}-removed")
-        self._files.rename(path, removed)
-        self._files.remove(removed)
-
-    def _remove_leftovers(self) -> None:
-        """Delete what an interrupted process left between making or deleting a snapshot."""
-        for path in self.place.snapshots.glob(".building-*"):
-            self._files.remove(path)
-
-    def _erase(self, manifest: Manifest) -> None:
-        """Delete everything that may contain the forgotten interval, including damaged files, which may contain it."""
-        self._remove_leftovers()
-        start_ns = manifest.forgotten[-1][0]
-        for number, path in snapshot_directories(self.place.snapshots):
-            if number >= manifest.number:
-                continue
-            try:
-                before = read_manifest(path).newest_ns < start_ns
-            except SnapshotError:
-                before = False
-            if not before:
-                self._remove_snapshot(path)
-        for number, path in self.place.segments():
-            if number < manifest.segment:
-                self._files.remove(path)
-        for path in self.place.directory.glob("evidence.damaged-*"):
-            self._files.remove(path)
-        self._files.sync_directory(self.place.snapshots)
-        self._files.sync_directory(self.place.journal)
 
     def wait(self) -> None:
         """Wait until no snapshot is being written."""

@@ -13,7 +13,8 @@ from storage.ledger import IDENTITY, observe, reopen
 
 from salmonn_node.cli import main
 from salmonn_node.memory.stream_memory import StreamMemory, TokenBatch, TokenMemoryConfig
-from salmonn_node.storage.store import MemoryStore, State
+from salmonn_node.storage.state import State
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import SECOND_NS
 
 

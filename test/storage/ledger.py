@@ -11,8 +11,10 @@ from torch import Tensor
 
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.storage.journal import Mark, Record, encode_record
+from salmonn_node.storage.restore import RestoreReport
 from salmonn_node.storage.snapshot import Identity
-from salmonn_node.storage.store import MemoryStore, RestoreReport, State
+from salmonn_node.storage.state import State
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 

@@ -19,7 +19,8 @@ from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_stream import BagStream
 from salmonn_node.storage.persistence import Persistence, identity_of
-from salmonn_node.storage.store import MemoryStore, RestoreReport
+from salmonn_node.storage.restore import RestoreReport
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.answers import AnswerType, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 

@@ -17,7 +17,8 @@ from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.thumbnail import encode_thumbnail
 from salmonn_node.storage.journal import encode_record
 from salmonn_node.storage.snapshot import Identity
-from salmonn_node.storage.store import MemoryStore, State
+from salmonn_node.storage.state import State
+from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval, Pose
 
