@@ -42,6 +42,7 @@ class Diagnostics:
         questions: QuestionQueue | None,
         watches: int = 0,
         callback_failures: Mapping[str, int] | None = None,
+        warning: str = "",
     ) -> None:
         """Publish the diagnostics that exist in this lifecycle state.
 
@@ -53,13 +54,14 @@ class Diagnostics:
             questions: None unless the node is active.
             watches: number of open watches.
             callback_failures: number of exceptions in callbacks, by topic or service.
+            warning: what is wrong with the node but stops nothing; empty if nothing is.
         """
         array = DiagnosticArray()
         array.header.stamp = self._node.get_clock().now().to_msg()
-        level = ERROR if problem else OK
+        level = ERROR if problem else WARN if warning else OK
         values: dict[str, Any] = {"lifecycle_state": state}
         values |= {f"callback_failed.{name}": count for name, count in sorted(dict(callback_failures or {}).items())}
-        array.status = [self._status("node", level, problem or state, values)]
+        array.status = [self._status("node", level, problem or warning or state, values)]
         if backend is not None:
             observed = backend.observer.status()
             array.status.append(self._memory(backend, observed))
@@ -142,6 +144,7 @@ class Diagnostics:
             "storage": backend.storage,
             "clock_steps_tolerated": observed.clock_steps,
         }
+        values["waiting_tokens"] = sum(observed.waiting_tokens)
         values["waiting_views"] = observed.waiting_views
         values |= {f"queue.{kind}": count for kind, count in observed.queue.items()}
         values |= {f"dropped.{reason}": count for reason, count in sorted(observed.drops.items())}

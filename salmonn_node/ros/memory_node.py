@@ -20,6 +20,7 @@ from salmonn_node.ros.deferred import reply_always
 from salmonn_node.ros.diagnostics import Diagnostics
 from salmonn_node.ros.inputs import Inputs
 from salmonn_node.ros.memory_services import MemoryServices
+from salmonn_node.ros.namesakes import Namesakes
 from salmonn_node.ros.open_queue import OpenQueue
 from salmonn_node.ros.parameters import NodeParameters
 from salmonn_node.ros.query_server import QueryServer
@@ -72,6 +73,7 @@ class MemoryNode(LifecycleNode):
         self._stopped = threading.Event()
         self._bad_parameters = node_parameters.declare(self)
         self._diagnostics = Diagnostics(self)
+        self._namesakes = Namesakes(self)
         self._status = StatusPublisher(self)
         self._topics = topics = AnswerTopics(self)
         self._bad_parameters += [topics.problem] if topics.problem else []
@@ -276,8 +278,9 @@ class MemoryNode(LifecycleNode):
             inputs.find_types()
         queue = self._open_queue.queue if self._open_queue is not None else None
         failures = getattr(self.executor, "failures", {})
+        warning = self._namesakes.look()
         self._diagnostics.publish(
-            self._state, self._problem, self._backend, inputs, queue, self._watch_server.open, failures
+            self._state, self._problem, self._backend, inputs, queue, self._watch_server.open, failures, warning
         )
 
     def _on_status(self) -> None:
