@@ -22,6 +22,7 @@ from salmonn_node.answering.outcome import outcome_of, rival
 from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import YES_NO, about_observer, kind_of, no_object, options_of, typed
+from salmonn_node.messages.base import frame_name
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
@@ -329,7 +330,7 @@ class Answerer:
         return self._in_target_frame(question, answer)
 
     def _in_target_frame(self, question: Question, answer: Answer) -> Answer:
-        pose, target = answer.pose, question.target_frame
+        pose, target = answer.pose, frame_name(question.target_frame)
         if pose is None or not target or pose.frame_id == target:
             return answer
         moved = self.transform(pose, target) if self.transform is not None else None

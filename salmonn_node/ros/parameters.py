@@ -15,6 +15,7 @@ from rclpy.parameter import Parameter
 
 from salmonn_node.answering.server_settings import ServerSettings
 from salmonn_node.messages import MessageError
+from salmonn_node.messages.base import frame_name
 from salmonn_node.model.network_settings import NetworkSettings
 from salmonn_node.runtime.settings import Settings
 from salmonn_node.stream.stamp_offset import MAX_OFFSET_S, POSE_SOURCE
@@ -225,6 +226,8 @@ def read(node: Node) -> NodeParameters:
     # The default directories need a home directory, which a service user may lack. So they are resolved where used.
     for name in ("memory_directory", "engine_directory"):
         values[name] = _directory(name, values[name]) if values[name] else None
+    for name in ("pose_frame", "base_frame"):
+        values[name] = frame_name(values[name])
     if values["pose_type"] == "tf" and not values["listen_to_tf"]:
         raise ValueError("pose_type is tf, but listen_to_tf is false: set listen_to_tf to true")
     transports = {camera: _transport(node, camera, values["image_transport"]) for camera in values["cameras"]}

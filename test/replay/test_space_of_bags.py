@@ -74,7 +74,7 @@ def test_camera_and_tf_are_read(answerer: Answerer) -> None:
 @pytest.mark.parametrize("second", [2, 6, 20])
 def test_poses_are_those_of_the_picture_and_move_to_the_map(answerer: Answerer, second: int) -> None:
     window = {"after_ns": START + second * S, "before_ns": START + (second + 1) * S}
-    for target, x, y in (("", second, 0.0), ("map", second + 10.0, 0.1 * second)):
+    for target, x, y in (("", second, 0.0), ("/odom", second, 0.0), ("/map", second + 10.0, 0.1 * second)):
         question = Question("where were you?", AnswerType.POSITION, target_frame=target, **window)
         answer = answerer.ask(question, deadline=math.inf)
         assert answer.error_code == 0, answer.error_msg
@@ -82,7 +82,7 @@ def test_poses_are_those_of_the_picture_and_move_to_the_map(answerer: Answerer, 
         np.testing.assert_allclose(answer.pose.position, [x, y, 0.0], atol=1e-9)
         np.testing.assert_allclose(np.diag(answer.pose.covariance), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
         assert (answer.pose.frame_id, answer.map_id, answer.pose.stamp_ns) == (
-            target or "odom",
+            target.lstrip("/") or "odom",
             "home",
             START + second * S,
         )

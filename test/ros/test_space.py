@@ -84,7 +84,7 @@ def test_an_answer_in_another_frame_of_tf(looking: Memory, robot: Robot, node: N
     transform.transform.rotation.z = transform.transform.rotation.w = math.sqrt(0.5)
     static.publish(messages.TFMessage(transforms=[transform]))
     robot.wait(lambda: robot.count("space", "frames") == 2, PATIENCE_S, "the transform is heard")
-    here, there = point(looking), point(looking, target_frame="site")
+    here, there = point(looking), point(looking, target_frame="/site")
     assert (there.error_code, there.pose.frame_id) == (ErrorCode.NONE, "site")
     x, y, z = here.pose.position
     np.testing.assert_allclose(there.pose.position, [100.0 - y, x, z], atol=1e-6)
