@@ -8,8 +8,8 @@ from pathlib import Path
 
 import salmonn_node
 
-# Rooms that no answer of a replay depends on.
-OTHER_ROOMS = {"client", "ros", "live", "lab", "commands"}
+# What no memory of a recording and no answer of a replay depends on.
+OTHERS = {"client", "ros", "live", "ui", "lab", "commands", "cli.py"}
 
 
 @functools.cache
@@ -19,6 +19,6 @@ def code_version() -> str:
     total = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)
-        if place.parts[0] not in OTHER_ROOMS:
+        if place.parts[0] not in OTHERS:
             total.update(f"{place.as_posix()}\n".encode() + path.read_bytes())
     return f"{salmonn_node.__version__}+{total.hexdigest()[:12]}"

@@ -1,8 +1,8 @@
 """The memory of a recording, kept in the cache: made once, so that every further question costs only its answer.
 
 A recording's memory lies under $XDG_CACHE_HOME/salmonn_node/recordings, named by what it depends on: the recording's
-content, the weights, every value of the configuration, the topics and the frame rate. It is stored as the node stores
-its own, with cameras and frames of tf beside it.
+content, the weights, every value of the configuration, the topics, the frame rate and the version of the code: an
+update makes it anew. It is stored as the node stores its own, with cameras and frames of tf beside it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from salmonn_node.answering.answerer import Answerer
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.network_settings import load_network
+from salmonn_node.replay.code_version import code_version
 from salmonn_node.replay.job import JobSettings, open_recording
 from salmonn_node.replay.job_result import details_of, warnings_of
 from salmonn_node.replay.recording_part import RecordingPart
@@ -33,7 +34,6 @@ from salmonn_node.storage.state import State
 from salmonn_node.storage.store import MemoryStore
 from salmonn_node.stream.observations import SECOND_NS
 
-FORMAT = 2
 SPACE = "space.safetensors"
 VALUES = "values"
 # So many recordings are kept; the one that was asked longest ago goes first.
@@ -184,7 +184,7 @@ def _name(recording: Path, settings: JobSettings, model: Any) -> str:
     identity = identity_of(model)
     topics = (settings.cameras, settings.microphones, settings.pose, settings.map_id, settings.frame_rate_hz)
     part = [asdict(settings.part)] if settings.part != RecordingPart() else []
-    record = [*part, FORMAT, content_digest(recording), identity.to_dict(), model.network.device.type, topics]
+    record = [*part, code_version(), content_digest(recording), identity.to_dict(), model.network.device.type, topics]
     if settings.server.outside:
         record.append("log")  # the memory then holds an event log
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:32]

@@ -83,6 +83,14 @@ def test_what_it_depends_on_names_it(bag, tmp_path):
     assert anew.made
 
 
+def test_other_code_makes_it_anew(bag, monkeypatch):
+    remember(bag, JobSettings()).close()
+    monkeypatch.setattr("salmonn_node.replay.recorded_memory.code_version", lambda: "0.0.9+0123456789ab")
+    updated = remember(bag, JobSettings())
+    updated.close()
+    assert updated.made
+
+
 def test_an_interrupted_one_leaves_nothing(bag):
     def stop(done_s: float, duration_s: float) -> None:
         if done_s > 2:
