@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # name -> (module, help). A module provides add_arguments(parser) and run(args) -> exit status.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -32,10 +33,34 @@ COMMANDS: dict[str, tuple[str, str]] = {
 ROS_MODULES = ("rclpy", "salmonn_interfaces", "rosgraph_msgs", "diagnostic_msgs", "sensor_msgs")
 
 
+class IntermixedParser(argparse.ArgumentParser):
+    """A parser that takes flags before, between and after the other arguments, as in `replay BAG --questions FILE BAG`.
+
+    argparse can do so only without sub-commands. What follows `--` is no flag.
+    """
+
+    _intermixes = True
+
+    def add_subparsers(self, **kwargs: Any) -> Any:
+        """As the base class."""
+        self._intermixes = False
+        return super().add_subparsers(**kwargs)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The values, and the arguments left over."""
+        if not self._intermixes or "--" in (args or ()):
+            return super().parse_known_args(args, namespace)
+        self._intermixes = False  # the base class may call this method again, for each half of the arguments
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixes = True
+
+
 def build_parser(only: str | None) -> argparse.ArgumentParser:
     """Build the parser; arguments of sub-commands other than `only` are left out, so that nothing heavy is imported."""
     parser = argparse.ArgumentParser(prog="salmonn", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=IntermixedParser)
     for name, (module, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == only:
