@@ -79,7 +79,7 @@ def _introduce(memory: RecordedMemory) -> None:
     checkpoint, status = memory.observer.model.checkpoint, memory.observer.status()
     lines = [
         f"{'taken in' if memory.made else 'remembered from before'}: {status.frames} frames, {status.audio_s:.0f} s of "
-        f"sound, {status.poses} poses; {sum(status.tokens)} tokens in memory ({memory.folder})",
+        f"sound, {status.poses} poses; {sum(status.tokens + status.waiting_tokens)} tokens in memory ({memory.folder})",
         f"asked: {checkpoint.name}" + ("" if checkpoint.trained else ", untrained weights: answers mean nothing"),
         *([memory.answerer.server.client.settings.where] if memory.answerer.server is not None else []),
         *checkpoint.missing,

@@ -51,6 +51,7 @@ class ObserverStatus:
         drops: refusals by reason, over all sources.
         tokens: number of kept tokens, (visual, audio).
         budgets: upper bounds of `tokens`.
+        waiting_tokens: number of tokens above the budgets, which wait for the next discard step, (visual, audio).
         waiting_views: view requests that wait for their moment of the stream.
         clock_steps: backward steps of the ROS clock that were too small for a new session.
     """
@@ -70,6 +71,7 @@ class ObserverStatus:
     budgets: tuple[int, int]
     waiting_views: int = 0
     clock_steps: int = 0
+    waiting_tokens: tuple[int, int] = (0, 0)
 
     @property
     def clock_faults(self) -> list[str]:
@@ -92,6 +94,7 @@ def observer_status(
         drops.update(source.drops)
     encode = sorted(intake.encode_s) or [0.0]
     visual, audio = intake.memory.configs
+    tokens, waiting_tokens = intake.memory.token_counts()
     return ObserverStatus(
         memory_id,
         session,
@@ -103,7 +106,8 @@ def observer_status(
         sources,
         queue,
         (1e3 * encode[len(encode) // 2], 1e3 * encode[-1]),
-        (len(intake.memory.kept("visual")[0]), len(intake.memory.kept("audio")[0])),
+        tokens,
         (visual.budget, audio.budget),
         waiting_views,
+        waiting_tokens=waiting_tokens,
     )

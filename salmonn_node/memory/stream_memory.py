@@ -344,6 +344,16 @@ class StreamMemory:
                 tables += [batch.table() for batch in self._waiting]
             return torch.cat([t[:, 0] for t in tables]), torch.cat([t[:, 2] for t in tables])
 
+    def token_counts(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Numbers of tokens kept within the budgets and of those waiting above them, (visual, audio) each.
+
+        Questions see both, until the next discard step. Tokens of an unfinished mini-batch count as well.
+        """
+        with self._lock:
+            held = len(self._visual) + sum(len(batch) for batch in self._waiting), len(self._audio)
+        kept = min(held[0], self.configs[0].budget), min(held[1], self.configs[1].budget)
+        return kept, (held[0] - kept[0], held[1] - kept[1])
+
     def kept_stamps(self, modality: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Stamps and source ids, (n,) each, of the tokens held, including waiting ones."""
         with self._lock:

@@ -97,6 +97,23 @@ def assert_same_view(a: MemoryView, b: MemoryView) -> None:
     assert a.counters == b.counters
 
 
+def test_kept_tokens_are_counted_within_the_budget_and_the_others_wait() -> None:
+    memory, waited = make_memory(), set()
+    stream, heard = TokenBatch.concat(list(patches(12))), sound(30)
+    for step in range(12):
+        memory.observe_visual(stream.select(slice(6 * step, 6 * step + 6)), GRID)
+        memory.observe_audio(heard.select(slice(2 * step, 2 * step + 2)))
+        kept, waiting = memory.token_counts()
+        assert kept[0] <= 24
+        assert kept[1] <= 9
+        assert kept[0] + waiting[0] == len(memory.kept("visual")[0])
+        assert kept[1] + waiting[1] == len(memory.kept("audio")[0])
+        waited.add(waiting)
+    assert kept == (24, 9)
+    assert {w[0] for w in waited} > {0}
+    assert {w[1] for w in waited} == {0, 1, 3}
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("layer", [LAYER, None], ids=["ttt", "plain"])
 def test_one_call_seven_calls_and_single_tokens_are_equal(rule: str, layer: TTTLayer | None) -> None:
