@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from salmonn_node.answering.request import plain, refusal
 from salmonn_node.answering.source import MemorySource
 from salmonn_node.answering.typed import YES_NO, about_observer, kind_of, no_object, options_of, typed
 from salmonn_node.messages.base import frame_name
-from salmonn_node.model.generation import Generation
+from salmonn_node.model.generation import Generation, WindowScores
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Evidence, Outcome, Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
@@ -53,6 +53,16 @@ class _StoppedError(Exception):
         self.code = code
 
 
+def _check_heads(calibration: Calibration, text: Mapping[str, Any]) -> None:
+    """Raise ValueError if a calibration names an attention head that the network does not have."""
+    layers, heads = text["num_hidden_layers"], text["num_attention_heads"]
+    for layer, head in calibration.heads:
+        if layer >= layers or head >= heads:
+            raise ValueError(
+                f"calibration: heads: layer {layer}, head {head}; the network has {layers} layers of {heads} heads"
+            )
+
+
 class Answerer:
     """Answers questions about an observer's memory in the caller's thread. Only one thread at a time may ask.
 
@@ -64,6 +74,8 @@ class Answerer:
             answer is the same, but its evidence may be less exact.
         signs: what the last answer tells about whether the memory shows it, see `answering/abstention.py`. None for a
             network with an evidence head, and for types whose "no" and zero are answers of their own.
+        scored_windows: set it to get `windows` of so many windows with each answer. It costs time.
+        windows: figures of the windows of the last answer. None for a network with an evidence head.
 
     Args:
         observer: gives views of the memory.
@@ -98,11 +110,15 @@ class Answerer:
         checkpoint = observer.model.checkpoint
         if calibration is None and checkpoint.calibration is not None:
             calibration = read_calibration(checkpoint.calibration, checkpoint.id)
+        if calibration is not None:
+            _check_heads(calibration, observer.model.config.text)
         self.calibration = calibration
         tokenizer = observer.model.tokenizer
         pieces, end = pieces_of(tokenizer, observer.model.config.text["vocab_size"]), tokenizer.specials.im_end
         self.spare_s = 0.0
         self.signs: Signs | None = None
+        self.scored_windows = 0
+        self.windows: WindowScores | None = None
         self._grammars = {kind: TokenGrammar(kind, pieces, end) for kind in PATTERNS}
 
     def ask(
@@ -127,7 +143,7 @@ class Answerer:
             view: the view to read, from `wait_for_view`; by default, the answerer waits for it.
             hurried: whether another question waits. Work that may be left out then is.
         """
-        self.spare_s, self.signs = 0.0, None
+        self.spare_s, self.signs, self.windows = 0.0, None, None
         received = time.monotonic()
         cancel = cancel or threading.Event()
         stage = on_stage or (lambda _: None)
@@ -227,6 +243,10 @@ class Answerer:
         if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
         # For "no" and zero, no further check is needed. For other types, also ask whether the video shows the thing.
+        if self.calibration is not None and self.calibration.heads:
+            wanted["heads"] = self.calibration.heads
+        if self.scored_windows:
+            wanted["scored_windows"] = self.scored_windows
         whether = chat.asks_whether_shown(plain(question.text))
         if whether and kind not in (AnswerType.BINARY, AnswerType.COUNT):
             wanted["shown"] = whether
@@ -239,7 +259,7 @@ class Answerer:
             spare=spare,
             **wanted,
         )
-        self.spare_s = generation.spare_s
+        self.spare_s, self.windows = generation.spare_s, generation.windows
         if generation.stopped:
             return self._blank()  # the caller says whether it was the deadline or a cancel
         given = (generation.pointer, generation.grounded, generation.attention)

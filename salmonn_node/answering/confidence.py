@@ -40,6 +40,8 @@ class Calibration(BaseModel):
         shown_below: for a network without an evidence head: if it gives "the video shows it" a lower probability than
             this, the answer is NOT_OBSERVED; null: the rule of `Answerer`. Not used where `observed` is.
         observed: for a network without an evidence head: the fitted rule of `answering/abstention.py`.
+        heads: for a network without an evidence head: (layer, head) of the attention heads that propose evidence;
+            empty: all of them.
         ambiguous_ratio: a TIME or POSITION is AMBIGUOUS if a second candidate has at least this share of the first
             one's strength and lies far from it.
         known_words: if the checkpoint's vocabulary knows less than this share of the question's words, the confidence
@@ -60,6 +62,7 @@ class Calibration(BaseModel):
     unknown: str = ""
     shown_below: Share | None = None
     observed: Observed | None = None
+    heads: tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...] = ()
     ambiguous_ratio: Share | None = None
     known_words: Share | None = None
     far_s: Annotated[float, Field(ge=0.0)] = 30.0

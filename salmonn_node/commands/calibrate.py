@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,10 @@ from salmonn_node.commands.recording_flags import add_recording_flags, settings_
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from salmonn_node.answering.confidence import Calibration
     from salmonn_node.evaluation.calibration_fit import JudgedAnswer, Quality
+    from salmonn_node.replay.job import Job
+    from salmonn_node.replay.runner import Progress as StreamProgress
 
 FEWEST = 20
 SHOWN = 6  # made questions that are printed
@@ -23,6 +27,7 @@ ROWS = (
     ("answerable questions answered right", "right"),
     ("wrong among the answers given", "wrong"),
     ("calibration error of confidences", "error"),
+    ("strongest evidence lies on the true one", "hit"),
 )
 
 
@@ -50,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from salmonn_node.evaluation.questions import usable_questions
     from salmonn_node.model.own_calibration import own_calibration, write_whole
     from salmonn_node.replay.calibration_run import asked_of
+    from salmonn_node.replay.job import Job
 
     console = Console(soft_wrap=True)
     try:
@@ -64,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"# made, taken as unanswerable: {record.text}", file=sys.stderr)
         if len(made) > SHOWN:
             print(f"# and {len(made) - SHOWN} more", file=sys.stderr)
-        asked, base = asked_of(args.bag, [*((r, r.id) for r in records), *made], settings_of(args))
+        settings, questions = settings_of(args), [*((r, r.id) for r in records), *made]
+        with _progress(Job(args.bag, tuple(r for r, _ in questions), settings, Path())) as show:
+            asked, base = asked_of(args.bag, questions, settings, show)
         before, after = before_and_after(asked, base)
         where = args.bag.name
         calibration = fitted(asked, base).model_copy(update={"made_on": f"{len(asked)} questions about {where}"})
@@ -73,12 +81,39 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         print(f"salmonn calibrate: {error}", file=sys.stderr)
         return 2
-    console.print(_table(before, after, asked))
-    console.print(f"written: {path}", highlight=False)
+    console.print(_table(before, after, asked, len(made)))
+    for line in (_heads(calibration, asked), f"written: {path}"):
+        console.print(line, highlight=False)
     with contextlib.suppress(ValueError):  # without a home there is no such place
-        if args.out is not None:
-            console.print(f"To use it, put it at {own_calibration(base.checkpoint)}", highlight=False)
+        own = own_calibration(base.checkpoint)
+        console.print(
+            "It is used from now on wherever these weights run." if path == own else f"To use it, put it at {own}",
+            highlight=False,
+        )
     return 0
+
+
+@contextlib.contextmanager
+def _progress(job: Job) -> Iterator[Callable[[StreamProgress, float], None]]:
+    """Show how far the questions are: a bar on a terminal, else a line now and then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from salmonn_node.replay.progress_line import ProgressLine
+
+    console = Console(stderr=True)
+    line = ProgressLine(lambda text: print(f"# {text}", file=sys.stderr, flush=True))
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
+        bar = bars.add_task("")
+
+        def show(progress: StreamProgress, duration_s: float) -> None:
+            told = f"{job.name}: {progress.answered} of {len(job.questions)} questions asked"
+            bars.update(bar, description=told, completed=progress.stream_s, total=duration_s)
+            if not console.is_terminal:
+                line(job, progress, duration_s)
+
+        yield show
 
 
 def _refuse_shared(out: Path | None) -> None:
@@ -91,13 +126,34 @@ def _refuse_shared(out: Path | None) -> None:
         raise ValueError(f"--out {out} lies in the hub's cache, which others share; leave --out away")
 
 
-def _table(before: Quality, after: Quality, asked: Sequence[JudgedAnswer]) -> Table:
+def _table(before: Quality, after: Quality, asked: Sequence[JudgedAnswer], made: int) -> Table:
     from rich.table import Table
 
     absent = sum(not a.record.answerable for a in asked)
-    table = Table(title=f"{len(asked)} questions, {absent} unanswerable; after: cross-validated")
-    for name in ("", "before", "after"):
-        table.add_column(name)
+    table = Table(
+        title=f"{len(asked)} questions, {absent} of them unanswerable ({made} of these were made)",
+        caption="after: each question is judged by a calibration that was fitted without it",
+    )
+    table.add_column("")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right")
     for name, field in ROWS:
-        table.add_row(name, *(f"{getattr(quality, field):.2f}" for quality in (before, after)))
+        values = [getattr(quality, field) for quality in (before, after)]
+        if not all(math.isnan(value) for value in values):
+            table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in values))
     return table
+
+
+def _heads(calibration: Calibration, asked: Sequence[JudgedAnswer]) -> str:
+    """What was decided about attention heads, in words."""
+    from salmonn_node.evaluation.head_choice import FEWEST as FEWEST_OF_HEADS
+
+    located = [a.located for a in asked if a.located is not None]
+    if not located:
+        return "attention heads: not tried; that takes questions with `evidence` and a network without an evidence head"
+    layers, heads = located[0].attention.shape[:2]
+    if calibration.heads:
+        return f"attention heads: the best {len(calibration.heads)} of {layers * heads} propose the evidence"
+    few = len(located) < FEWEST_OF_HEADS
+    why = "too few to choose on" if few else "no choice was clearly better"
+    return f"attention heads: all {layers * heads} stay; {len(located)} questions with known evidence, {why}"

@@ -19,7 +19,9 @@ LONGEST = 3  # words of a thing
 _ENDS = (
     "in on at by near under over behind beside between to from for of with and or was were is are be been did do does "
     "has have had when while before after until then now again first last next other same time moment robot you i we "
-    "it that which who whose standing lying sitting hanging open shut closed seen heard there here"
+    "it that which who whose standing lying sitting hanging open shut closed seen heard there here most recent "
+    "recently earlier later anywhere time times moment beginning end start word words sound sounds noise colour color "
+    "name number position place duration visit look picture photo video camera microphone question answer state side"
 )
 ENDS = frozenset(_ENDS.split())
 # "No" and zero are answers of their own, so such questions are not made unanswerable.
@@ -81,14 +83,20 @@ def _offers(
 ) -> Iterator[tuple[NamedThing, tuple[str, ...]]]:
     """Things to put in, each in the place of a thing of the question. The first offers differ between questions."""
     for thing in things_of(record.text):
-        for i in range(len(absent)):
-            yield thing, absent[(number + i) % len(absent)]
+        in_turn = [absent[(number + i) % len(absent)] for i in range(len(absent))]
+        for words in sorted(in_turn, key=lambda words: _unlike(words, thing.words)):
+            yield thing, words
         if len(thing.words) < 2:
             continue
         for i in range(len(lent)):
             other = lent[(number + i) % len(lent)]
             if other[:-1] != thing.words[:-1] and other[-1] != thing.words[-1]:
                 yield thing, (*other[:-1], thing.words[-1])
+
+
+def _unlike(words: Sequence[str], others: Sequence[str]) -> int:
+    """How unlike two things are: another door is most like a door, and a dog least like a red backpack."""
+    return (words[-1] != others[-1]) + (len(words) != len(others))
 
 
 def _words(record: QuestionRecord) -> str:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from salmonn_node.model.assembly import Prompt
 from salmonn_node.model.evidence_head import MATCHES, Pointing
-from salmonn_node.model.generation import Generation, Grammar
-from salmonn_node.model.language import AttentionRecord, PromptTokens
+from salmonn_node.model.generation import Generation, Grammar, Heads
+from salmonn_node.model.language import PromptTokens
 from salmonn_node.model.network import Network
 from salmonn_node.model.reader import Reading
 from salmonn_node.model.scene_view import SceneView
@@ -56,9 +56,13 @@ class AnswerDecoder:
         return self.network.recall(self.reading.hidden[self.prompt.question_start :], layer, state)
 
     def decode(
-        self, max_new_tokens: int, should_stop: Callable[[], bool], on_text: Callable[[str], None] | None
+        self,
+        max_new_tokens: int,
+        should_stop: Callable[[], bool],
+        on_text: Callable[[str], None] | None,
+        heads: Heads = (),
     ) -> Generation:
-        """Decode greedily until the end token, the limit, or `should_stop`."""
+        """Decode greedily until the end token, the limit, or `should_stop`. `heads`: see `Generation.attention`."""
         cache, language = self.reading.cache, self.network.language
         ends = {self.tokenizer.specials.im_end, *self.tokenizer.ends}
         ids: list[int] = []
@@ -91,7 +95,7 @@ class AnswerDecoder:
             self.tokenizer.decode(ids),
             ids,
             logprobs,
-            self._attention(self.reading.record),
+            self._attention(heads),
             self._reader_score(),
             pointer,
             null,
@@ -155,12 +159,20 @@ class AnswerDecoder:
         where = torch.full((3, 1), position, device=ids.device)
         return PromptTokens(language.embed(ids), where, torch.zeros(1, dtype=torch.bool, device=ids.device))
 
-    def _attention(self, record: AttentionRecord) -> Tensor:
-        """(T,) attention on memory tokens from one pass."""
+    def attention_by_head(self) -> Tensor:
+        """(layers, heads, T) float32: attention of the last row of the prompt to each memory token."""
+        by_row = self.reading.record.by_head(self.reading.rows, len(self.prompt)).cpu()
+        total = by_row.new_zeros(*by_row.shape[:2], len(self.view))
+        total[..., self.prompt.memory[self.memory_rows]] = by_row[..., self.memory_rows]
+        return total
+
+    def _attention(self, heads: Heads) -> Tensor:
+        """(T,) attention to memory tokens, averaged over these heads, over all if there are none."""
+        if heads:
+            layer, head = torch.tensor(heads).T
+            return self.attention_by_head()[layer, head].mean(0)
         total = torch.zeros(len(self.view))
-        if not record.layers:
-            return total
-        by_row = record.mean(self.reading.rows, len(self.prompt)).cpu()
+        by_row = self.reading.record.mean(self.reading.rows, len(self.prompt)).cpu()
         total[self.prompt.memory[self.memory_rows]] = by_row[self.memory_rows]
         return total
 

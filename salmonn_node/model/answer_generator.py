@@ -23,7 +23,7 @@ from salmonn_node.model.evidence_windows import (
     log_likelihoods,
     sufficiencies,
 )
-from salmonn_node.model.generation import Generation, Grammar
+from salmonn_node.model.generation import Generation, Grammar, Heads
 from salmonn_node.model.network import Network
 from salmonn_node.model.reader import read
 from salmonn_node.model.scene_view import SceneView
@@ -81,6 +81,8 @@ class AnswerGenerator:
         grammar: Grammar | None = None,
         shown: str = "",
         spare: Spare = lambda seconds: False,
+        heads: Heads = (),
+        scored_windows: int = 0,
     ) -> Generation:
         """Answer a question from a view, greedily. Reads the prompt once and does not change the memory.
 
@@ -95,6 +97,8 @@ class AnswerGenerator:
             shown: a yes-or-no question: does the memory show what is asked about? See `Generation.shown`.
             spare: whether there are so many seconds to spare. If there are, a network without an evidence head reads
                 the windows of the memory anew, see `model/windows_alone.py`.
+            heads: attention heads that propose evidence. None of them means all.
+            scored_windows: if not 0, compare so many windows over the cached memory and return `Generation.windows`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens: expected at least 1, got {max_new_tokens}")
@@ -107,9 +111,11 @@ class AnswerGenerator:
                 found["option_logprobs"] = decoder.score(ids) / lengths
             if grammar is not None:
                 found["value"], found["value_logprob"] = decoder.constrained(grammar, should_stop)
-            generation = replace(decoder.decode(max_new_tokens, should_stop, on_text), **found)
+            generation = replace(decoder.decode(max_new_tokens, should_stop, on_text, heads), **found)
             if self.network.evidence is None and can_reread(decoder) and not generation.stopped and not should_stop():
-                generation = self._grounded(decoder, question, generation, options, shown, should_stop, spare)
+                generation = self._grounded(
+                    decoder, question, generation, options, shown, should_stop, spare, scored_windows
+                )
             return generation
 
     def _grounded(
@@ -121,18 +127,23 @@ class AnswerGenerator:
         shown: str,
         should_stop: Callable[[], bool],
         spare: Spare,
+        scored_windows: int,
     ) -> Generation:
         """Find evidence for a network that has no evidence head, and ask the network whether there is any."""
         answer = generation.token_ids
         if options and generation.option_logprobs is not None:
             answer = self._option_ids(options)[int(generation.option_logprobs.argmax())]
         windows = Windows.of(decoder.view, generation.attention)
-        compared = windows.heaviest(CANDIDATES)
+        compared = windows.heaviest(max(CANDIDATES, scored_windows))
         scores = sufficiencies(decoder, windows, compared, answer, should_stop)
         if scores is None:
             return replace(generation, stopped=True)
         total = float(windows.mass.sum())
-        found: dict[str, Any] = {
+        found: dict[str, Any] = {}
+        if scored_windows:
+            found["windows"] = windows.scored(decoder.attention_by_head(), compared, scores)
+        compared, scores = compared[:CANDIDATES], scores[:CANDIDATES]
+        found |= {
             "sufficiency": float(scores.max()) / len(answer),
             "focus": float(windows.mass.max()) / total if total > 0 else 0.0,
         }

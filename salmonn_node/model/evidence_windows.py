@@ -16,6 +16,7 @@ from torch import Tensor
 
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.answer_decoder import AnswerDecoder
+from salmonn_node.model.generation import WindowScores
 from salmonn_node.model.language import PromptTokens
 from salmonn_node.model.prompt import text_positions
 from salmonn_node.model.scene_view import SceneView
@@ -116,11 +117,13 @@ class Windows:
 
     Attributes:
         attention: (T,) float32, attention of the answer position to each memory token.
+        start_ns: (n,) int64, stamp at which each window begins.
         place: (T,) int64, number of the window of each memory token, counted from 0.
         mass: (n,) float32, attention to each window.
     """
 
     attention: Tensor
+    start_ns: Tensor
     place: Tensor
     mass: Tensor
 
@@ -128,7 +131,22 @@ class Windows:
     def of(cls, view: SceneView, attention: Tensor) -> Windows:
         """Divide a view into windows. `attention` (T,) proposes which of them to compare."""
         numbers, place = windows_of(view).unique(return_inverse=True)
-        return cls(attention, place, torch.zeros(len(numbers)).index_add_(0, place, attention))
+        mass = torch.zeros(len(numbers)).index_add_(0, place, attention)
+        return cls(attention, numbers * WINDOW_NS, place, mass)
+
+    def scored(self, by_head: Tensor, compared: Tensor, sufficiency: Tensor) -> WindowScores:
+        """Return the figures of each window.
+
+        Args:
+            by_head: (layers, heads, T) float32, attention to each memory token.
+            compared: (k,) int64, windows.
+            sufficiency: (k,) float32, their sufficiencies.
+        """
+        count = len(self.mass)
+        attention = by_head.new_zeros(*by_head.shape[:2], count).index_add_(2, self.place, by_head)
+        every = torch.full((count,), torch.nan)
+        every[compared] = sufficiency
+        return WindowScores(self.start_ns, attention, every)
 
     def heaviest(self, count: int) -> Tensor:
         """Windows with the most attention, heaviest first: (min(count, n),) int64."""

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+# (layer, head) pairs, each counted from 0.
+Heads = Sequence[tuple[int, int]]
+
 
 class Grammar(Protocol):
     """Constraint on an answer while it is decoded."""
@@ -15,6 +18,21 @@ class Grammar(Protocol):
     def allowed(self, text: str) -> Sequence[int]:
         """Ids that may follow `text`, including the end token if the text may end here. Not empty."""
         ...
+
+
+@dataclass(frozen=True)
+class WindowScores:
+    """What a network without an evidence head tells about each window of its memory, to choose heads by.
+
+    Attributes:
+        start_ns: (n,) int64, stamp at which each window begins.
+        attention: (layers, heads, n) float32, attention of the answer position to each window.
+        sufficiency: (n,) float32, see `model/evidence_windows.py`. NaN for windows that were not compared.
+    """
+
+    start_ns: Tensor
+    attention: Tensor
+    sufficiency: Tensor
 
 
 @dataclass(frozen=True)
@@ -26,11 +44,12 @@ class Generation:
         token_ids: generated ids, including the end token if there was one.
         token_logprobs: log-probability of each id.
         attention: (T,) float32, attention of the answer position (last row of the prompt) to each memory token,
-            averaged over layers and heads.
+            averaged over the heads that were wanted, over all heads if none were.
         grounded: (T,) float32, weight of each memory token as evidence, see `model/evidence_windows.py`. None with an
             evidence head, or if there was no time.
         sufficiency: how much likelier the answer is with the best window alone readable than with nothing readable, in
             log-likelihood per token of the answer. None with an evidence head.
+        windows: figures of each window. None unless wanted, and with an evidence head.
         focus: share of the attention to the memory that goes to the window with the most. None with an evidence head.
         spare_s: seconds that went into work for which there was time to spare.
         shown: probability of "yes, the memory shows what is asked about". None if the network was not asked.
@@ -63,4 +82,5 @@ class Generation:
     shown_blind: float | None = None
     sufficiency: float | None = None
     focus: float | None = None
+    windows: WindowScores | None = None
     spare_s: float = 0.0

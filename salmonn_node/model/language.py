@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ ANSWER_ROWS = 256
 
 @dataclass
 class AttentionRecord:
-    """Attention of the last query row of a pass, averaged over heads: (cached + new,) float32 per layer."""
+    """Attention of the last query row of a pass: (heads, cached + new) float32 per layer."""
 
     layers: list[Tensor] = field(default_factory=list)
 
@@ -32,18 +32,33 @@ class AttentionRecord:
         heads, kv_heads = query.shape[1], key.shape[1]
         last = query[0, :, -1].reshape(kv_heads, heads // kv_heads, -1).float()
         weights = torch.softmax(last @ key[0].float().transpose(1, 2) * scaling, dim=-1)
-        self.layers.append(weights.mean(dim=(0, 1)))
+        self.layers.append(weights.flatten(0, 1))
 
-    def mean(self, rows: list[Tensor] | None = None, length: int = 0) -> Tensor:
-        """Average over layers. With `rows`, row i of layer l counts as row `rows[l][i]` of `length`."""
+    def mean(self, rows: Sequence[Tensor], length: int) -> Tensor:
+        """(length,): average over layers and heads. Row i of layer l counts as row `rows[l][i]`.
+
+        Raises:
+            ValueError: nothing was recorded.
+        """
         if not self.layers:
             raise ValueError("nothing was recorded")
-        if rows is None:
-            return torch.stack(self.layers).mean(0)
         total = self.layers[0].new_zeros(length)
         for weights, index in zip(self.layers, rows, strict=True):
-            total.index_add_(0, index.to(total.device), weights[: len(index)])
+            total.index_add_(0, index.to(total.device), weights[:, : len(index)].mean(0))
         return total / len(self.layers)
+
+    def by_head(self, rows: Sequence[Tensor], length: int) -> Tensor:
+        """(layers, heads, length): as `mean`, not averaged.
+
+        Raises:
+            ValueError: nothing was recorded.
+        """
+        if not self.layers:
+            raise ValueError("nothing was recorded")
+        total = self.layers[0].new_zeros(len(self.layers), len(self.layers[0]), length)
+        for into, weights, index in zip(total, self.layers, rows, strict=True):
+            into.index_add_(1, index.to(total.device), weights[:, : len(index)])
+        return total
 
 
 @dataclass

@@ -8,11 +8,16 @@ from pathlib import Path
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.evaluation.calibration_fit import JudgedAnswer
+from salmonn_node.evaluation.head_choice import Located
 from salmonn_node.evaluation.questions import QuestionRecord
 from salmonn_node.evaluation.scores import judge
+from salmonn_node.model.generation import WindowScores
 from salmonn_node.replay.job import JobSettings, open_recording
 from salmonn_node.replay.network import build
 from salmonn_node.replay.runner import Progress, ReplayRun
+
+# Heads are judged by these windows, those with the most attention of all heads together.
+SCORED_WINDOWS = 32
 
 
 def asked_of(
@@ -39,8 +44,11 @@ def asked_of(
         observer, answerer = build(settings.network, settings.arm, settings.frame_rate_hz, grounding)
         base = answerer.calibration or Calibration(checkpoint=observer.model.checkpoint.id)
         raw = Calibration.raw(base.checkpoint)
-        open_handed = {"shown_below": 0.0, "observed": None, "temperature": raw.temperature, "known_words": None}
+        open_handed = {
+            "shown_below": 0.0, "observed": None, "temperature": raw.temperature, "known_words": None, "heads": (),
+        }  # fmt: skip
         answerer.calibration = base.model_copy(update=open_handed)
+        answerer.scored_windows = SCORED_WINDOWS
         origins = {record.id: origin for record, origin in questions}
         records = {record.id: record for record, _ in questions}
         run = ReplayRun(observer, answerer, list(records.values()))
@@ -48,7 +56,14 @@ def asked_of(
         for answered in run.run(stream, lambda progress: on_progress(progress, duration_s)):
             record = records[answered.id]
             signs = None if answerer.signs is None else dict(answerer.signs)
-            asked.append(JudgedAnswer(record, origins[record.id], judge(record, answered.answer), signs))
+            located = _located(record, origins[record.id], answerer.windows)
+            asked.append(JudgedAnswer(record, origins[record.id], judge(record, answered.answer), signs, located))
         return asked, base
     finally:
         stream.close()
+
+
+def _located(record: QuestionRecord, origin: str, windows: WindowScores | None) -> Located | None:
+    if windows is None or not record.evidence:
+        return None
+    return Located.of(origin, windows, [piece.interval for piece in record.evidence])

@@ -13,8 +13,9 @@ from salmonn_node.evaluation.questions import write_questions
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.truth_file import truth_from_json
 from salmonn_node.live.demo_recording import BAG, TRUTH
-from salmonn_node.model.checkpoint import load
+from salmonn_node.model.checkpoint import load, save
 from salmonn_node.model.own_calibration import own_calibration, write_whole
+from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.bag_cut import cut_bag
 
 SECONDS = 40
@@ -53,6 +54,49 @@ def test_it_fits_writes_and_is_used_from_then_on(home: Path, capsys: pytest.Capt
     assert load("tiny").checkpoint.calibration == path
     assert shipped.calibration is not None
     assert shipped.calibration.parent != path.parent
+
+
+@pytest.mark.full
+def test_a_network_that_cannot_point_is_calibrated_from_a_bag_and_ask_uses_the_file(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights: what they answer means nothing, but every number goes the whole way."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    bag, network, short = home / "bag", home / "network", ["--max-new-tokens", "4"]
+    cut_bag(BAG, bag, duration_s=float(SECONDS))
+    about = {"name": "random", "trained": False, "family": "tiny_without_head"}
+    save(VideoSalmonnS.tiny(seed=3, evidence_head=False, recall=False), network, about=about)
+    asked = ["--bag", str(bag), "--checkpoint", str(network), *short]
+
+    assert main(["calibrate", "--questions", str(questions(home)), *asked]) == 0
+
+    told = capsys.readouterr().out
+    for words in (
+        "before",
+        "abstention F1",
+        "strongest evidence lies on the true one",
+        "attention heads: ",
+        "from now on",
+    ):
+        assert words in told
+    path = own_calibration(load(str(network)).checkpoint.id)
+    made = json.loads(path.read_text())
+    assert set(made["observed"]["weights"]) == {"answer", "shown", "gain", "sufficiency", "attention"}
+    assert made["temperature"]
+
+    ask = ["ask", "--output", str(home / "pictures"), *asked, "Which room was the blue cross in?"]
+    made["heads"], made["observed"]["least"] = [[1, 2], [3, 0]], 1.0
+    path.write_text(json.dumps(made))
+    assert main(ask) == 1
+    assert "NOT_OBSERVED" in capsys.readouterr().out
+    made["observed"]["least"] = 0.0
+    path.write_text(json.dumps(made))
+    assert main(ask) == 0
+    assert "confidence" in capsys.readouterr().out
+    made["heads"] = [[1, 9]]
+    path.write_text(json.dumps(made))
+    assert main(ask) == 2
+    assert "layer 1, head 9; the network has 4 layers of 4 heads" in capsys.readouterr().err
 
 
 def test_what_cannot_be_used_is_said_and_nothing_is_written(home: Path, monkeypatch, capsys) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from salmonn_node.answering.abstention import SIGNS
 from salmonn_node.answering.confidence import Calibration
 from salmonn_node.evaluation.calibration_fit import JudgedAnswer, abstains, before_and_after, fitted
+from salmonn_node.evaluation.head_choice import Located
 from salmonn_node.evaluation.questions import Expected, QuestionRecord
 from salmonn_node.evaluation.scores import Judgement
 
@@ -52,6 +54,24 @@ def test_all_else_of_the_calibration_stays() -> None:
     assert (made.questions, set(made.temperature)) == (60, {"TEXT"})
     assert made.observed is not None
     assert Calibration.model_validate_json(made.model_dump_json()) == made
+
+
+def located(number: int, origin: str) -> Located:
+    """Head (1, 0) looks at the evidence, head (0, 0) looks hard at another window."""
+    hits = np.arange(12) == number % 12
+    attention = np.full((2, 1, 12), 0.01, np.float32)
+    attention[1, 0, hits], attention[0, 0, (number + 1) % 12] = 0.5, 0.9
+    return Located(origin, attention, np.zeros(12, np.float32), hits)
+
+
+def test_heads_are_chosen_where_the_evidence_is_known() -> None:
+    asked = answers(60, 3.0)
+    assert fitted(asked, BASE).heads == ()
+    known = [replace(a, located=located(n, a.origin)) for n, a in enumerate(asked)]
+    assert fitted(known, BASE).heads == ((1, 0),)
+    before, after = before_and_after(known, BASE)
+    assert (before.hit, after.hit) == (0.0, 1.0)
+    assert math.isnan(before_and_after(asked, BASE)[0].hit)
 
 
 def test_a_network_with_a_head_keeps_its_rule_of_abstention() -> None:

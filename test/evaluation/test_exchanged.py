@@ -20,6 +20,8 @@ def test_things_are_the_words_after_an_article() -> None:
     assert words("How long was my old green watering can there?") == ["old green watering"]
     assert words("When did you last hear knocking?") == []
     assert words("Where were you the last time?") == []
+    assert words("What was the colour of the ring when you heard the word stop?") == ["ring"]
+    assert words("The most recent time you heard the alarm: when was that?") == ["alarm"]
 
 
 def test_adjectives_are_exchanged_unless_the_file_names_the_result() -> None:
@@ -45,6 +47,15 @@ def test_things_of_unanswerable_questions_come_first() -> None:
     ]
     made = exchanged(file)
     assert [(new.text, origin) for new, origin in made] == [("Where is the dog?", "q1"), ("Where is the dog?", "q3")]
+
+
+def test_like_is_exchanged_for_like() -> None:
+    file = [
+        record(1, "Is the bedroom door open?"),
+        record(2, "Where is the dog?", answerable=False, expected=Expected()),
+        record(3, "Is the attic door open?", answerable=False, expected=Expected()),
+    ]
+    assert [new.text for new, _ in exchanged(file)] == ["Is the attic door open?"]
 
 
 def test_yes_or_no_and_counts_are_left_alone_and_nothing_is_made_of_nothing() -> None:

@@ -177,3 +177,34 @@ def test_a_cancel_between_two_passes_ends_the_search_for_evidence() -> None:
     assert cut.stopped
     assert cut.grounded is None
     assert len(calls) <= during + 1
+
+
+def test_chosen_heads_propose_the_windows() -> None:
+    model = headless()
+    view = filled(model)
+    decoder = model.answers.read(QUESTION, view)
+    by_head = decoder.attention_by_head()
+    layers, heads = by_head.shape[:2]
+    assert (layers, heads) == (model.config.text["num_hidden_layers"], model.config.text["num_attention_heads"])
+    plain = model.answer(QUESTION, view, max_new_tokens=3)
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    torch.testing.assert_close(model.answer(QUESTION, view, max_new_tokens=3, heads=every).attention, plain.attention)
+    two = model.answer(QUESTION, view, max_new_tokens=3, heads=((0, 1), (2, 0)))
+    torch.testing.assert_close(two.attention, (by_head[0, 1] + by_head[2, 0]) / 2)
+    assert two.text == plain.text, "heads propose evidence; they do not answer"
+
+
+def test_figures_of_each_window_on_demand() -> None:
+    model = headless()
+    view = filled(model, 24)
+    plain = model.answer(QUESTION, view, max_new_tokens=3)
+    assert plain.windows is None
+    scored = model.answer(QUESTION, view, max_new_tokens=3, scored_windows=10)
+    found = scored.windows
+    assert found is not None
+    assert found.start_ns.tolist() == (windows_of(view).unique() * WINDOW_NS).tolist()
+    windows = Windows.of(view, plain.attention)
+    torch.testing.assert_close(found.attention.mean(dim=(0, 1)), windows.mass)
+    assert int((~found.sufficiency.isnan()).sum()) == 10
+    torch.testing.assert_close(scored.grounded, plain.grounded)
+    assert scored.sufficiency == pytest.approx(plain.sufficiency, abs=1e-5), "signs are those of the first windows"

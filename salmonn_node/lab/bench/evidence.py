@@ -17,7 +17,7 @@ import torch
 from rich.table import Table
 
 from salmonn_node.lab.bench.evidence_hits import FIT, TEST, rows_of
-from salmonn_node.lab.bench.evidence_tables import abstention, hits, separation
+from salmonn_node.lab.bench.evidence_tables import abstention, head_sizes, hits, separation, with_chosen_heads
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.evidence_windows import (
     CANDIDATES,
@@ -50,7 +50,9 @@ def tables(results: dict[str, Any]) -> list[Table]:
     """Make the tables."""
     if "questions" in results:
         fitted_on, tested = results["questions"]["fit"], results["questions"]["test"]
-        return [hits(tested), abstention(tested, fitted_on), separation(tested)]
+        tested = with_chosen_heads(tested, fitted_on)
+        made = [hits(tested), abstention(tested, fitted_on), separation(tested)]
+        return made + [head_sizes(fitted_on)] if any("scored" in row for row in fitted_on) else made
     rows = results["evidence"]
     table = Table(*rows[0], title="evidence without an evidence head")
     for row in rows:

@@ -167,13 +167,20 @@ def _evidence(model: VideoSalmonnS, decoder: AnswerDecoder, record: QuestionReco
     starts = windows_of(view).unique() * WINDOW_NS
     hits = torch.tensor([_met(int(start), record) for start in starts])
     row |= {"windows": len(hits), "chance": float(hits.float().mean()), "attention": bool(hits[windows.mass.argmax()])}
-    compared = windows.heaviest(CANDIDATES)
+    every = windows.heaviest(len(hits))
+    compared = every[:CANDIDATES]
     row["candidates"] = bool(hits[compared].any())
     if model.network.evidence is None and can_reread(decoder):
-        scores = sufficiencies(decoder, windows, compared, answer)
+        scores = sufficiencies(decoder, windows, every, answer)
         assert scores is not None
-        row["masked"] = _hit(hits, compared, scores)
-        row["weighed"] = _hit(hits, compared, scores + windows.mass[compared].log())
+        row["masked"] = _hit(hits, compared, scores[:CANDIDATES])
+        row["weighed"] = _hit(hits, compared, scores[:CANDIDATES] + windows.mass[compared].log())
+        scored = windows.scored(decoder.attention_by_head(), every, scores)
+        row["scored"] = {
+            "attention": np.round(scored.attention.numpy().astype(float), 5).tolist(),
+            "sufficiency": np.round(scored.sufficiency.numpy().astype(float), 3).tolist(),
+            "hits": hits.tolist(),
+        }
     order = affordable(decoder, windows, answer)
     alone = sufficiencies_alone(decoder, lambda part: model.prompt(record.text, part), windows, order, answer)
     assert alone is not None

@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from salmonn_node.answering.abstention import SIGNS, Observed, f1, fit, held_back
+from salmonn_node.evaluation.head_choice import Located, chosen_heads, tried
 
 Row = dict[str, Any]
 Value = Callable[[Sequence[Row]], float]
@@ -23,7 +24,10 @@ WAYS = {
     "sufficiency of all, each read alone": "alone",
     "attention and sufficiency of 8 (step 2 of the node)": "weighed",
     "attention and sufficiency of all, read alone (step 3)": "alone_weighed",
+    "step 2 with heads chosen on other worlds": "chosen",
 }
+# Of a time, the stand-in writes only "seen" or "heard", which the question gives away.
+WORDLESS = ("when_first", "when_last")
 SAMPLES, LEVEL = 1000, 0.95
 
 
@@ -50,17 +54,42 @@ def hits(rows: Sequence[Row]) -> Table:
     """Share of answerable questions whose heaviest window meets the evidence."""
     answerable = [row for row in rows if row["answerable"]]
     right = [row for row in answerable if row["words_right"]]
+    telling = [row for row in right if row["kind"] not in WORDLESS]
     wrong = [row for row in answerable if not row["words_right"]]
     lengths = sorted({row["seconds"] for row in answerable})
     table = Table(title=f"evidence hit, {len(answerable)} answerable questions, {len(right)} with the right words")
-    for name in ("how", "all", "words right", "words wrong", *(f"{seconds} s" for seconds in lengths)):
+    timeless = f"of them {len(telling)} not about a time"
+    for name in ("how", "all", "words right", timeless, "words wrong", *(f"{seconds} s" for seconds in lengths)):
         table.add_column(name)
     for way, column in WAYS.items():
         if not all(column in row for row in answerable):
             continue
-        parts = [answerable, right, wrong, *([r for r in answerable if r["seconds"] == s] for s in lengths)]
+        parts = [answerable, right, telling, wrong, *([r for r in answerable if r["seconds"] == s] for s in lengths)]
         table.add_row(way, *(_cell(*interval(part, share(column))) for part in parts))
     return table
+
+
+def with_chosen_heads(rows: Sequence[Row], fitted_on: Sequence[Row]) -> list[Row]:
+    """Return the rows with the column `chosen`: evidence found with heads that were chosen on other worlds."""
+    heads = chosen_heads([_located(row) for row in fitted_on if "scored" in row])
+    return [row | {"chosen": _located(row).found(heads)} if "scored" in row else row for row in rows]
+
+
+def head_sizes(fitted_on: Sequence[Row]) -> Table:
+    """Evidence found with the best heads, cross-validated on the worlds that heads are chosen on."""
+    found = tried([_located(row) for row in fitted_on if "scored" in row])
+    stay = f"the best {found.best} are taken" if found.best else "all stay"
+    table = Table("heads", "evidence hit", title=f"heads, cross-validated on {len(found.plain)} questions: {stay}")
+    table.add_row("all", f"{found.plain.mean():.2f}")
+    for size, hits_of_size in zip(found.sizes, found.found, strict=True):
+        table.add_row(f"best {size}", f"{hits_of_size.mean():.2f}")
+    return table
+
+
+def _located(row: Row) -> Located:
+    scored = row["scored"]
+    attention, sufficiency = (np.array(scored[name], np.float32) for name in ("attention", "sufficiency"))
+    return Located(row["stream"], attention, sufficiency, np.array(scored["hits"], bool))
 
 
 def abstention(rows: Sequence[Row], fitted_on: Sequence[Row]) -> Table:
