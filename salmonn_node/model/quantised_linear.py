@@ -1,7 +1,8 @@
 """Quantised linear layers: 8-bit and 4-bit weights for the language model's decoder, expanded for each product.
 
-Both round to the nearest step and need no calibration data. We tried torchao and do not use it (bench/RESULTS.md). Its
-8-bit layer has the same error and size and is slower on a CPU. None of its released 4-bit layouts runs on a CPU.
+Both round to the nearest step and need no calibration data. On a CPU, `int4_on_cpu.py` has a faster 4-bit layer for
+bf16. We tried torchao and do not use it (bench/RESULTS.md). Its 8-bit layer has the same error and size and is slower
+on a CPU. None of its released 4-bit layouts runs on a CPU.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Int8Linear(nn.Module):
             ValueError: not two dimensions, or values that are not finite.
         """
         super().__init__()
-        rows = _checked(weight)
+        rows = checked(weight)
         scale = rows.abs().amax(dim=1) / 127
         # Any scale works for a row of zeros.
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
@@ -79,7 +80,7 @@ class Int4Linear(nn.Module):
             ValueError: the weight is not 2-D or not finite, or `in` is not a multiple of 32.
         """
         super().__init__()
-        rows = _checked(weight)
+        rows = checked(weight)
         if rows.shape[1] % GROUP:
             raise ValueError(f"weight: {rows.shape[1]} columns, expected a multiple of {GROUP} for 4-bit weights")
         groups = rows.unflatten(1, (-1, GROUP))
@@ -112,8 +113,12 @@ class Int4Linear(nn.Module):
 LAYERS: dict[str, type[Int8Linear] | type[Int4Linear]] = {"int8": Int8Linear, "int4": Int4Linear}
 
 
-def _checked(weight: Tensor) -> Tensor:
-    """Check a weight and return it in float32."""
+def checked(weight: Tensor) -> Tensor:
+    """Return a weight in float32.
+
+    Raises:
+        ValueError: not two dimensions, or values that are not finite.
+    """
     if weight.dim() != 2:
         raise ValueError(f"weight: shape {tuple(weight.shape)}, expected (out, in)")
     rows = weight.detach().float()
@@ -142,7 +147,15 @@ def replace(network: nn.Module, name: str, weight: Tensor, weights: str) -> None
     owner, _, leaf = name.rpartition(".")
     linear = network.get_submodule(name)
     assert isinstance(linear, nn.Linear)
-    setattr(network.get_submodule(owner), leaf, LAYERS[weights](weight, linear.bias))
+    setattr(network.get_submodule(owner), leaf, _layer(weight, linear.bias, weights))
+
+
+def _layer(weight: Tensor, bias: nn.Parameter | None, weights: str) -> nn.Module:
+    from salmonn_node.model.int4_on_cpu import CpuInt4Linear, usable
+
+    if weights == "int4" and usable(weight):
+        return CpuInt4Linear(weight, bias)
+    return LAYERS[weights](weight, bias)
 
 
 def quantise(network: nn.Module, weights: str) -> None:
