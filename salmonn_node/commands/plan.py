@@ -34,6 +34,8 @@ PREFERRED = (
 )
 # Without a GPU only the smallest answers within minutes.
 PREFERRED_ON_CPU = tuple(pair for pair in PREFERRED if pair[0] == "qwen3-vl-2b")
+# More may fit, but an answer over more tokens than this takes a CPU longer than one likes to wait.
+PATIENT_TOKENS = 4096
 
 
 def parse_bytes(text: str) -> int:
@@ -137,7 +139,7 @@ def _all(args: argparse.Namespace, memory: DeviceMemory) -> int:
     settings = network_of(args)
     found: dict[tuple[str, str], MemoryPlan] = {}
     print("Visual tokens that fit, and the memory that it then takes, by checkpoint and weights:\n")
-    print(f"{'checkpoint':16s} {'here':5s}" + "".join(f"{weights:>20s}" for weights in WEIGHTS))
+    print(f"{'checkpoint':16s} {'downloaded':10s}" + "".join(f"{weights:>20s}" for weights in WEIGHTS))
     for name in KNOWN:
         config, cells = known_config(name), []
         weighed = weigh(config)
@@ -150,7 +152,7 @@ def _all(args: argparse.Namespace, memory: DeviceMemory) -> int:
             cells.append(
                 "-" if result is None else f"{result.config.memory.visual_tokens}, {result.total / GIB:.1f} GiB"
             )
-        print(f"{name:16s} {'yes' if _here(name) else 'no':5s}" + "".join(f"{cell:>20s}" for cell in cells))
+        print(f"{name:16s} {'yes' if _here(name) else 'no':10s}" + "".join(f"{cell:>20s}" for cell in cells))
     wanted = PREFERRED if memory.device == "cuda" else PREFERRED_ON_CPU
     best = next((pair for pair in wanted if pair in found), None)
     if best is None:
@@ -158,11 +160,17 @@ def _all(args: argparse.Namespace, memory: DeviceMemory) -> int:
         return 1
     name, weights = best
     tokens = found[best].config.memory.visual_tokens
+    if memory.device == "cpu" and not settings.visual_tokens:
+        tokens = min(tokens, PATIENT_TOKENS)
     flags = f"--checkpoint {name} --weights {weights} --visual-tokens {tokens}"
     print("\nTo paste:")
     if not _here(name):
         print(f"  salmonn checkpoint get {name}")
     print(f'  salmonn ask --bag YOUR_BAG {flags} "where did you last see the red backpack?"')
+    if memory.device == "cpu":
+        print(
+            "  # without a GPU, an answer takes minutes: its time grows with the tokens and the length of the recording"
+        )
     print(f"For the node's parameters: checkpoint: {name}, weights: {weights}, visual_tokens: {tokens}")
     return 0
 

@@ -29,6 +29,14 @@ def test_a_table_of_all_that_fits_and_a_line_that_can_be_pasted(capsys):
     assert words[words.index("--weights") + 1] in ("full", "int8", "int4")
 
 
+def test_a_cpu_is_given_no_more_than_one_waits_for(capsys):
+    for words, tokens in (((), "4096"), (("--visual-tokens", "8192"), "8192")):
+        _, out = planned(capsys, "--device-memory", "64GiB", "--device", "cpu", *words)
+        pasted = next(line for line in out.splitlines() if "salmonn ask --bag" in line)
+        assert f"--visual-tokens {tokens} " in pasted
+        assert "without a GPU" in out
+
+
 def test_more_memory_never_gives_less_and_little_gives_nothing(capsys):
     kept = []
     for size in ("4GiB", "6GiB", "12GiB", "64GiB"):
