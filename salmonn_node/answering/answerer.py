@@ -14,6 +14,7 @@ import numpy as np
 from salmonn_node.answering.abstention import Signs, signs_of
 from salmonn_node.answering.answer_time import prompt_rows
 from salmonn_node.answering.confidence import Calibration, read_calibration
+from salmonn_node.answering.event_answers import EventAnswers
 from salmonn_node.answering.evidence import MASS, evidence_of, frame_period_ns
 from salmonn_node.answering.grammar import PATTERNS, TokenGrammar, pieces_of
 from salmonn_node.answering.grounding import Grounding
@@ -119,6 +120,8 @@ class Answerer:
         self.signs: Signs | None = None
         self.scored_windows = 0
         self.windows: WindowScores | None = None
+        parts = observer.model.event_parts if checkpoint.trained else None
+        self.events = None if parts is None else EventAnswers(observer.model, parts)
         self._grammars = {kind: TokenGrammar(kind, pieces, end) for kind in PATTERNS}
 
     def ask(
@@ -235,6 +238,12 @@ class Answerer:
             )
         stage("generating")
         kind = kind_of(question)
+        limit = max(1, question.max_evidence or self.max_evidence)
+        known = None if self.events is None else self._from_events(self.events, question, kind, view, limit)
+        if known is not None:
+            if on_text is not None:
+                on_text(known.text)
+            return self._in_target_frame(question, known)
         wanted: dict[str, Any] = {}
         chat = observer.model.config.chat
         if options := options_of(kind, question, (chat.yes, chat.no)):
@@ -265,7 +274,7 @@ class Answerer:
         given = (generation.pointer, generation.grounded, generation.attention)
         weights = next(found for found in given if found is not None)
         whole = kind == AnswerType.DURATION
-        limit, trained = max(1, question.max_evidence or self.max_evidence), observer.model.checkpoint.trained
+        trained = observer.model.checkpoint.trained
         ambiguity = self.calibration is not None and self.calibration.ambiguous_ratio is not None
         evidence = evidence_of(
             np.asarray(weights.detach().float().cpu(), np.float64),
@@ -280,9 +289,8 @@ class Answerer:
             matching=generation.matching.numpy() if whole and generation.matching is not None else None,
         )
         outcome = outcome_of(kind, evidence, generation.null_weight, trained=trained, calibration=self.calibration)
-        known = self.calibration
         unknown = chat.unknown(generation.text)
-        unknown |= known is not None and generation.text.strip() == known.unknown != ""
+        unknown |= self.calibration is not None and generation.text.strip() == self.calibration.unknown != ""
         self.signs = signs_of(generation, unknown)
         if unknown or self._not_shown(generation):
             outcome = Outcome.NOT_OBSERVED
@@ -307,6 +315,15 @@ class Answerer:
         if not trained:
             answer = replace(answer, text=f"[{UNTRAINED}] {answer.text}")
         return self._in_target_frame(question, answer)
+
+    def _from_events(
+        self, events: EventAnswers, question: Question, kind: AnswerType, view: SceneView, limit: int
+    ) -> Answer | None:
+        observer = self.observer
+        return events.answer(
+            question, kind, view, self._blank(), observer.evidence, limit=limit, grounding=self.grounding,
+            picture_size=observer.picture_size, calibration=self.calibration,
+        )  # fmt: skip
 
     def _not_shown(self, generation: Generation) -> bool:
         """Whether a network without an evidence head says that the memory does not show what was asked about.

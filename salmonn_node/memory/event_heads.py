@@ -79,25 +79,32 @@ class EventHeads(nn.Module):
 
     def audio_features(self, before: Tensor, now: Tensor, after: Tensor) -> Tensor:
         """(..., 3 D): a token with its neighbours, each normalised; zeros where there is none stay zeros."""
-        return torch.cat([_standard(part.float()) for part in (before, now, after)], dim=-1)
+        return _standard(torch.stack([before, now, after], dim=-2).float()).flatten(-2)
 
     @torch.no_grad()
-    def look(self, features: Tensor) -> Sighted:
-        """Read the tokens (T, F) of one patch, wherever they lie; the read-outs run on the CPU."""
+    def look(self, features: Tensor, present_above: float = -1.0) -> Sighted:
+        """Read the tokens (T, F) of one patch, wherever they lie; the read-outs run on the CPU.
+
+        Where no token has a presence above `present_above`, the keys are zeros: nobody needs them.
+        """
         x = self.visual_features(features.cpu())
         state = torch.sigmoid(self.visual_state(x))
+        presence, clear, steady = state[:, 0], state[:, 1:3], state[:, 3]
+        visual, _, view = self.key_sizes
+        if float(presence.max()) <= present_above:
+            return Sighted(presence, clear, steady, torch.zeros(len(x), visual), torch.zeros(view))
         key = functional.normalize(self.visual_key(x), dim=-1)
-        return Sighted(
-            state[:, 0], state[:, 1:3], state[:, 3], key, functional.normalize(self.view_key(x.mean(0)), dim=-1)
-        )
+        return Sighted(presence, clear, steady, key, functional.normalize(self.view_key(x.mean(0)), dim=-1))
 
     @torch.no_grad()
-    def listen(self, before: Tensor, now: Tensor, after: Tensor) -> Heard:
-        """Read one audio token (D,) between its neighbours."""
+    def listen(self, before: Tensor, now: Tensor, after: Tensor, present_above: float = -1.0) -> Heard:
+        """Read one audio token (D,) between its neighbours; the key is zeros without presence above `present_above`."""
         x = self.audio_features(before.cpu(), now.cpu(), after.cpu())
-        presence, onsets = self.audio_state(x).unbind(-1)
-        key = functional.normalize(self.audio_key(x), dim=-1)
-        return Heard(torch.sigmoid(presence), onsets.clamp_min(0), key)
+        loud, onsets = self.audio_state(x).unbind(-1)
+        presence = torch.sigmoid(loud)
+        if float(presence) <= present_above:
+            return Heard(presence, onsets.clamp_min(0), torch.zeros(self.key_sizes[1]))
+        return Heard(presence, onsets.clamp_min(0), functional.normalize(self.audio_key(x), dim=-1))
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""

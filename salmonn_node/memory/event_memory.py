@@ -7,7 +7,7 @@ What was in view at the last sound of its kind is never dropped.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ class EventMemoryConfig:
     def most_bytes(self, key_sizes: tuple[int, int, int]) -> int:
         """Bytes of full budgets, given the sizes of the visual key, the audio key and the key of a view."""
         visual, audio, view = key_sizes
-        sight, sound = 4 * (visual + view) + 8 * NUMBERS, 4 * (audio + visual) + 8 * NUMBERS
+        sight, sound = 4 * (visual + view + audio) + 8 * NUMBERS, 4 * (audio + visual) + 8 * NUMBERS
         return self.sights * sight + self.sounds * sound
 
 
@@ -91,11 +91,26 @@ class EventMemory:
         """An empty one with the same read-outs and settings."""
         return EventMemory(self.heads, self.config)
 
+    def snapshot(self) -> EventMemory:
+        """A copy that may be fed further, while this one stays as it is."""
+        copy = self.fresh()
+        copy._segmenters = {modality: segmenter.copy() for modality, segmenter in self._segmenters.items()}
+        for mine, theirs in ((self.kept, copy.kept), (self._ended, copy._ended)):
+            theirs |= {modality: [replace(e) for e in listed] for modality, listed in mine.items()}
+        copy._newest_ns, copy.dropped = dict(self._newest_ns), dict(self.dropped)
+        return copy
+
+    def finish(self) -> None:
+        """Read the last token of each microphone, which waits for its successor, as if silence followed."""
+        for segmenter in self._segmenters.values():
+            if isinstance(segmenter, SoundSegmenter):
+                self._ended["audio"] += segmenter.finish()
+
     @property
     def nbytes(self) -> int:
         """Bytes of all events; bounded by the budgets and the few that are open or unsettled."""
         events = [e for modality in event_tensors.MODALITIES for e in self.events(modality)]
-        return sum(4 * (e.key.numel() + e.view.numel()) + 8 * NUMBERS for e in events)
+        return sum(4 * (e.key.numel() + e.view.numel() + e.met.numel()) + 8 * NUMBERS for e in events)
 
     def events(self, modality: str) -> list[Event]:
         """All events of a modality: settled, ended, and the open runs that would be events if they ended now."""
@@ -126,8 +141,12 @@ class EventMemory:
         for event in ripe:
             met = [p for p in partners if event.overlaps(p, self.config.slack_ns)]
             event.together = tuple(p.number for p in met)
+            size = self.heads.key_sizes[0 if modality == "audio" else 1]
+            keys = sum((p.direction for p in met), torch.zeros(size))
             if modality == "audio":
-                event.view = sum((p.direction for p in met), torch.zeros(self.heads.key_sizes[0]))
+                event.view = keys
+            else:
+                event.met = keys
             self.kept[modality].append(event)
             if len(self.kept[modality]) > self._budget(modality):
                 self._drop(modality)
@@ -136,11 +155,18 @@ class EventMemory:
         return self.config.sights if modality == "visual" else self.config.sounds
 
     def _drop(self, modality: str) -> None:
-        """The event that most resembles both an earlier and a later one goes; of equal ones the earlier."""
+        """The event that most resembles both an earlier and a later one goes; of equal ones the earlier.
+
+        A sight leaves its number, and what was heard with it, to the one that it resembles most.
+        """
         kept = self.kept[modality]
         score = self.redundancy(modality, kept)
-        kept.pop(int(score.argmax()))
+        gone = kept.pop(int(score.argmax()))
         self.dropped[modality] += 1
+        if modality == "visual":
+            heir = kept[int((torch.stack([e.direction for e in kept]) @ gone.direction).argmax())]
+            heir.repeats += 1.0 + gone.repeats
+            heir.met = heir.met + gone.met
 
     def redundancy(self, modality: str, events: list[Event]) -> Tensor:
         """(n,) how well others stand for each event: the smaller of its likeness with one before and one after it.
@@ -207,6 +233,10 @@ class EventMemory:
                 gone += len(listed) - len(stay)
                 listed[:] = stay
             gone += self._segmenters[modality].forget(after_ns, before_ns)
+        # What a sight took over from dropped ones may be of that time: nobody can tell, so it goes too.
+        for event in (*self.kept["visual"], *self._ended["visual"]):
+            if event.repeats:
+                event.repeats, event.met = 0.0, torch.zeros_like(event.met)
         return gone
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

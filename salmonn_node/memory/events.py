@@ -7,7 +7,7 @@ Nothing here knows what a thing is called: two events look alike when their keys
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -58,12 +58,14 @@ class Event:
         view: (K_v,) sum of the views' keys. Of a sound (K,): the keys of what was in view, once it is settled.
         weight: sum of the weights.
         frames: frames in plain view, or tokens with sound.
-        repeats: how often a sound began: rings, knocks.
+        repeats: how often a sound began: rings, knocks. Of a sight: how many like it were dropped in its favour.
         region: cells covered, as bits of their raster places; 0 for sounds.
         pose_id: of the robot at the first token.
         tokens: original indices of the sharpest, the first and the last token.
         sharpness: weight of the sharpest token.
         together: numbers of the events of the other modality that overlapped it.
+        met: of a settled sight (K_a,): sum of the keys of the sounds that overlapped it, or those dropped in its
+            favour. Of a sound: empty.
     """
 
     number: int
@@ -81,6 +83,7 @@ class Event:
     tokens: tuple[int, int, int] = (-1, -1, -1)
     sharpness: float = -1.0
     together: tuple[int, ...] = ()
+    met: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def direction(self) -> Tensor:
@@ -126,6 +129,8 @@ def to_tensors(events: Iterable[Event]) -> dict[str, Tensor]:
         "key": torch.stack([e.key for e in listed]) if listed else torch.empty(0, 0),
         "view": torch.stack([e.view for e in listed]) if listed else torch.empty(0, 0),
         "together": torch.tensor(together, dtype=torch.int64).reshape(-1, 2),
+        "met": torch.cat([e.met for e in listed]) if listed else torch.empty(0),
+        "met_size": torch.tensor([len(e.met) for e in listed], dtype=torch.int64),
     }
 
 
@@ -138,6 +143,9 @@ def from_tensors(tensors: Mapping[str, Tensor], modality: str) -> list[Event]:
     partners: dict[int, list[int]] = {}
     for row, number in tensors["together"].tolist():
         partners.setdefault(row, []).append(number)
+    # An earlier version kept no `met`.
+    sizes = tensors["met_size"].tolist() if "met_size" in tensors else [0] * len(tensors["table"])
+    met = torch.split(tensors.get("met", torch.empty(0)), sizes)
     out = []
     for row, (table, amounts) in enumerate(zip(tensors["table"].tolist(), tensors["amounts"].tolist(), strict=True)):
         number, source, first, last, frames, region, pose, *tokens = table
@@ -146,7 +154,7 @@ def from_tensors(tensors: Mapping[str, Tensor], modality: str) -> list[Event]:
         together = tuple(partners.get(row, ()))
         out.append(
             Event(number, modality, source, first, last, key, view, weight, frames, repeats, region, pose,
-                  (tokens[0], tokens[1], tokens[2]), sharpness, together)
+                  (tokens[0], tokens[1], tokens[2]), sharpness, together, met[row].clone())
         )  # fmt: skip
     return out
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from salmonn_node.memory.token_batch import TokenBatch
 
 if TYPE_CHECKING:
+    from salmonn_node.memory.event_memory import EventMemory
     from salmonn_node.stream.moment import Moment
     from salmonn_node.stream.observations import Pose
     from salmonn_node.ttt.state import TTTState
@@ -33,6 +34,7 @@ class MemoryView:
         session: what the owner of the memory stored about the session.
         counters: counters of the memory at this instant, see `StreamMemory.counters`.
         unindexed: (modality, source, stamp) -> moment and pose that the evidence index did not hold at this instant.
+        events: the event memory at this instant, a copy of the view's own; None without one. No window restricts it.
     """
 
     visual: TokenBatch | None
@@ -46,6 +48,7 @@ class MemoryView:
     session: dict[str, Any] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     unindexed: dict[tuple[str, str, int], tuple[Moment, Pose | None]] = field(default_factory=dict)
+    events: EventMemory | None = None
 
     def __len__(self) -> int:
         return sum(0 if batch is None else len(batch) for batch in (self.visual, self.audio))

@@ -31,6 +31,12 @@ class SightSegmenter:
         self._waiting: list[TokenBatch] = []
         self._number = 0
 
+    def copy(self) -> SightSegmenter:
+        """A copy that may be fed further, while this one stays as it is."""
+        copy = SightSegmenter(self.heads, self.config)
+        copy.open, copy._waiting, copy._number = [replace(run) for run in self.open], list(self._waiting), self._number
+        return copy
+
     def observe(self, batch: TokenBatch) -> list[Event]:
         """Take visual tokens in, in order of `index`; returns the runs that ended as events."""
         assert batch.grid is not None
@@ -50,7 +56,7 @@ class SightSegmenter:
         """One temporal patch: what it shows continues runs or begins some; runs out of view end."""
         assert patch.grid is not None
         assert patch.last_ns is not None
-        read = self.heads.look(patch.features())
+        read = self.heads.look(patch.features(), self.config.present_above)
         presence, clear = read.presence.tolist(), read.clear.tolist()
         weight = (read.presence * read.steady).tolist()
         source = int(patch.source[0])

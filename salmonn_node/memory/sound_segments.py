@@ -6,7 +6,7 @@ run of its microphone while its key points the same way; silence for longer than
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,6 +40,26 @@ class SoundSegmenter:
         """Runs that go on."""
         return [ear.run for ear in self._ears.values() if ear.run is not None]
 
+    def copy(self) -> SoundSegmenter:
+        """A copy that may be fed further, while this one stays as it is."""
+        copy = SoundSegmenter(self.heads, self.config)
+        copy._number = self._number
+        copy._ears = {
+            source: _Ear(list(ear.features), list(ear.marks), None if ear.run is None else replace(ear.run))
+            for source, ear in self._ears.items()
+        }
+        return copy
+
+    def finish(self) -> list[Event]:
+        """Read the newest token of each microphone as if silence followed; returns the runs that ended as events."""
+        ended: list[Event] = []
+        for source, ear in self._ears.items():
+            if ear.features:
+                silence = torch.zeros_like(ear.features[-1])
+                before = ear.features[-2] if len(ear.features) > 1 else silence
+                ended += self._token(ear, source, before, silence, -1)
+        return ended
+
     def observe(self, batch: TokenBatch) -> list[Event]:
         """Take audio tokens in, in order of `index`; returns the runs that ended as events."""
         assert batch.last_ns is not None
@@ -59,7 +79,7 @@ class SoundSegmenter:
     def _token(self, ear: _Ear, source: int, before: Tensor, after: Tensor, pose: int) -> list[Event]:
         """Read the newest token of a microphone between its neighbours."""
         index, stamp, last = ear.marks[-1]
-        read = self.heads.listen(before, ear.features[-1], after)
+        read = self.heads.listen(before, ear.features[-1], after, self.config.present_above)
         presence = float(read.presence)
         heard = presence > self.config.present_above
         run, ended = ear.run, []

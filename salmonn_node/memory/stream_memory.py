@@ -55,7 +55,8 @@ class StreamMemory:
         audio: settings of the audio token memory.
         slice_patches: temporal patches per slice in released mode.
         session: JSON values about the session. They are kept and saved, and never read here.
-        events: an empty event memory, which tells the rule `events` what to keep; or None.
+        events: an empty event memory; or None. Where a rule is `events`, it tells that rule what to keep. Else it is
+            kept beside the tokens, for answers that are read from events.
         log: an empty event log, kept beside the tokens for a reader outside the network; or None.
     """
 
@@ -99,8 +100,9 @@ class StreamMemory:
 
     def _adopt(self, visual: TokenMemory, audio: TokenMemory) -> None:
         self._visual, self._audio = visual, audio
+        self._beside = self.events is not None and "events" not in (visual.config.rule, audio.config.rule)
         for name, memory in (("visual", visual), ("audio", audio)):
-            memory.keeper = None if self.events is None else (self.events, name)
+            memory.keeper = None if self.events is None or self._beside else (self.events, name)
         self._visual.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "visual", index))
         self._audio.on_change = lambda kind, index: self._tell(MemoryEvent(kind, "audio", index))
 
@@ -201,6 +203,8 @@ class StreamMemory:
                 raise
             if self.log is not None:
                 self.log.observe("visual", batch)
+            if self.events is not None and self._beside:
+                self.events.observe("visual", batch)
             if self.ttt is None:
                 self._visual.append(batch)
             elif self.released:
@@ -228,6 +232,8 @@ class StreamMemory:
                 raise
             if self.log is not None:
                 self.log.observe("audio", batch)
+            if self.events is not None and self._beside:
+                self.events.observe("audio", batch)
             self.counters["audio_tokens"] += len(batch)
             self._last_patch["audio"] = int(batch.patch[-1])
             self._newest_ns = max(self._newest_ns, int(batch.stamp_ns.max()))
@@ -324,6 +330,7 @@ class StreamMemory:
                 newest_ns=self._newest_ns,
                 session=dict(self.session),
                 counters=dict(self.counters),
+                events=None if self.events is None else self.events.snapshot(),
             ).extended(visual=self._provisional())
         return view.within(after_ns, before_ns, sources)
 

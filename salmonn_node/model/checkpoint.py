@@ -20,6 +20,7 @@ from salmonn_node.model.checkpoint_files import CheckpointError, weight_files
 from salmonn_node.model.checkpoint_index import HEAD, LISTED, TensorIndex, check, index_of, tied
 from salmonn_node.model.checkpoint_names import released_name
 from salmonn_node.model.config import CONFIG_FILE, SalmonnConfig
+from salmonn_node.model.event_parts import EVENT_HEADS, EventParts
 from salmonn_node.model.network import Network
 from salmonn_node.model.own_calibration import calibration_of
 from salmonn_node.model.quantised_linear import quantised, replace
@@ -28,7 +29,6 @@ from salmonn_node.model.tokenizer import FileTokenizer
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
 CARD = "README.md"
-EVENT_HEADS = "events/heads.safetensors"  # in a folder of its own, as it holds no weights of the network
 SAMPLE_BYTES = 1 << 16
 
 
@@ -53,13 +53,14 @@ class Prepared:
     calibration: Path | None
 
 
-def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSalmonnS:
+def load(checkpoint: str = TINY, device: str = "cpu", *, read_events: bool = True, **changes: Any) -> VideoSalmonnS:
     """Load a network.
 
     Args:
         checkpoint: "tiny" (comes with the package), a folder (ours, the release's, or a stock Qwen3-VL), or a short
             name or hub id that you downloaded with `salmonn checkpoint get`.
         device: device of the weights.
+        read_events: answer from events where the checkpoint brings what that needs, see `model/event_parts.py`.
         changes: configuration fields to replace.
 
     Raises:
@@ -84,7 +85,8 @@ def load(checkpoint: str = TINY, device: str = "cpu", **changes: Any) -> VideoSa
         folder.missing,
         ready.calibration,
     )
-    return VideoSalmonnS(config, network, ready.tokenizer, info, _event_heads(folder, config))
+    parts = EventParts.load(folder.path) if read_events else None
+    return VideoSalmonnS(config, network, ready.tokenizer, info, _event_heads(folder, config), parts)
 
 
 def _event_heads(folder: Folder, config: SalmonnConfig) -> EventHeads | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from salmonn_node.model.checkpoint_cache import TINY
 from salmonn_node.model.config import PREFILLS, WEIGHTS, SalmonnConfig
@@ -13,7 +13,7 @@ from salmonn_node.model.setting import check_settings, setting
 if TYPE_CHECKING:
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
-AUTO = "auto"
+AUTO, OFF = "auto", "off"
 DEVICES = (AUTO, "cpu", "cuda")
 # The step is a fourth of the budget, and there is one time mark per sixteen visual tokens. These are the ratios of the
 # published budgets: 16 384 tokens, a step of 4 096 and 1 024 marks.
@@ -32,6 +32,7 @@ class NetworkSettings:
         prefill: how a question reads the memory, "exact" or "cached". "auto" uses the checkpoint's setting.
         visual_tokens, audio_tokens: budgets of the memory. 0 uses the checkpoint's budgets.
         max_new_tokens: maximum length of an answer, in tokens.
+        read_events: "auto" answers from events where the checkpoint brings what that needs; "off" never does.
     """
 
     checkpoint: str = setting(
@@ -50,6 +51,12 @@ class NetworkSettings:
     visual_tokens: int = setting(0, "Memory budget for sight, in tokens. 0: the checkpoint's own.", high=1 << 20)
     audio_tokens: int = setting(0, "Memory budget for sound, in tokens. 0: the checkpoint's own.", high=1 << 20)
     max_new_tokens: int = setting(64, "Maximum length of an answer, in tokens.", low=1, high=4096)
+    read_events: str = setting(
+        AUTO,
+        "Whether questions of known forms are answered from the event memory. auto: where the checkpoint brings what "
+        "that needs; off: the network answers all.",
+        choices=(AUTO, OFF),
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -99,5 +106,5 @@ def load_network(settings: NetworkSettings, **changes: object) -> VideoSalmonnS:
 
     config = settings.changed(config_of(settings.checkpoint))
     names = ("memory", "max_time_marks", "prefill", "weights")
-    wanted: dict[str, object] = {name: getattr(config, name) for name in names}
-    return load(settings.checkpoint, device_of(settings.device), **wanted | changes)
+    wanted: dict[str, Any] = {name: getattr(config, name) for name in names} | changes
+    return load(settings.checkpoint, device_of(settings.device), read_events=settings.read_events != OFF, **wanted)

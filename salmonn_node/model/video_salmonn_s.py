@@ -16,6 +16,7 @@ from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.answer_generator import AnswerGenerator
 from salmonn_node.model.cached_prefill import CachedPrefill
 from salmonn_node.model.config import SalmonnConfig
+from salmonn_node.model.event_parts import EventParts
 from salmonn_node.model.memory_writer import MemoryWriter
 from salmonn_node.model.network import Network
 from salmonn_node.model.quantised_linear import quantise
@@ -54,6 +55,7 @@ class VideoSalmonnS:
     Attributes:
         config, network, tokenizer, checkpoint: the components it was made of.
         event_heads: read-outs of the discard rule `events`. None if no memory uses the rule.
+        event_parts: what answers from events need. With it, every memory keeps events. None: the network alone answers.
         event_log: an empty log. Every new memory gets one like it; None keeps no log.
         encoder: encodes pixels and samples into tokens. You can replace its encoders by compiled ones.
         writer: writes observations into a memory.
@@ -68,11 +70,12 @@ class VideoSalmonnS:
         tokenizer: TextTokenizer,
         checkpoint: CheckpointInfo,
         event_heads: EventHeads | None = None,
+        event_parts: EventParts | None = None,
     ) -> None:
         self.config, self.network, self.tokenizer, self.checkpoint = config, network.eval(), tokenizer, checkpoint
         released = config.mode == "released"
         prefill = CachedPrefill(config, network.language, tokenizer) if config.prefill == "cached" else None
-        self.event_heads = event_heads
+        self.event_heads, self.event_parts = event_heads, event_parts
         self.event_log: EventLog | None = None
         self.encoder = StreamEncoder(config, network)
         write, build = (ReleasedMemoryWriter, ReleasedSceneBuilder) if released else (MemoryWriter, SceneBuilder)
@@ -111,11 +114,12 @@ class VideoSalmonnS:
     def new_memory(self) -> StreamMemory:
         """Return an empty memory with this network's budgets and rules."""
         m = self.config.memory
+        heads = self.event_heads or (self.event_parts.heads if self.event_parts is not None else None)
         return StreamMemory(
             self.network.ttt,
             TokenMemoryConfig(m.visual_tokens, m.visual_step, m.visual_rule),
             TokenMemoryConfig(m.audio_tokens, m.audio_step, m.audio_rule),
             slice_patches=self.config.slice_patches,
-            events=None if self.event_heads is None else EventMemory(self.event_heads),
+            events=None if heads is None else EventMemory(heads),
             log=None if self.event_log is None else self.event_log.fresh(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from salmonn_node.answering.answerer import Answerer
@@ -11,7 +12,7 @@ from salmonn_node.evaluation.arms import DEFAULT_ARM, split_name
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.checkpoint import config_of
-from salmonn_node.model.network_settings import NetworkSettings, load_network
+from salmonn_node.model.network_settings import OFF, NetworkSettings, load_network
 from salmonn_node.runtime.build import assemble
 from salmonn_node.runtime.settings import Settings
 
@@ -35,6 +36,8 @@ def build(
     other: dict[str, Any] = {"prefill": prefill} if prefill else {}
     if kept != DEFAULT_ARM:
         other |= changes(network.changed(config_of(network.checkpoint)), kept)
+        # Arms compare how tokens are kept, at equal bytes: only the checkpoint's own arm keeps events beside them.
+        network = replace(network, read_events=OFF)
     settings = Settings(
         network,
         server or ServerSettings(),

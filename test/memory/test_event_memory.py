@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,8 +20,9 @@ from test.memory.test_events import CELLS, GRID, HEADS, SECOND, THINGS, heard, n
 CONFIG = EventMemoryConfig(sights=6, sounds=4, settle_ns=4 * SECOND, segment=SegmentConfig(coherence=0.5))
 
 
-def make_memory(config: EventMemoryConfig = CONFIG, budget: int = 24) -> StreamMemory:
-    visual, audio = TokenMemoryConfig(budget, 12, "events"), TokenMemoryConfig(12, 4, "events")
+def make_memory(config: EventMemoryConfig = CONFIG, budget: int = 24, rule: str = "events") -> StreamMemory:
+    """With the rule `ends`, the events are kept beside the tokens."""
+    visual, audio = TokenMemoryConfig(budget, 12, rule), TokenMemoryConfig(12, 4, rule)
     return StreamMemory(None, visual, audio, events=EventMemory(HEADS, config))
 
 
@@ -46,10 +49,15 @@ def assert_equal(ours: StreamMemory, theirs: StreamMemory) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 50), count=st.integers(4, 30), cuts=st.lists(st.integers(1, 170), max_size=12))
-def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int]) -> None:
+@given(
+    seed=st.integers(0, 50),
+    count=st.integers(4, 30),
+    cuts=st.lists(st.integers(1, 170), max_size=12),
+    rule=st.sampled_from(["events", "ends"]),
+)
+def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int], rule: str) -> None:
     seen, listened = noisy(count, seed)
-    whole, cut = make_memory(), make_memory()
+    whole, cut = make_memory(rule=rule), make_memory(rule=rule)
     flow(whole, seen, listened, [])
     flow(cut, seen, listened, cuts)
 
@@ -57,10 +65,10 @@ def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 50), at=st.integers(1, 12))
-def test_a_saved_state_continues_bit_for_bit(seed: int, at: int) -> None:
+@given(seed=st.integers(0, 50), at=st.integers(1, 12), rule=st.sampled_from(["events", "ends"]))
+def test_a_saved_state_continues_bit_for_bit(seed: int, at: int, rule: str) -> None:
     seen, listened = noisy(26, seed)
-    whole, stopped = make_memory(), make_memory()
+    whole, stopped = make_memory(rule=rule), make_memory(rule=rule)
     flow(whole, seen, listened, [])
     flow(stopped, seen.select(slice(0, 2 * at * CELLS)), listened.select(slice(0, 4 * at)), [])
     tensors, meta = stopped.to_tensors()
@@ -136,6 +144,69 @@ def test_kept_tokens_stand_until_the_end_of_their_event() -> None:
 
     assert first.numel() == 1
     assert int(seen.last_ns[int(first)]) == 7 * SECOND
+
+
+def test_events_beside_the_tokens_change_no_token() -> None:
+    beside, plain = make_memory(rule="ends"), make_memory(rule="ends")
+    plain.events = None
+    for memory in (beside, plain):
+        flow(memory, *noisy(40, 5), [])
+    (tensors, _), (others, _) = beside.to_tensors(), plain.to_tensors()
+
+    assert others.keys() == {name for name in tensors if not name.startswith("events.")}
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in others.items())
+    assert beside.events is not None
+    assert beside.events.events("visual")
+
+
+def test_a_view_keeps_its_events_while_the_stream_goes_on() -> None:
+    memory = make_memory(rule="ends")
+    flow(memory, *noisy(20, 6), [])
+    view = memory.view()
+    assert view.events is not None
+    before = view.events.to_tensors()
+    flow(memory, *later(*noisy(20, 7), 20), [])
+    after = view.events.to_tensors()
+
+    assert before[1] == after[1]
+    assert all(torch.equal(tensor, after[0][name]) for name, tensor in before[0].items())
+
+
+def later(seen: TokenBatch, listened: TokenBatch, patches: int) -> tuple[TokenBatch, TokenBatch]:
+    """The same stream, as one that follows so many patches."""
+    moved = []
+    for batch, tokens in ((seen, patches * CELLS), (listened, patches * 4)):
+        assert batch.last_ns is not None
+        shift = 2 * patches * SECOND
+        changed = {"index": batch.index + tokens, "stamp_ns": batch.stamp_ns + shift, "last_ns": batch.last_ns + shift}
+        moved.append(replace(batch, patch=batch.patch + patches, **changed))
+    return moved[0], moved[1]
+
+
+def test_what_is_dropped_is_counted_by_what_resembles_it_until_its_time_is_forgotten() -> None:
+    memory = visits([0, 1, 0, 0, 2, 0, 1, 0], EventMemoryConfig(sights=5, sounds=2))
+    zeros = [e for e in memory.kept["visual"] if int(e.direction.argmax()) == 0]
+
+    assert sum(1 + e.repeats for e in zeros) == 5
+    memory.forget(30 * SECOND, 31 * SECOND)
+    assert not any(e.repeats for e in memory.kept["visual"]), "what was counted may be of the forgotten time"
+
+
+def test_a_sight_carries_what_was_heard_and_a_copy_can_hear_the_last_token() -> None:
+    memory = EventMemory(HEADS, EventMemoryConfig(sights=3, sounds=2))
+    names: list[int | None] = [None] * 36
+    names[2:5] = [3, 3, 3]
+    names[35] = 1
+    for number in range(9):
+        memory.observe("visual", patch(number, {0: 0} if number < 3 else {}))
+        memory.observe("audio", heard(names).select(slice(4 * number, 4 * number + 4)))
+    (sight,) = memory.kept["visual"]
+    copy = memory.snapshot()
+    copy.finish()
+
+    assert int(sight.met.argmax()) == 3
+    assert [int(e.direction.argmax()) for e in memory.events("audio")] == [3]
+    assert [int(e.direction.argmax()) for e in copy.events("audio")] == [3, 1]
 
 
 def test_forgetting_an_interval_takes_its_events_along() -> None:

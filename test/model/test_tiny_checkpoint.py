@@ -14,7 +14,8 @@ from salmonn_node.evaluation.scores import Judgement, judge
 from salmonn_node.lab.world.mount import CAMERA_MOUNT, GROUND_Z_M
 from salmonn_node.live.demo_recording import BAG, QUESTIONS
 from salmonn_node.memory.stream_memory import StreamMemory
-from salmonn_node.model.checkpoint import BUNDLED, EVENT_HEADS, TINY, load
+from salmonn_node.model.checkpoint import BUNDLED, TINY, load
+from salmonn_node.model.event_parts import EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.replay.job import Job, JobSettings, run_job
 from salmonn_node.replay.job_result import JobResult
@@ -46,7 +47,7 @@ def test_it_is_trained_and_says_so_by_name(model: VideoSalmonnS) -> None:
 def test_its_size(model: VideoSalmonnS) -> None:
     assert sum(p.numel() for p in model.network.parameters()) <= MOST_PARAMETERS
     files = {str(path.relative_to(FOLDER)): path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
-    weights = {"model.safetensors", EVENT_HEADS}
+    weights = {"model.safetensors", EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD}
     assert set(files) == weights | {"README.md", "calibration.json", "config.json", "tokenizer.json"}
     assert sum(files.values()) <= MOST_BYTES
     assert all(bool(torch.isfinite(p).all()) for p in model.network.parameters())

@@ -13,7 +13,7 @@ from salmonn_node.evaluation.arms import DEFAULT_ARM
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.evaluation.scores import Judgement, accuracy, bootstrap
 from salmonn_node.lab.training import bank
-from salmonn_node.lab.training.eval_sets import BASELINES, EvalSet
+from salmonn_node.lab.training.eval_sets import BASELINES, NETWORK, EvalSet
 from salmonn_node.lab.training.evaluate import answered, blind, records, table
 from salmonn_node.lab.training.memories import CAMERA, MICROPHONE
 from salmonn_node.lab.training.streams import Pieces, Tokens, joined, read_bank
@@ -29,9 +29,12 @@ SEED = 600_000
 def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
     """Load the checkpoint with the memory of an arm, at the same bytes. A baseline uses the checkpoint's own memory."""
     model = load(checkpoint)
+    if arm == NETWORK:
+        return load(checkpoint, read_events=False)
     if arm == DEFAULT_ARM or arm in BASELINES:
         return model
-    return load(checkpoint, **changes(model.config, arm))
+    # Arms compare how tokens are kept, at equal bytes: only the checkpoint's own arm keeps events beside them.
+    return load(checkpoint, read_events=False, **changes(model.config, arm))
 
 
 def streams_of(chosen: EvalSet, folder: Path, network: object) -> Iterator[Tokens]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Baselines: see only, hear only, or give the most common answer to each form of question.
-BASELINES = ("vision", "audio", "blind")
+# Baselines: no answers from events; see only, hear only, or give the most common answer to each form of question.
+NETWORK = "network"
+BASELINES = (NETWORK, "vision", "audio", "blind")
 ARMS = "default,recent,fifo,uniform,merge,paper,place"
 
 

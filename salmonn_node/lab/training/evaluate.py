@@ -83,6 +83,7 @@ def answered(
     out = []
     for record in asked:
         question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+        overheard.null_weight = math.nan  # an answer from events has none
         answer = speaker.ask(question, deadline=time.monotonic() + 600.0, view=view)
         kept = bool(evidence_rows(record, stamps, tokens.truth.moments)) if record.answerable else None
         out.append(ScoredAnswer(record, answer, overheard.null_weight, kept))

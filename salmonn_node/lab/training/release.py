@@ -9,7 +9,8 @@ import torch
 
 from salmonn_node.lab.training.calibrate import Calibrated, calibrate
 from salmonn_node.lab.training.work import Work
-from salmonn_node.model.checkpoint import EVENT_HEADS, load, save
+from salmonn_node.model.checkpoint import load, save
+from salmonn_node.model.event_parts import EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD
 from salmonn_node.model.network import Network
 from salmonn_node.model.own_calibration import CALIBRATION
 from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
@@ -33,9 +34,10 @@ def write_checkpoint(work: Work, folder: Path, card: str = "") -> Path:
     torch.set_num_threads(1)
     save(assembled(work), folder, card, ABOUT | {"trained": not work.rehearsal})
     (folder / EVENT_HEADS).parent.mkdir(exist_ok=True)
-    shutil.copy(work.states / Path(EVENT_HEADS).name, folder / EVENT_HEADS)
+    for name in (EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD):
+        shutil.copy(work.states / Path(name).name, folder / name)
     (folder / CALIBRATION).unlink(missing_ok=True)
-    made = calibrate(load(str(folder)), work.bank(work.calibrate))
+    made = calibrate(load(str(folder), read_events=False), work.bank(work.calibrate))
     (folder / CALIBRATION).write_text(made.calibration.model_dump_json(indent=1) + "\n")
     (work.states / "calibrated.txt").write_text(_told(made))
     return folder

@@ -14,11 +14,13 @@ from salmonn_node.lab.training import (
     audio,
     bank,
     event_heads,
+    event_parts,
     event_scores,
     language,
     loop,
     memory,
     plans,
+    question_head,
     recall,
     scaling,
     vision,
@@ -28,11 +30,12 @@ from salmonn_node.lab.training.lessons import Lesson, thinned
 from salmonn_node.lab.training.loop import Figures
 from salmonn_node.lab.training.packing import Packed
 from salmonn_node.lab.training.streams import Bank, encode, read_bank
-from salmonn_node.lab.training.work import Work
+from salmonn_node.lab.training.work import REHEARSED_STEPS, Work
 from salmonn_node.memory.event_heads import EventHeads
-from salmonn_node.model.checkpoint import EVENT_HEADS
+from salmonn_node.model.event_parts import EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD, EventParts
 from salmonn_node.model.network import Network
 from salmonn_node.model.sound import MelFrontEnd
+from salmonn_node.model.video_salmonn_s import CheckpointInfo, VideoSalmonnS
 
 LESSON_PLANS, RECALL_PLANS, HELD_OUT_PLANS = 6_500, 900, 300
 MEMORY_STREAMS, LONG_STREAMS, HELD_OUT_STREAMS = 240, 480, 8
@@ -130,6 +133,30 @@ def tell_apart(work: Work) -> Lines:
             heard = [(audio.features(network, samples, front_end), sounds) for samples, sounds in worlds]
         event_heads.fit(read_bank(work.folder, work.train, network).streams, heard).save(path)
     yield event_scores.scores(EventHeads.load(path), work.bank(work.held_out).streams)
+
+
+def answer_from_events(work: Work) -> Lines:
+    """Names of events and the head that reads questions, for answers from the event memory."""
+    paths = [work.states / Path(name).name for name in (EVENT_NAMES, QUESTION_HEAD)]
+    if all(path.exists() for path in paths):
+        return
+    network = work.network("encoders", "further").eval()
+    hours = [bank.HOURS_SPARSE, bank.HOURS_DENSE]
+    if work.rehearsal:
+        hours = [replace(worlds, seconds=bank.SECONDS) for worlds in hours]
+    for worlds in hours:
+        bank.render(work.folder, worlds)
+    long = [stream for worlds in hours for stream in read_bank(work.folder, worlds, network).streams]
+    heads = EventHeads.load(work.states / Path(EVENT_HEADS).name)
+    model = VideoSalmonnS(work.config, network, work.tokenizer, CheckpointInfo("training", "tiny", trained=True))
+    steps = REHEARSED_STEPS if work.rehearsal else question_head.STEPS
+    parts: EventParts | None = None
+    for fitted, figures in event_parts.fit(model, heads, work.bank(work.train).streams, long, steps=steps):
+        parts = fitted
+        yield figures
+    assert parts is not None
+    parts.names.save(paths[0])
+    parts.questions.save(paths[1])
 
 
 def planned(work: Work) -> Lines:
@@ -257,5 +284,6 @@ STAGES: dict[str, Callable[[Work], Lines]] = {
     "language": speak,
     "memory": remember,
     "further": read_on,
+    "answers": answer_from_events,
     "recall": hold,
 }

@@ -141,7 +141,9 @@ def write_checkpoint(work: Work, folder: Path) -> Path:
     modules(begun.network).load_state_dict(state)
     trained = not work.rehearsal
     info = CheckpointInfo("training", "standin", trained=trained)
-    made = VideoSalmonnS(begun.config, begun.network, begun.tokenizer, info, begun.event_heads)
+    made = VideoSalmonnS(
+        begun.config, begun.network, begun.tokenizer, info, begun.event_heads
+    )  # answers in words alone, so none from events
     save(made, folder, about={"name": "standin", "trained": trained, "family": FAMILY})
     return folder
 

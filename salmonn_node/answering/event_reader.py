@@ -1,0 +1,331 @@
+"""Reads the event memory: which events fit what a question asks about, and what they say.
+
+A question comes as a form and slots (`model/question_head.py`). Events are weighed by how well their keys fit the
+slots (`memory/event_names.py`). Times and lengths are the stamps of the event that is pointed at; what is a name is
+read from its keys. Where no event fits, the answer is that nothing was observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from salmonn_node.memory.event_names import FITS, LOOKS, EventNames, met_before, signs_of
+from salmonn_node.memory.events import Event
+from salmonn_node.stream.answers import AnswerType
+from salmonn_node.stream.observations import SECOND_NS
+
+PRESENT = 0.75  # an event is credible from this probability on; chosen on training worlds
+SEEN_MASS = 0.3  # of a sound's time in which something was in view, below which nothing was seen when it was heard
+HEARD_NS = 1_000_000_000  # a word this far from a sight was still said in front of it
+AUDIO_TOKEN_NS = SECOND_NS // 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What events say.
+
+    Attributes:
+        events: the events that the answer rests on, the one that is pointed at first; none: nothing was observed.
+        text: the answer in words.
+        probability: 0..1, that it is right if the question was understood.
+        binary, count, choice, duration_s: the typed value where the type has one.
+        of_object: whether a position is that of the thing, not of the robot.
+    """
+
+    events: tuple[Event, ...] = ()
+    text: str = ""
+    probability: float = 1.0
+    binary: bool = False
+    count: int = 0
+    choice: int = 0
+    duration_s: float = 0.0
+    of_object: bool = False
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Events that fit a name.
+
+    Attributes:
+        events: the credible ones in order of time.
+        present: 0..1, how likely it is that what they show was there.
+        every: all of them, also those that are not credible.
+        signs: (n, SIGNS) of all, None where nothing fits.
+    """
+
+    events: tuple[Event, ...] = ()
+    present: float = 0.0
+    every: tuple[Event, ...] = ()
+    signs: Tensor | None = None
+
+    @property
+    def there(self) -> bool:
+        """Whether it was there."""
+        return bool(self.events)
+
+
+Slots = Mapping[str, str]
+
+
+class EventReading:
+    """Reads the events of one view.
+
+    Args:
+        names: read-outs of names.
+        sights, sounds: the events that the question may see, in any order.
+    """
+
+    def __init__(self, names: EventNames, sights: Sequence[Event], sounds: Sequence[Event]) -> None:
+        self.names = names
+        self.sights = sorted(sights, key=lambda e: (e.first_ns, e.last_ns, e.number))
+        self.sounds = sorted(sounds, key=lambda e: (e.first_ns, e.last_ns, e.number))
+        looks, places = _stacked([e.direction for e in self.sights]), _stacked([e.place for e in self.sights])
+        self._looks = {name: names.probabilities(name, looks) if len(looks) else torch.empty(0, 0) for name in LOOKS}
+        self._rooms = names.probabilities("room", places) if len(places) else torch.empty(0, 0)
+        heard = _stacked([e.direction for e in self.sounds])
+        self._heard = names.probabilities("sound", heard) if len(heard) else torch.empty(0, 0)
+
+    def _number(self, attribute: str, label: str) -> int:
+        return self.names.labels[attribute].index(label)
+
+    def thing(self, colour: str, shape: str) -> Fitting:
+        """Sights of a thing."""
+        if not self.sights:
+            return Fitting()
+        both = (
+            self._looks["colour"][:, self._number("colour", colour)]
+            * self._looks["shape"][:, self._number("shape", shape)]
+        )
+        return self._fitting("thing", self.sights, both)
+
+    def sound(self, name: str) -> Fitting:
+        """Times when a sound was heard."""
+        if not self.sounds:
+            return Fitting()
+        return self._fitting("sound", self.sounds, self._heard[:, self._number("sound", name)])
+
+    def _fitting(self, kind: str, events: Sequence[Event], sure: Tensor) -> Fitting:
+        chosen = (sure >= FITS).nonzero()[:, 0].tolist()
+        if not chosen:
+            return Fitting()
+        every = tuple(events[i] for i in chosen)
+        signs = signs_of(every, [float(sure[i]) for i in chosen])
+        credible = self.names.credibility(kind, signs).tolist()
+        mine = tuple(e for e, c in zip(every, credible, strict=True) if c >= PRESENT)
+        return Fitting(mine, max(credible), every, signs)
+
+    # -- forms ----------------------------------------------------------------------------------------------------
+
+    def _subject(self, slots: Slots) -> Fitting:
+        return self.sound(slots["sound"]) if "sound" in slots else self.thing(slots["colour"], slots["shape"])
+
+    def exists(self, slots: Slots) -> Finding:
+        """Whether it was there."""
+        found = self._subject(slots)
+        if not found.there:
+            return Finding(probability=1 - found.present)
+        return Finding(_strongest(found.events), "yes", found.present, binary=True)
+
+    def first(self, slots: Slots) -> Finding:
+        """The first time."""
+        found = self._subject(slots)
+        return Finding(found.events[:1], "", found.present) if found.there else Finding(probability=1 - found.present)
+
+    def last(self, slots: Slots) -> Finding:
+        """The last time, or where the robot was then."""
+        found = self._subject(slots)
+        return Finding(found.events[-1:], "", found.present) if found.there else Finding(probability=1 - found.present)
+
+    def where_object(self, slots: Slots) -> Finding:
+        """Where it stood last."""
+        return replace(self.last(slots), of_object=True)
+
+    def room(self, slots: Slots) -> Finding:
+        """In which room it was last."""
+        found = self._subject(slots)
+        if not found.there:
+            return Finding(probability=1 - found.present)
+        chance, number = self._rooms[self.sights.index(found.events[-1])].max(0)
+        return Finding(found.events[-1:], self.names.labels["room"][int(number)], found.present * float(chance))
+
+    def how_long(self, slots: Slots) -> Finding:
+        """How long it lasted last."""
+        reading = self.last(slots)
+        if not reading.events:
+            return reading
+        seconds = length_s(reading.events[0])
+        return replace(reading, text=f"{seconds:.0f} seconds", duration_s=seconds)
+
+    def count_sound(self, slots: Slots) -> Finding:
+        """How often the sound began, last time."""
+        reading = self.last(slots)
+        if not reading.events:
+            return reading
+        count = max(1, round(reading.events[0].repeats))
+        return replace(reading, text=str(count), count=count)
+
+    def count_things(self, slots: Slots) -> Finding:
+        """How many colours of a shape were there."""
+        found = [self.thing(colour, slots["shape"]) for colour in self.names.labels["colour"]]
+        there = [f for f in found if f.there]
+        sure = 1.0
+        for f in found:
+            sure *= f.present if f.there else 1 - f.present
+        if not there:
+            return Finding(probability=sure)
+        return Finding(tuple(f.events[-1] for f in there), str(len(there)), sure, count=len(there))
+
+    def colour(self, slots: Slots) -> Finding:
+        """Of the things of a shape in a room the colour with the most events."""
+        if not self.sights:
+            return Finding()
+        fit = (
+            self._looks["shape"][:, self._number("shape", slots["shape"])]
+            * self._rooms[:, self._number("room", slots["room"])]
+        )
+        met = torch.tensor([1 + met_before(e) for e in self.sights])
+        mass = (fit * met)[:, None] * self._looks["colour"]
+        total = mass.sum(0)
+        best = int(total.argmax())
+        chosen = ((self._looks["colour"][:, best] * fit) >= FITS * FITS).nonzero()[:, 0].tolist()
+        mine = tuple(self.sights[i] for i in chosen)
+        if not mine:
+            return Finding(probability=0.9)
+        present = float(self.names.credibility("thing", signs_of(mine, [float(fit[i]) for i in chosen])).max())
+        if present < PRESENT:
+            return Finding(probability=1 - present)
+        share = float(total[best] / total.sum().clamp_min(1e-9))
+        return Finding(_strongest(mine), self.names.labels["colour"][best], present * share)
+
+    def seen_when_heard(self, slots: Slots) -> Finding:
+        """What was in view at the last time of a sound."""
+        reading = self.last(slots)
+        if not reading.events:
+            return reading
+        sound = reading.events[0]
+        until = sound.last_ns + AUDIO_TOKEN_NS
+        mass = torch.zeros(len(self.names.labels["colour"]), len(self.names.labels["shape"]))
+        shown: list[Event] = []
+        for i, sight in enumerate(self.sights):
+            overlap = min(until, sight.last_ns + SECOND_NS) - max(sound.first_ns - SECOND_NS // 2, sight.first_ns)
+            if overlap > 0:
+                mass += overlap / SECOND_NS * torch.outer(self._looks["colour"][i], self._looks["shape"][i])
+                shown.append(sight)
+        if not shown and float(sound.view.norm()) > 0:
+            key = functional.normalize(sound.view, dim=0)[None]
+            mass = torch.outer(*(self.names.probabilities(name, key)[0] for name in LOOKS))
+        elif not shown:
+            return Finding(probability=reading.probability)
+        colour, shape = divmod(int(mass.argmax()), mass.shape[1])
+        text = self.names.thing(self.names.labels["colour"][colour], self.names.labels["shape"][shape])
+        return replace(
+            reading,
+            events=(sound, *shown[:1]),
+            text=text,
+            probability=reading.probability * float(mass.max() / mass.sum()),
+        )
+
+    def _words(self) -> Tensor:
+        """(labels,) bool: which sounds are words."""
+        return torch.tensor([label in self.names.said for label in self.names.labels["sound"]])
+
+    def said_while_seeing(self, slots: Slots) -> Finding:
+        """Which word was heard at any sight of a thing."""
+        found = self._subject(slots)
+        if not found.there:
+            return Finding(probability=1 - found.present)
+        words = self._words()
+        mass, spoken = torch.zeros(len(words)), []
+        for sight in found.events:
+            for i, sound in enumerate(self.sounds):
+                chance = self._heard[i] * words
+                if sight.overlaps(sound, HEARD_NS) and float(chance.sum()) >= FITS:
+                    mass += chance
+                    spoken.append(sound)
+        if not spoken:
+            for sight in found.events:
+                if len(sight.met) and float(sight.met.norm()) > 0:
+                    mass += self.names.probabilities("sound", functional.normalize(sight.met, dim=0)[None])[0] * words
+                    spoken.append(sight)
+        if float(mass.sum()) < FITS:
+            return Finding(probability=found.present)
+        best = int(mass.argmax())
+        text = self.names.said[self.names.labels["sound"][best]]
+        return Finding((spoken[-1], *found.events[-1:]), text, found.present * float(mass[best] / mass.sum()))
+
+    def said_last_digit(self, slots: Slots) -> Finding:
+        """The last digit."""
+        digits = [i for i, label in enumerate(self.names.labels["sound"]) if label.startswith("digit_")]
+        for i in reversed(range(len(self.sounds))):
+            chance = self._heard[i]
+            if float(chance[digits].sum()) >= FITS:
+                best = digits[int(chance[digits].argmax())]
+                return Finding(
+                    (self.sounds[i],), self.names.said[self.names.labels["sound"][best]], float(chance[best])
+                )
+        return Finding()
+
+    def order(self, first: Slots, second: Slots) -> Finding:
+        """Which of two came first."""
+        found = [self._subject(slots) for slots in (first, second)]
+        if not all(f.there for f in found):
+            return Finding(probability=max(1 - f.present for f in found))
+        starts = [f.events[0].first_ns for f in found]
+        earlier = int(starts[1] < starts[0])
+        events = (found[earlier].events[0], found[1 - earlier].events[0])
+        return Finding(events, "", found[0].present * found[1].present, choice=earlier)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a form is read: the reading, the slots that it needs, and the type of its answer."""
+
+    read: Callable[[EventReading, Slots], Finding]
+    slots: tuple[str, ...]
+    answer: AnswerType
+
+
+_THING, _SOUND = ("colour", "shape"), ("sound",)
+FORMS: dict[str, Form] = {
+    "existence_thing": Form(EventReading.exists, _THING, AnswerType.BINARY),
+    "existence_sound": Form(EventReading.exists, _SOUND, AnswerType.BINARY),
+    "when_first_thing": Form(EventReading.first, _THING, AnswerType.TIME),
+    "when_first_sound": Form(EventReading.first, _SOUND, AnswerType.TIME),
+    "when_last_thing": Form(EventReading.last, _THING, AnswerType.TIME),
+    "when_last_sound": Form(EventReading.last, _SOUND, AnswerType.TIME),
+    "where_object": Form(EventReading.where_object, _THING, AnswerType.POSITION),
+    "where_robot_thing": Form(EventReading.last, _THING, AnswerType.POSITION),
+    "where_robot_sound": Form(EventReading.last, _SOUND, AnswerType.POSITION),
+    "room": Form(EventReading.room, _THING, AnswerType.TEXT),
+    "how_long_thing": Form(EventReading.how_long, _THING, AnswerType.DURATION),
+    "how_long_sound": Form(EventReading.how_long, _SOUND, AnswerType.DURATION),
+    "count_sound": Form(EventReading.count_sound, _SOUND, AnswerType.COUNT),
+    "count_things": Form(EventReading.count_things, ("shape",), AnswerType.COUNT),
+    "colour": Form(EventReading.colour, ("shape", "room"), AnswerType.TEXT),
+    "seen_when_heard": Form(EventReading.seen_when_heard, _SOUND, AnswerType.TEXT),
+    "said_while_seeing": Form(EventReading.said_while_seeing, _THING, AnswerType.TEXT),
+    "said_last_digit": Form(EventReading.said_last_digit, (), AnswerType.TEXT),
+}
+# Which of two came first: what the two are stands in the choices.
+ORDER = {"order_things": _THING, "order_sounds": _SOUND}
+
+
+def length_s(event: Event) -> float:
+    """Seconds that an event lasted: a sight until the end of its last second, a sound until that of its last token."""
+    more_ns = AUDIO_TOKEN_NS if event.modality == "audio" else SECOND_NS
+    return (event.last_ns - event.first_ns + more_ns) / SECOND_NS
+
+
+def _stacked(keys: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(keys)) if keys else torch.empty(0, 0)
+
+
+def _strongest(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The heaviest event first, then the others from the newest back."""
+    best = max(events, key=lambda e: e.weight)
+    return (best, *(e for e in reversed(events) if e is not best))

@@ -1,0 +1,124 @@
+"""Question head: reads from the language model's own states what a question asks, about which thing or sound, or room.
+
+The language model stays as it is. The head reads its states of the question's words alone, without any memory: which
+form the question has ("when was it last seen") and what fills each slot ("red", "ball"). It says how sure it is, so
+that a question of no known form goes to the language model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from salmonn_node.model.language import LanguageModel
+
+HIDDEN = 96
+MOST_TOKENS = 96  # of a question; a longer one has no known form
+LOOKS = 3  # ways in which the words are weighed to tell the form
+REACH = 2  # tokens to either side that a token is read with
+
+
+@dataclass(frozen=True)
+class QuestionReading:
+    """What a question asks.
+
+    Attributes:
+        form: its form, "other" for none of those that the head knows.
+        slots: what fills each slot, without the empty ones.
+        probability: of the form and all slots together, 0..1.
+    """
+
+    form: str
+    slots: Mapping[str, str]
+    probability: float
+
+
+class QuestionHead(nn.Module):
+    """The head.
+
+    Args:
+        width: D of the language model.
+        forms: names of the forms; the first is "other".
+        slots: by name of the slot, what may fill it.
+    """
+
+    def __init__(self, width: int, forms: Sequence[str], slots: Mapping[str, Sequence[str]]) -> None:
+        super().__init__()
+        self.width, self.forms = width, tuple(forms)
+        self.slots = {name: tuple(labels) for name, labels in slots.items()}
+        self.enter = nn.Linear(2 * width, HIDDEN)
+        self.near = nn.Conv1d(HIDDEN, HIDDEN, 2 * REACH + 1, padding=REACH)
+        self.look = nn.Linear(HIDDEN, LOOKS + len(self.slots))
+        self.form = nn.Sequential(
+            nn.Linear((1 + LOOKS) * HIDDEN, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, len(self.forms))
+        )
+        self.fill = nn.ModuleDict({name: nn.Linear(HIDDEN, 1 + len(labels)) for name, labels in self.slots.items()})
+
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Map states (B, L, 2 D) with a mask (B, L) to logits: the form (B, forms), each slot (B, 1 + labels)."""
+        x = torch.nn.functional.gelu(self.enter(states)) * mask[..., None]
+        x = (x + torch.nn.functional.gelu(self.near(x.mT).mT)) * mask[..., None]
+        weight = self.look(x).masked_fill(~mask[..., None], -1e4).softmax(1)
+        pooled = torch.einsum("blh,blq->bqh", x, weight)
+        mean = x.sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
+        form = self.form(torch.cat([pooled[:, :LOOKS].flatten(1), mean], dim=1))
+        return form, {name: layer(pooled[:, LOOKS + i]) for i, (name, layer) in enumerate(self.fill.items())}
+
+    @torch.no_grad()
+    def read(self, language: LanguageModel, ids: Sequence[int]) -> QuestionReading:
+        """Read the tokens of a question."""
+        if not 0 < len(ids) <= MOST_TOKENS:
+            return QuestionReading("other", {}, 1.0)
+        states = question_states(language, torch.tensor([list(ids)]))
+        form, slots = self(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
+        probability, number = form[0].softmax(0).max(0)
+        found, sure = {}, float(probability)
+        for name, logits in slots.items():
+            chance, label = logits[0].softmax(0).max(0)
+            sure = min(sure, float(chance))
+            if int(label):
+                found[name] = self.slots[name][int(label) - 1]
+        return QuestionReading(self.forms[int(number)], found, sure)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        about = {"width": self.width, "forms": self.forms, "slots": self.slots}
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, str(path), {"question_head": json.dumps(about)})
+
+    @classmethod
+    def load(cls, path: Path) -> QuestionHead:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: the file holds something else.
+        """
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("question_head")
+        try:
+            about: dict[str, Any] = json.loads(text or "")
+            head = cls(int(about["width"]), about["forms"], about["slots"])
+            head.load_state_dict(load_file(str(path)))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: expected a question head, found something else ({error})") from error
+        return head.eval()
+
+
+@torch.no_grad()
+def question_states(language: LanguageModel, ids: Tensor) -> Tensor:
+    """(B, L, 2 D) float32: embeddings of the ids (B, L) beside the language model's normed last states.
+
+    Attention is causal, so what follows the end of a shorter question does not change its states.
+    """
+    rows = language.embed(ids.to(language.lm_head.weight.device))
+    where = torch.arange(ids.shape[1], device=rows.device).expand(3, len(ids), -1)
+    out = language.decoder(inputs_embeds=rows, attention_mask=None, position_ids=where, use_cache=False)
+    return torch.cat([rows, out.last_hidden_state], dim=-1).float()
