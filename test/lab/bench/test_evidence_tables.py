@@ -6,7 +6,16 @@ import pytest
 from rich.console import Console
 
 from salmonn_node.answering.abstention import Observed
-from salmonn_node.lab.bench.evidence_tables import abstains, abstention, hits, interval, separation, share
+from salmonn_node.lab.bench.evidence_tables import (
+    abstains,
+    abstention,
+    head_sizes,
+    hits,
+    interval,
+    separation,
+    share,
+    with_chosen_heads,
+)
 
 
 def row(stream: int, number: int, answerable: bool) -> dict:
@@ -55,6 +64,33 @@ def test_abstention_by_the_default_rule_and_by_a_fitted_one() -> None:
     assert not abstains(doubtful, Observed(weights={"shown": 1.0}, bias=1.0))
     assert abstains(doubtful | {"signs": None, "abstained": True}, None)
     assert not abstains(doubtful | {"signs": None}, None)
+
+
+def scored(stream: int, number: int) -> dict:
+    """Head (1, 1) looks at the evidence. The other heads look elsewhere, harder."""
+    attention = [[[0.0] * 8 for _ in range(2)] for _ in range(2)]
+    true = number % 8
+    attention[1][1][true] = 0.4
+    attention[0][0][(true + 3) % 8] = attention[0][1][(true + 3) % 8] = 0.8
+    hits_of = [window == true for window in range(8)]
+    values = {"attention": attention, "sufficiency": [0.0] * 8, "hits": hits_of}
+    return row(stream, number, True) | {"scored": values, "kind": "when_last" if number % 4 == 0 else "room"}
+
+
+def test_heads_are_chosen_on_other_worlds_and_times_count_apart() -> None:
+    fitted_on = [scored(s, n) for s in range(6) for n in range(10)]
+    tested = with_chosen_heads(
+        [scored(s, n) for s in range(20, 24) for n in range(10)] + [row(30, 12, False)], fitted_on
+    )
+    assert all(r["chosen"] for r in tested if r["answerable"])
+    assert "chosen" not in tested[-1]
+    text = shown(hits(tested))
+    assert "step 2 with heads chosen on other worlds" in text
+    assert "of them 8 not about a time" in text, "of 20 with the right words"
+    sizes = " ".join(shown(head_sizes(fitted_on)).split())
+    assert "60 questions: the best 1 are taken" in sizes
+    assert "0.00" in sizes
+    assert "best 2" in sizes
 
 
 def test_no_rows_give_no_number() -> None:
