@@ -74,14 +74,22 @@ def run(args: argparse.Namespace) -> int:
         with _progress(Job(args.bag, tuple(r for r, _ in questions), settings, Path())) as show:
             asked, base = asked_of(args.bag, questions, settings, show)
         before, after = before_and_after(asked, base)
-        where = args.bag.name
-        calibration = fitted(asked, base).model_copy(update={"made_on": f"{len(asked)} questions about {where}"})
+        rule = not after.f1 < before.f1
+        if not rule:
+            try:
+                before, after = before_and_after(asked, base, rule=False)
+            except ValueError:  # the default rule leaves too few answers to fit temperatures on
+                rule = True
+        made_on = f"{len(asked)} questions about {args.bag.name}"
+        calibration = fitted(asked, base, rule).model_copy(update={"made_on": made_on})
         path = args.out or own_calibration(base.checkpoint)
         write_whole(path, calibration.model_dump_json(indent=1, exclude_defaults=True) + "\n")
     except (OSError, ValueError) as error:
         print(f"salmonn calibrate: {error}", file=sys.stderr)
         return 2
     console.print(_table(before, after, asked, len(made)))
+    if not rule:
+        console.print("abstention: the rule without a calibration stays; a fitted one was worse", highlight=False)
     for line in (_heads(calibration, asked), f"written: {path}"):
         console.print(line, highlight=False)
     with contextlib.suppress(ValueError):  # without a home there is no such place

@@ -62,15 +62,20 @@ class Quality:
     hit: float
 
 
-def fitted(asked: Sequence[JudgedAnswer], base: Calibration) -> Calibration:
+def fitted(asked: Sequence[JudgedAnswer], base: Calibration, rule: bool = True) -> Calibration:
     """Fit temperatures and the rule of abstention, and choose heads. Everything else stays as in `base`.
+
+    Args:
+        asked: the judged answers.
+        base: the calibration that is there.
+        rule: whether to fit a rule of abstention. If not, the default rule holds.
 
     Raises:
         ValueError: too few answers to fit on; the message says of which kind.
     """
     signs = [a for a in asked if a.signs is not None]
-    observed = base.observed
-    if signs:
+    observed = base.observed if rule else None
+    if signs and rule:
         observed = fit([a.signs for a in signs if a.signs is not None], [a.record.answerable for a in signs])
     given = [a for a in asked if not abstains(a, observed) and not math.isnan(a.judged.confidence)]
     if len(given) < FEW:
@@ -94,8 +99,12 @@ def abstains(asked: JudgedAnswer, observed: Observed | None) -> bool:
     return observed.probability(asked.signs) < observed.least
 
 
-def before_and_after(asked: Sequence[JudgedAnswer], base: Calibration, folds: int = FOLDS) -> tuple[Quality, Quality]:
+def before_and_after(
+    asked: Sequence[JudgedAnswer], base: Calibration, rule: bool = True, folds: int = FOLDS
+) -> tuple[Quality, Quality]:
     """Quality without a calibration, and with calibrations that were each fitted on the other folds.
+
+    `rule` is that of `fitted`.
 
     Raises:
         ValueError: as `fitted`.
@@ -106,7 +115,7 @@ def before_and_after(asked: Sequence[JudgedAnswer], base: Calibration, folds: in
     confidence, hit = np.full(len(asked), np.nan), np.full(len(asked), np.nan)
     for number in range(folds):
         others = [a for a in asked if fold[a.origin] != number]
-        made = fitted(others, base)
+        made = fitted(others, base, rule)
         for i, a in enumerate(asked):
             if fold[a.origin] == number:
                 kept_back[i] = abstains(a, made.observed)

@@ -47,6 +47,15 @@ def test_signs_that_tell_nothing_promise_nothing() -> None:
     assert after.f1 < 0.6, "abstaining always has .5"
 
 
+def test_without_a_rule_the_default_one_holds_before_and_after() -> None:
+    asked = answers(60, 3.0)
+    before, after = before_and_after(asked, BASE, rule=False)
+    assert before.f1 == after.f1
+    made = fitted(asked, BASE, rule=False)
+    assert made.observed is None
+    assert made.temperature
+
+
 def test_all_else_of_the_calibration_stays() -> None:
     asked = answers(60, 3.0)
     made = fitted(asked, BASE)
