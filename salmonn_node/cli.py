@@ -71,7 +71,7 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; returns its exit status, 2 when it needs ROS 2 and there is none."""
+    """Run one sub-command; returns its exit status, 2 when it needs ROS 2 or a home and there is none."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((a for a in arguments if not a.startswith("-")), None)
     args = build_parser(name).parse_args(arguments)
@@ -83,6 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(
             f"salmonn {args.command}: this needs ROS 2, and the Python module {error.name} is not installed. "
             "Source a ROS 2 Jazzy workspace with salmonn_interfaces in it, or run `make setup` in the repository.",
+            file=sys.stderr,
+        )
+        return 2
+    except RuntimeError as error:  # of pathlib: neither HOME nor an entry in the password file
+        if "home directory" not in str(error):
+            raise
+        print(
+            f"salmonn {args.command}: this user has no home directory. Set HOME, or each of XDG_CACHE_HOME, "
+            "XDG_DATA_HOME and HF_HOME, to a folder that this user may write, and name paths without ~.",
             file=sys.stderr,
         )
         return 2

@@ -46,6 +46,17 @@ def test_an_offset_of_up_to_two_seconds_is_usual(offset_ns: int, told: bool) -> 
     assert (compared([offset_ns] * COMPARED).of("camera") != "") == told
 
 
+@pytest.mark.parametrize("other_s", [30, -30])
+def test_a_source_that_agrees_with_one_other_is_not_told(other_s: int) -> None:
+    offsets = ClockOffsets()
+    for number in range(COMPARED + 2):
+        offsets.accept("mic", 1_000 * S + number)
+        offsets.accept("rear", (1_000 + other_s) * S + number)
+        offsets.accept("camera", 1_000 * S + number)
+    assert (offsets.of("camera"), offsets.of("mic")) == ("", "")
+    assert "30.0 s" in offsets.of("rear")
+
+
 @pytest.mark.parametrize("usual_ns", [0, 2 * S, -2 * S])
 @pytest.mark.parametrize("place", [0, 10, COMPARED])
 def test_one_usual_stamp_shows_that_the_offset_is_not_steady(usual_ns: int, place: int) -> None:
