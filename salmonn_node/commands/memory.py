@@ -180,6 +180,10 @@ def _verify(root: Path, args: argparse.Namespace, console: Console) -> int:
             bad += bool(problem)
             text = f"damaged: {problem}" if problem else "whole"
             console.print(f"{name}: {path.relative_to(place.directory)}, {text}", markup=False)
+        missing = [] if in_use(place) else _missing(place)
+        bad += len(missing)
+        for text in missing:
+            console.print(f"{name}: {text}", markup=False)
         for number, segment in place.segments():
             problem, records = _read_through(name, segment, console)
             if problem and in_use(place):
@@ -192,6 +196,19 @@ def _verify(root: Path, args: argparse.Namespace, console: Console) -> int:
             text = f"damaged: {problem}" if problem else "whole"
             console.print(f"{name}: journal {segment.name}, {records} records, {text}", markup=False)
     return 1 if bad else 0
+
+
+def _missing(place: MemoryPlace) -> list[str]:
+    """What the newest snapshot knows of, or a journal without a snapshot follows, and is not there."""
+    from salmonn_node.storage.absence import held_moments, missing_parts
+    from salmonn_node.storage.restore import begins_with_journal
+
+    manifests = describe(place).manifests
+    if manifests:
+        return missing_parts(place, manifests[0], held_moments(place.evidence))
+    if begins_with_journal(place) or not (place.segments() or held_moments(place.evidence)):
+        return []
+    return ["no snapshot is left, and the journal does not begin with the memory: a node refuses to restore it"]
 
 
 def _read_through(name: str, segment: Path, console: Console) -> tuple[str, int]:

@@ -112,7 +112,7 @@ def decode_record(body: bytes) -> Record:
             return Pose.from_state([meta[key] for key in _POSE_KEYS])
         if kind == "mark":
             return Mark(meta["name"], meta["data"])
-    except (KeyError, TypeError, struct.error, cv2.error) as error:
+    except (KeyError, TypeError, RecursionError, struct.error, cv2.error) as error:
         raise ValueError(f"journal record cannot be read: {error}") from error
     raise ValueError(f"journal record has unknown kind {kind!r}")
 

@@ -103,8 +103,8 @@ class Restorer:
     def _refuse_remains(self, damaged: bool) -> None:
         """Raise DamagedError when a memory without a whole snapshot is not a new one but has lost its snapshots."""
         segments = self.place.segments()
-        if any(_continues(path) == ROOT for _, path in segments):
-            return  # the journal is complete from the beginning
+        if begins_with_journal(self.place):
+            return
         journals = sum(not _is_empty(path) for _, path in segments)
         if damaged:
             found = f"has no whole snapshot left: {'; '.join(self.report.notes)}"
@@ -162,6 +162,11 @@ def fits(path: Path, identity: Identity) -> bool:
     except SnapshotError:
         return False
     return True
+
+
+def begins_with_journal(place: MemoryPlace) -> bool:
+    """Whether a memory's journal is complete from the beginning, so that it needs no snapshot."""
+    return any(_continues(path) == ROOT for _, path in place.segments())
 
 
 def _continues(path: Path) -> tuple[int, int] | None:

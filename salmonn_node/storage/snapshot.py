@@ -176,7 +176,7 @@ def read_manifest(directory: Path) -> Manifest:
         schema = int(outer["schema"])
     except FileNotFoundError as error:
         raise DamagedError(f"{name}: {MANIFEST} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{name}: {MANIFEST} cannot be read: {error}") from error
     if _digest(schema, body) != expected:
         raise DamagedError(f"{name}: {MANIFEST} fails its checksum")

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 
+from salmonn_node.storage.absence import missing_parts
 from salmonn_node.storage.cleanup import Cleanup
 from salmonn_node.storage.directory import Lock, MemoryPlace, describe
 from salmonn_node.storage.evidence_file import open_evidence
@@ -154,6 +155,9 @@ class MemoryStore:
             progress(f"snapshot {manifest.number}")
             if manifest.forgotten:
                 self._cleanup.erase(manifest)  # perhaps a forget was interrupted before it had deleted everything
+            if not self._notes:  # which tell of damaged evidence
+                for loss in missing_parts(self.place, manifest, self.evidence.position()):
+                    report.lose(loss)
             load(tensors, manifest.state["values"])
             self.evidence.rewind(manifest.state["evidence"])
             if manifest.machine != this_machine():

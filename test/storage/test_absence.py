@@ -16,6 +16,7 @@ from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.storage.directory import Lock, LockedError, MemoryPlace, in_use
 from salmonn_node.storage.export import export_memory
+from salmonn_node.storage.journal import decode_record
 from salmonn_node.storage.snapshot import DamagedError
 
 
@@ -49,6 +50,72 @@ def test_a_memory_without_its_snapshots_is_refused_and_stays(stored: Path, model
     assert main(["memory", "--directory", str(stored), "set-aside", "m"]) == 0
     Robot(stored, model).die()
     assert len([path for path in stored.iterdir() if path.name.startswith("m-aside-")]) == 1
+
+
+@pytest.mark.parametrize("gone", ["journal", "journal/00000002.log", "evidence.db"])
+def test_what_is_missing_beside_a_snapshot_is_told(
+    stored: Path, model: VideoSalmonnS, gone: str, capsys: pytest.CaptureFixture[str]
+):
+    verify = ["memory", "--directory", str(stored), "verify", "m"]
+    assert main(verify) == 0
+    path = stored / "m" / gone
+    assert path.exists()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for rest in ("-wal", "-shm"):
+        (stored / "m" / f"{gone}{rest}").unlink(missing_ok=True)
+    capsys.readouterr()
+    assert main(verify) == 1
+    named = "evidence.db lacks moments of vision" if gone == "evidence.db" else "00000002.log, which follows"
+    assert named in " ".join(capsys.readouterr().out.split())
+    robot = Robot(stored, model)
+    assert named in " ".join(robot.report.damage)
+    assert robot.report.snapshot == 1
+    assert robot.persistence.save()
+    robot.die()
+    assert main(verify) == 0, "the next snapshot knows of no loss"
+    assert Robot(stored, model).report.damage == []
+
+
+def test_a_write_ahead_log_that_lost_its_end_is_told(
+    tmp_path: Path, model: VideoSalmonnS, capsys: pytest.CaptureFixture[str]
+):
+    """What is left of the log makes older pages of the database valid again."""
+    robot = Robot(tmp_path / "running", model)
+    robot.observe(0, 10)
+    assert robot.persistence.save()
+    shutil.copytree(tmp_path / "running", tmp_path / "copied")  # as it lies there when the power fails
+    robot.die()
+    log = tmp_path / "copied" / "m" / "evidence.db-wal"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 4])
+    assert main(["memory", "--directory", str(tmp_path / "copied"), "verify"]) == 1
+    assert "evidence.db lacks moments" in " ".join(capsys.readouterr().out.split())
+    robot = Robot(tmp_path / "copied", model)
+    assert robot.report.damage
+    robot.die()
+
+
+def test_a_copy_under_another_name_lacks_nothing(stored: Path, model: VideoSalmonnS):
+    robot = Robot(stored, model)
+    robot.persistence.save_as("copy")
+    robot.die()
+    assert main(["memory", "--directory", str(stored), "verify", "copy"]) == 0
+
+
+def test_a_memory_without_its_last_snapshot_does_not_pass(stored: Path, capsys: pytest.CaptureFixture[str]):
+    shutil.rmtree(stored / "m" / "snapshots" / "00000001")
+    assert main(["memory", "--directory", str(stored), "verify"]) == 1
+    assert "no snapshot is left" in capsys.readouterr().out
+
+
+def test_values_nested_too_deep_are_damage(stored: Path, capsys: pytest.CaptureFixture[str]):
+    (stored / "m" / "snapshots" / "00000001" / "manifest.json").write_text("[" * 100_000)
+    assert main(["memory", "--directory", str(stored), "verify"]) == 1
+    assert main(["memory", "--directory", str(stored), "ls"]) == 0
+    assert main(["memory", "--directory", str(stored), "info", "m"]) == 1
+    assert "cannot be read: maximum recursion depth" in " ".join(capsys.readouterr().out.split())
+    text = b"[" * 100_000
+    with pytest.raises(ValueError, match="recursion"):
+        decode_record(len(text).to_bytes(4, "little") + text)
 
 
 def test_a_lock_that_cannot_be_written_is_a_lock_all_the_same(stored: Path, monkeypatch: pytest.MonkeyPatch):
