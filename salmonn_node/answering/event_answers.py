@@ -80,7 +80,7 @@ class EventAnswers:
             calibration: without one, there is no confidence.
         """
         events = view.events
-        if events is None or not (inside := _inside(question, view, events)):
+        if events is None or events.partial or not (inside := _inside(question, view, events)):
             return None
         asked = self.understood(question.text)
         if asked is None:

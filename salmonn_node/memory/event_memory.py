@@ -23,6 +23,7 @@ from salmonn_node.memory.token_batch import TokenBatch
 PINNED = -3.0
 # Numbers of an event beside its keys: its row of the table and its amounts, each of 8 bytes.
 NUMBERS = 13
+KEY_BYTES = 2  # of each channel of a settled event's keys
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class EventMemoryConfig:
             meanwhile has come as well; until then it stays.
         slack_ns: a sight and a sound this far apart still belong together.
         alike: cosine from which a sound is one of its kind.
+        likeness_power: power of the cosine in the likeness of two events. With a high one, a first or last of its kind
+            is not dropped for others that share its colour only.
         segment: settings of the segmentation.
     """
 
@@ -46,6 +49,7 @@ class EventMemoryConfig:
     settle_ns: int = 8_000_000_000
     slack_ns: int = 1_000_000_000
     alike: float = 0.6
+    likeness_power: float = 1.0
     segment: SegmentConfig = field(default_factory=SegmentConfig)
 
     def __post_init__(self) -> None:
@@ -59,8 +63,12 @@ class EventMemoryConfig:
     def most_bytes(self, key_sizes: tuple[int, int, int]) -> int:
         """Bytes of full budgets, given the sizes of the visual key, the audio key and the key of a view."""
         visual, audio, view = key_sizes
-        sight, sound = 4 * (visual + view + audio) + 8 * NUMBERS, 4 * (audio + visual) + 8 * NUMBERS
+        sight, sound = (KEY_BYTES * size + 8 * NUMBERS for size in (visual + view + audio, audio + visual))
         return self.sights * sight + self.sounds * sound
+
+
+# Beside the tokens, whose budget is not shared; chosen on training worlds.
+BESIDE = EventMemoryConfig(sights=320, sounds=96, likeness_power=8.0)
 
 
 class EventMemory:
@@ -73,6 +81,7 @@ class EventMemory:
     Attributes:
         kept: by modality, the settled events in order of their end.
         dropped: by modality, how many went.
+        partial: whether the stream began before these events did, so that nobody may conclude from them what never was.
     """
 
     def __init__(self, heads: EventHeads, config: EventMemoryConfig | None = None) -> None:
@@ -86,6 +95,7 @@ class EventMemory:
         self._ended: dict[str, list[Event]] = {"visual": [], "audio": []}
         self._newest_ns = {"visual": -1, "audio": -1}
         self.dropped = {"visual": 0, "audio": 0}
+        self.partial = False
 
     def fresh(self) -> EventMemory:
         """An empty one with the same read-outs and settings."""
@@ -97,7 +107,7 @@ class EventMemory:
         copy._segmenters = {modality: segmenter.copy() for modality, segmenter in self._segmenters.items()}
         for mine, theirs in ((self.kept, copy.kept), (self._ended, copy._ended)):
             theirs |= {modality: [replace(e) for e in listed] for modality, listed in mine.items()}
-        copy._newest_ns, copy.dropped = dict(self._newest_ns), dict(self.dropped)
+        copy._newest_ns, copy.dropped, copy.partial = dict(self._newest_ns), dict(self.dropped), self.partial
         return copy
 
     def finish(self) -> None:
@@ -110,7 +120,7 @@ class EventMemory:
     def nbytes(self) -> int:
         """Bytes of all events; bounded by the budgets and the few that are open or unsettled."""
         events = [e for modality in event_tensors.MODALITIES for e in self.events(modality)]
-        return sum(4 * (e.key.numel() + e.view.numel() + e.met.numel()) + 8 * NUMBERS for e in events)
+        return sum(e.key.nbytes + e.view.nbytes + e.met.nbytes + 8 * NUMBERS for e in events)
 
     def events(self, modality: str) -> list[Event]:
         """All events of a modality: settled, ended, and the open runs that would be events if they ended now."""
@@ -147,6 +157,7 @@ class EventMemory:
                 event.view = keys
             else:
                 event.met = keys
+            event.settle()
             self.kept[modality].append(event)
             if len(self.kept[modality]) > self._budget(modality):
                 self._drop(modality)
@@ -180,7 +191,7 @@ class EventMemory:
         alone = (views.abs().sum(1) == 0).float()
         # Silence beside silence is alike; a sound with something in view and one without are not.
         shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
-        likeness = (keys @ keys.T).clamp_min(0) * (0.5 + 0.5 * shared)
+        likeness = (keys @ keys.T).clamp_min(0) ** self.config.likeness_power * (0.5 + 0.5 * shared)
         before = torch.tril(likeness, -1).max(1).values
         after = torch.triu(likeness, 1).max(1).values
         score = torch.minimum(before, after)
@@ -242,7 +253,9 @@ class EventMemory:
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON values; `restore` continues bit for bit."""
         tensors: dict[str, Tensor] = {}
-        meta: dict[str, Any] = {"newest_ns": dict(self._newest_ns), "dropped": dict(self.dropped)}
+        meta: dict[str, Any] = {
+            "newest_ns": dict(self._newest_ns), "dropped": dict(self.dropped), "partial": self.partial
+        }  # fmt: skip
         for modality in event_tensors.MODALITIES:
             named, meta[modality] = self._segmenters[modality].to_tensors()
             parts = {"kept": event_tensors.to_tensors(self.kept[modality])}
@@ -257,6 +270,7 @@ class EventMemory:
         Raises:
             KeyError: something is missing.
         """
+        self.partial = bool(meta.get("partial", False))
         for modality in event_tensors.MODALITIES:
             mine = event_tensors.part(tensors, modality)
             self.kept[modality] = event_tensors.from_tensors(event_tensors.part(mine, "kept"), modality)

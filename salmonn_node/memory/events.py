@@ -88,17 +88,23 @@ class Event:
     @property
     def direction(self) -> Tensor:
         """(K,) key of length 1."""
-        return self.key / torch.linalg.vector_norm(self.key).clamp_min(1e-9)
+        key = self.key.float()
+        return key / torch.linalg.vector_norm(key).clamp_min(1e-9)
 
     @property
     def place(self) -> Tensor:
         """(K_v,) key of the view, of length 1."""
-        return self.view / torch.linalg.vector_norm(self.view).clamp_min(1e-9)
+        view = self.view.float()
+        return view / torch.linalg.vector_norm(view).clamp_min(1e-9)
 
     @property
     def coherence(self) -> float:
         """0..1: how much the tokens of the run look alike."""
         return float(torch.linalg.vector_norm(self.key)) / max(self.weight, 1e-9)
+
+    def settle(self) -> None:
+        """Keep the keys in half precision from now on; the event is over."""
+        self.key, self.view, self.met = self.key.half(), self.view.half(), self.met.half()
 
     def overlaps(self, other: Event, slack_ns: int = 0) -> bool:
         """Whether the two touch in time, give or take `slack_ns`."""

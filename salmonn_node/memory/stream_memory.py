@@ -477,8 +477,8 @@ class StreamMemory:
     ) -> StreamMemory:
         """Restore a memory from `to_tensors`, with the same layer and the same kind of event memory.
 
-        A state without events continues with an empty event memory. Without `events`, the events of the state are
-        left out. The same holds for `log`.
+        A state without events continues with an empty event memory, which says that it is partial. Without `events`,
+        the events of the state are left out. The same holds for `log`.
 
         Raises:
             ValueError: the schema differs, the layer has another mode or size, or values are missing or do not fit.
@@ -519,6 +519,8 @@ class StreamMemory:
         )
         if memory.events is not None and meta.get("events") is not None:
             memory.events.restore(part("events"), meta["events"])
+        elif memory.events is not None:
+            memory.events.partial = int(meta["newest_ns"]) >= 0
         if memory.log is not None and meta.get("log") is not None:
             memory.log.restore(part("log"), meta["log"])
         memory._adopt(visual, audio)

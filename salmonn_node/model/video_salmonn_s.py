@@ -10,7 +10,7 @@ import torch
 
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.event_log import EventLog
-from salmonn_node.memory.event_memory import EventMemory
+from salmonn_node.memory.event_memory import BESIDE, EventMemory
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.memory.token_memory import TokenMemoryConfig
 from salmonn_node.model.answer_generator import AnswerGenerator
@@ -114,12 +114,14 @@ class VideoSalmonnS:
     def new_memory(self) -> StreamMemory:
         """Return an empty memory with this network's budgets and rules."""
         m = self.config.memory
-        heads = self.event_heads or (self.event_parts.heads if self.event_parts is not None else None)
+        events = None if self.event_heads is None else EventMemory(self.event_heads)
+        if events is None and self.event_parts is not None:
+            events = EventMemory(self.event_parts.heads, BESIDE)
         return StreamMemory(
             self.network.ttt,
             TokenMemoryConfig(m.visual_tokens, m.visual_step, m.visual_rule),
             TokenMemoryConfig(m.audio_tokens, m.audio_step, m.audio_rule),
             slice_patches=self.config.slice_patches,
-            events=None if heads is None else EventMemory(heads),
+            events=events,
             log=None if self.event_log is None else self.event_log.fresh(),
         )

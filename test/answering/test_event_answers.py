@@ -229,6 +229,16 @@ def test_windows_and_sources_are_kept_and_a_full_memory_leaves_them_to_the_netwo
     assert asked(model, parts, view, question) is None, "an event of that window may have been dropped"
 
 
+def test_events_that_began_after_the_stream_answer_nothing(
+    model: VideoSalmonnS, parts: EventParts, seen: list[Event], heard: list[Event]
+) -> None:
+    view = view_of(parts, seen, heard)
+    assert view.events is not None
+    view.events.partial = True
+
+    assert asked(model, parts, view, Question("When did you last see the white star?", AnswerType.TIME)) is None
+
+
 def test_a_checkpoint_without_the_parts_answers_by_the_network_alone(tmp_path: Path) -> None:
     assert load(read_events=False).event_parts is None
     assert EventParts.load(tmp_path) is None

@@ -239,6 +239,8 @@ def test_a_state_from_before_there_were_events_goes_on_with_none() -> None:
 
     assert again.events is not None
     assert again.events.events("visual") == []
+    assert again.events.partial
+    assert StreamMemory.from_tensors(*again.to_tensors(), None, EventMemory(HEADS, CONFIG)).events.partial  # type: ignore[union-attr]
     again.observe_visual(patch(6, {0: THINGS - 1}), GRID)
 
 
