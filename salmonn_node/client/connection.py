@@ -6,7 +6,10 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, count
+from math import inf
 from typing import Any
 
 from action_msgs.msg import GoalStatus
@@ -14,6 +17,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from rclpy.task import Future
+from unique_identifier_msgs.msg import UUID
 
 from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
@@ -23,7 +27,7 @@ from salmonn_node.client.spinner import Spinner
 NODE_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
 AGAIN_S = 2.0  # a request that changes nothing is repeated if no reply has come for this long
-OVERDUE_S = 0.3  # an overdue result is requested again after each such time
+OVERDUE_S = 0.3  # what is overdue is asked for again after each such time
 
 
 class Connection:
@@ -111,16 +115,32 @@ class Connection:
         """Send one request and wait for the response; None at the deadline (time.monotonic)."""
         return self.send(client, request, deadline) if self.reach(client.service_is_ready, deadline) else None
 
-    def send(self, client: Any, request: Any, deadline: float) -> Any:
-        """Send one request to a service that `reach` has reached; None if no response came by the deadline."""
-        future = client.call_async(request)
-        if self._spinner.wait(future, deadline):
-            return future.result()
-        client.remove_pending_request(future)
-        return None
+    def send(self, client: Any, request: Any, deadline: float, *, due_at: float = inf, reminder: Any = None) -> Any:
+        """Send one request to a service that `reach` has reached; None if no response came by the deadline.
+
+        Args:
+            client: the client of the service.
+            request: the request.
+            deadline: time.monotonic() at which to give up.
+            due_at: time.monotonic() from which the response is overdue.
+            reminder: request to send while it is overdue. Its own response counts, too, if it comes first.
+        """
+        reminders = ((due_at + n * OVERDUE_S, reminder) for n in count(1))
+        return self._first_response(client, chain([(0.0, request)], reminders), deadline)
 
     def call_until(self, client: Any, request: Any, deadline: float, cancel: threading.Event | None = None) -> Any:
         """Send a request that changes nothing, repeatedly, until a response comes; None at the deadline or cancel."""
+        start = time.monotonic()
+        return self._first_response(client, ((start + n * AGAIN_S, request) for n in count()), deadline, cancel)
+
+    def _first_response(
+        self,
+        client: Any,
+        requests: Iterator[tuple[float, Any]],
+        deadline: float,
+        cancel: threading.Event | None = None,
+    ) -> Any:
+        """Send each request at its time, while the service is there, until one of them has a response."""
         first: Future = Future()
         sent: list[Future] = []
 
@@ -128,16 +148,17 @@ class Connection:
             if not first.done() and not future.cancelled():
                 first.set_result(future.result())
 
-        again = 0.0
+        due_at, request = next(requests)
         while not first.done() and self._spinner.is_open and not (cancel is not None and cancel.is_set()):
             now = time.monotonic()
-            if now >= again and client.service_is_ready():
+            if now >= due_at and client.service_is_ready():
                 sent.append(client.call_async(request))
                 sent[-1].add_done_callback(arrived)
-                again = now + AGAIN_S
+                due_at, request = next(requests)
+                due_at = max(due_at, now + OVERDUE_S)  # no burst if the service was away for long
             if now >= deadline:
                 break
-            self._spinner.wait(first, min(deadline, now + POLL_S))
+            self._spinner.wait(first, min(deadline, due_at, now + POLL_S))
         for future in sent:
             if not future.done():
                 client.remove_pending_request(future)
@@ -159,9 +180,9 @@ class Connection:
     ) -> Any:
         """Send a goal and wait for its result; None when no reply came in time or the node is gone.
 
-        A lost packet is sent again only with the middleware's next heartbeat, which may take 3 s. So if the result is
-        overdue, it is requested again; that changes nothing in the node, and carries a heartbeat. A goal that is
-        accepted too late is canceled.
+        A lost packet is sent again only with the middleware's next heartbeat, which may take 3 s. A further message
+        carries a heartbeat. So a goal that is not accepted soon is sent again under the same id, which the node
+        refuses if it has it, and an overdue result is requested again. A goal that is accepted too late is canceled.
 
         Args:
             client: `ask` or `watch`.
@@ -176,13 +197,17 @@ class Connection:
         news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         # rclpy's action client is not safe if one thread sends while another one receives, so send in the spinner.
         run, wait = self._spinner.run, self._spinner.wait
-        sent = run(client.send_goal_async, goal_message, news.put)
-        if not wait(sent, accept_by):
-            sent.add_done_callback(_cancel_late)
-            return None
-        goal = sent.result()
-        if not goal.accepted:
-            return None
+        goal_id, patience_s = UUID(uuid=list(uuid.uuid4().bytes)), OVERDUE_S
+        replies = [run(client.send_goal_async, goal_message, news.put, goal_id)]
+        while not any(map(_accepted, replies)):
+            if time.monotonic() >= accept_by or all(reply.done() for reply in replies) or not self._spinner.is_open:
+                for reply in replies:
+                    reply.add_done_callback(_cancel_late)
+                return None
+            if not wait(replies[0], min(accept_by, time.monotonic() + patience_s)) and self._spinner.is_open:
+                replies.append(run(client.send_goal_async, goal_message, None, goal_id))
+                patience_s *= 2
+        goal = next(filter(_accepted, replies)).result()
         done: Future = Future()
 
         def arrived(future: Future) -> None:
@@ -221,7 +246,12 @@ class Connection:
         return done.result().result if done.done() else None
 
 
-def _cancel_late(sent: Future) -> None:
+def _accepted(reply: Future) -> bool:
+    """Whether the node has accepted a goal."""
+    return bool(reply.done() and reply.exception() is None and reply.result() is not None and reply.result().accepted)
+
+
+def _cancel_late(reply: Future) -> None:
     """Cancel a goal that was accepted after its caller had given up."""
-    if not sent.cancelled() and sent.exception() is None and sent.result() is not None and sent.result().accepted:
-        sent.result().cancel_goal_async()
+    if _accepted(reply):
+        reply.result().cancel_goal_async()

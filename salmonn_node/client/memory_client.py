@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from lifecycle_msgs.msg import Transition
@@ -137,7 +137,16 @@ class Memory:
             if not self._connection.reach(query.service_is_ready, deadline):
                 return self._unreached("query", query.service_is_ready)
             self._shorten(message, deadline)
-            response = self._connection.send(query, Query.Request(question=message), deadline + REPLY_SLACK_S)
+            # A lost packet is sent again with the middleware's next heartbeat, which may take 3 s. Another request
+            # carries one. The reminder leaves the node no time, so it costs nothing, and its own reply is TIMEOUT.
+            reminder = question_to_message(self._types, replace(question, timeout_s=LEAST_TIMEOUT_S))
+            response = self._connection.send(
+                query,
+                Query.Request(question=message),
+                deadline + REPLY_SLACK_S,
+                due_at=deadline,
+                reminder=Query.Request(question=reminder),
+            )
             if response is None:
                 return self._missing("query", query.service_is_ready)
             return answer_from_message(response.answer)

@@ -1,19 +1,26 @@
-"""A node that is held up, or whose result is lost: each call says what became of it, and none runs on for nobody."""
+"""A node that is held up, or whose packets are lost: each call says what became of it, and none runs on for nobody."""
 
 from __future__ import annotations
 
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import rclpy
+from builtin_interfaces.msg import Duration
 from lifecycle_msgs.srv import GetState
 from rclpy.action import ActionServer
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 
 from salmonn_interfaces.action import Ask
+from salmonn_interfaces.srv import Query
 from salmonn_node.client import ErrorCode, Memory
+from salmonn_node.ros.deferred import DeferredReply, create_deferred_service
 
 from .harness import PATIENCE_S, NodeProcess, Robot
 
@@ -67,7 +74,20 @@ class LosesTheFirstResult(ActionServer):
             await super()._execute_get_result_request(request)
 
 
-def test_a_result_that_is_overdue_is_requested_again(robot: Robot) -> None:
+class LosesTheFirstGoal(ActionServer):
+    """Takes the first goal and never says so, as when a packet is lost."""
+
+    ids: tuple[bytes, ...] = ()
+
+    async def _execute_goal_request(self, request: tuple[object, Any]) -> None:
+        self.ids += (bytes(request[1].goal_id.uuid),)
+        if len(self.ids) > 1:
+            await super()._execute_goal_request(request)
+
+
+@contextmanager
+def forgetful(server_type: type[ActionServer]) -> Iterator[ActionServer]:
+    """A node that answers every question with "red", through such a server."""
     node = rclpy.create_node("forgetful")
 
     def answer(goal: object) -> Ask.Result:
@@ -76,24 +96,72 @@ def test_a_result_that_is_overdue_is_requested_again(robot: Robot) -> None:
         result.answer.text = "red"
         return result
 
-    server = LosesTheFirstResult(node, Ask, "~/ask", answer)
+    server = server_type(node, Ask, "~/ask", answer)
     node.create_service(GetState, "~/get_state", lambda request, response: response)
+    with spinning(node):
+        yield server
+        server.destroy()
+
+
+@contextmanager
+def spinning(node: Node) -> Iterator[None]:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     thread = threading.Thread(target=executor.spin)
     thread.start()
     try:
-        with Memory(robot.node, "forgetful") as memory:
-            assert memory.state(PATIENCE_S) != "absent"
-            for _ in range(20):  # on a loaded machine the node may not be reached at once
-                server.asked = 0
-                told = memory.ask("where?", timeout_s=2.0, cancel=threading.Event())
-                if told.error_code == ErrorCode.NONE:
-                    break
-        assert (told.text, told.error_code) == ("red", ErrorCode.NONE)
-        assert server.asked > 1
+        yield
     finally:
         executor.shutdown()
         thread.join(PATIENCE_S)
-        server.destroy()
         node.destroy_node()
+
+
+def test_a_result_that_is_overdue_is_requested_again(robot: Robot) -> None:
+    with forgetful(LosesTheFirstResult) as server, Memory(robot.node, "forgetful") as memory:
+        assert memory.state(PATIENCE_S) != "absent"
+        for _ in range(20):  # on a loaded machine the node may not be reached at once
+            server.asked = 0
+            told = memory.ask("where?", timeout_s=2.0, cancel=threading.Event())
+            if told.error_code == ErrorCode.NONE:
+                break
+    assert (told.text, told.error_code) == ("red", ErrorCode.NONE)
+    assert server.asked > 1
+
+
+def test_a_goal_that_is_not_accepted_is_sent_again_under_its_id(robot: Robot) -> None:
+    with forgetful(LosesTheFirstGoal) as server, Memory(robot.node, "forgetful") as memory:
+        assert memory.state(PATIENCE_S) != "absent"
+        told = memory.ask("where?", timeout_s=PATIENCE_S, cancel=threading.Event())
+    assert (told.text, told.error_code) == ("red", ErrorCode.NONE)
+    assert len(server.ids) > 1
+    assert len(set(server.ids)) == 1
+
+
+def test_an_overdue_reply_of_the_service_is_asked_for_again(robot: Robot) -> None:
+    node = rclpy.create_node("forgetful")
+    timeouts: list[Duration] = []
+
+    def take(request: Query.Request) -> DeferredReply:
+        timeouts.append(request.question.timeout)
+        deferred = DeferredReply()
+        if len(timeouts) > 1:  # the first reply is lost
+            response = Query.Response()
+            response.answer.error_code = int(ErrorCode.TIMEOUT)
+            response.answer.error_msg = "too late"
+            deferred.set(response)
+        return deferred
+
+    create_deferred_service(node, Query, "~/query", take, ReentrantCallbackGroup())
+    node.create_service(GetState, "~/get_state", lambda request, response: response)
+    with spinning(node), Memory(robot.node, "forgetful") as memory:
+        assert memory.state(PATIENCE_S) != "absent"
+        for _ in range(20):  # on a loaded machine the node may not be reached at once
+            timeouts.clear()
+            told = memory.ask("where?", timeout_s=1.0)
+            if told.error_msg == "too late":
+                break
+    assert told.error_code == ErrorCode.TIMEOUT
+    assert told.error_msg == "too late"
+    assert timeouts[1].sec == 0
+    assert timeouts[1].nanosec <= 1_000_000, "the reminder makes no work"
