@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.server_settings import ServerSettings
@@ -136,7 +137,7 @@ def _run(
     key = job.key(observer.model.checkpoint.id + ("" if calibration is None else calibration.model_dump_json()))
     known: dict[str, Answered] = {}
     code = code_version()
-    earlier = json.loads(key_file.read_text()) if key_file.exists() and answers_file.exists() else {}
+    earlier = _earlier(key_file) if answers_file.exists() else {}
     if earlier.get("key") == key and earlier.get("code") == code:
         known = {answered.id: answered for answered in read_answers(answers_file)}
     elif earlier.get("key") == key:
@@ -208,6 +209,15 @@ def open_recording(
         part=settings.part,
     )
     return bag, bag.duration_s
+
+
+def _earlier(key_file: Path) -> dict[str, Any]:
+    """What an earlier run was made with; empty where there was none, or where its file was cut off or altered."""
+    try:
+        found = json.loads(key_file.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _in_order(questions: tuple[QuestionRecord, ...]) -> list[QuestionRecord]:

@@ -100,6 +100,18 @@ def test_answers_of_other_code_are_told_and_asked_again(bag, tmp_path):
     assert any("an unknown version" in warning for warning in run_job(job).warnings)
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000], ids=lambda text: text[:10])
+def test_a_record_of_an_earlier_run_that_is_damaged_counts_as_none(bag, tmp_path, text):
+    job = Job(bag, tuple(records([1.0])), JobSettings(), tmp_path / "job")
+    job.folder.mkdir()
+    (job.folder / "job.json").write_text(text)
+    (job.folder / "answers.jsonl").write_text("")
+    result = run_job(job)
+    assert result.error == ""
+    assert len(result.timings) == 1
+    assert run_job(job).timings == {}
+
+
 def test_a_damaged_bag_and_a_late_question_do_not_stop_the_rest(bag, tmp_path, capsys):
     broken = tmp_path / "broken.mcap"
     broken.write_bytes(b"no bag")
