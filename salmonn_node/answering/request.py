@@ -34,6 +34,8 @@ def refusal(question: Question, sources: Sequence[str]) -> str:
         return f"choices: CHOICE needs 2 to {MAX_CHOICES} of them, got {len(question.choices)}"
     if any(not choice.strip() for choice in question.choices):
         return "choices: one of them is empty"
+    if len({choice.strip() for choice in question.choices}) < len(question.choices):
+        return "choices must differ from each other"
     if any(_bytes(choice) > MAX_CHOICE_BYTES for choice in question.choices):
         return f"choices: one of them is longer than {MAX_CHOICE_BYTES} bytes"
     if any(_bytes(name) > MAX_NAME_BYTES for name in (question.target_frame, *question.sources)):

@@ -81,6 +81,7 @@ def test_window_sources_and_number_of_evidence_are_kept_to(answerer: Answerer) -
         (Question("x" * 1_000_000), "text"),
         (Question("a?", AnswerType.CHOICE), "choices"),
         (Question("a?", AnswerType.CHOICE, ("a", " ")), "choices"),
+        (Question("a?", AnswerType.CHOICE, ("a", "b", " a")), "choices must differ"),
         (Question("a?", after_ns=2, before_ns=1), "after"),
         (Question("a?", before_ns=-1), "before"),
         (Question("a?", timeout_s=-1.0), "timeout"),
