@@ -217,6 +217,8 @@ def burst(timeline: AudioTimeline, from_ns: int, tenths: int, seed: int = 0) -> 
 def test_a_driver_that_stalls_for_more_than_half_a_minute_has_lost_the_sound(stall_s: int, lost: bool) -> None:
     timeline, _ = heard(2.0)
     burst(timeline, START + 2 * S + stall_s * S, min(10 * stall_s, 302), seed=50)
+    if not lost:
+        follow(timeline, START + 2 * S + stall_s * S, 5)
     timeline.finish()
     assert timeline.counts["spans_started"] == 1 + lost
     assert timeline.silence_s == 0.0
