@@ -13,7 +13,7 @@ import numpy as np
 
 from salmonn_node.answering.confidence import Calibration, scaled
 from salmonn_node.answering.event_evidence import evidence_of_events
-from salmonn_node.answering.event_reader import FORMS, ORDER, EventReading, Finding
+from salmonn_node.answering.event_reader import FORMS, ORDER, EventReading, Finding, forms_of
 from salmonn_node.answering.evidence import PictureSize
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.known_words import known_share
@@ -29,7 +29,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, Outcome, PoseKind, Q
 from salmonn_node.stream.observations import SECOND_NS
 
 UNDERSTOOD = 0.8  # the question head must be this sure
-KNOWN_WORDS = 0.75  # share of the question's words that the vocabulary must know
+KNOWN_WORDS = 0.5  # share of the question's words that the vocabulary must know, as for confidences
 NAME = "name"  # the form of a bare name, as in a choice
 NOT_OBSERVED = "not observed"
 
@@ -45,13 +45,18 @@ class EventAnswers:
     def __init__(self, model: VideoSalmonnS, parts: EventParts) -> None:
         self.model, self.parts = model, parts
 
-    def understood(self, text: str, least: float = UNDERSTOOD) -> QuestionReading | None:
-        """What a text asks or names; None where the head is not sure enough or too many words are unknown."""
+    def understood(self, text: str, kind: AnswerType | None = None) -> QuestionReading | None:
+        """What a text asks, given the type of the answer, or names, without one.
+
+        None where the head is not sure enough or too many words are unknown.
+        """
         tokenizer = self.model.tokenizer
         if known_share(tokenizer, text) < KNOWN_WORDS:
             return None
-        read = self.parts.questions.read(self.model.network.language, tokenizer.encode(tokenizer.escape(plain(text))))
-        return read if read.probability >= least else None
+        ids = tokenizer.encode(tokenizer.escape(plain(text)))
+        forms = None if kind is None else forms_of(kind)
+        read = self.parts.questions.read(self.model.network.language, ids, forms)
+        return read if read.probability >= UNDERSTOOD else None
 
     def answer(
         self,
@@ -82,7 +87,7 @@ class EventAnswers:
         events = view.events
         if events is None or events.partial or not (inside := _inside(question, view, events)):
             return None
-        asked = self.understood(question.text)
+        asked = self.understood(question.text, kind)
         if asked is None:
             return None
         reading = self._reading(asked, question, kind, EventReading(self.parts.names, *inside))

@@ -313,6 +313,21 @@ FORMS: dict[str, Form] = {
 }
 # Which of two came first: what the two are stands in the choices.
 ORDER = {"order_things": _THING, "order_sounds": _SOUND}
+# Forms that the network answers, with the slots that they fill: a question may mean them too.
+LEFT: dict[str, tuple[tuple[str, ...], AnswerType]] = {
+    "door_now": (("room",), AnswerType.CHOICE),
+    "door_earlier": (("room",), AnswerType.CHOICE),
+    "still_there": (_THING, AnswerType.BINARY),
+    "appeared": (("room",), AnswerType.TEXT),
+    "gone": (("room",), AnswerType.TEXT),
+}
+
+
+def forms_of(kind: AnswerType) -> dict[str, tuple[str, ...] | None]:
+    """The forms of questions that want an answer of this type, each with the slots that it fills, None for any."""
+    forms: dict[str, tuple[str, ...] | None] = {name: form.slots for name, form in FORMS.items() if form.answer == kind}
+    forms |= {name: slots for name, (slots, answer) in LEFT.items() if answer == kind}
+    return forms | (dict.fromkeys(ORDER) if kind == AnswerType.CHOICE else {})
 
 
 def length_s(event: Event) -> float:

@@ -8,7 +8,8 @@ that a question of no known form goes to the language model.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from salmonn_node.model.language import LanguageModel
 
+OTHER = "other"
 HIDDEN = 96
 MOST_TOKENS = 96  # of a question; a longer one has no known form
 LOOKS = 3  # ways in which the words are weighed to tell the form
@@ -73,20 +75,36 @@ class QuestionHead(nn.Module):
         return form, {name: layer(pooled[:, LOOKS + i]) for i, (name, layer) in enumerate(self.fill.items())}
 
     @torch.no_grad()
-    def read(self, language: LanguageModel, ids: Sequence[int]) -> QuestionReading:
-        """Read the tokens of a question."""
+    def read(
+        self, language: LanguageModel, ids: Sequence[int], forms: Mapping[str, Collection[str] | None] | None = None
+    ) -> QuestionReading:
+        """Read the tokens of a question.
+
+        Args:
+            language: the language model.
+            ids: the tokens.
+            forms: the forms that can be meant, as whoever asks says which type of answer is wanted, each with the slots
+                that it fills, or None where it may fill any. A form is meant only with just these slots. "other" always
+                can be meant. Without `forms`, all can.
+        """
         if not 0 < len(ids) <= MOST_TOKENS:
-            return QuestionReading("other", {}, 1.0)
+            return QuestionReading(OTHER, {}, 1.0)
         states = question_states(language, torch.tensor([list(ids)]))
         form, slots = self(states, torch.ones(states.shape[:2], dtype=torch.bool, device=states.device))
-        probability, number = form[0].softmax(0).max(0)
-        found, sure = {}, float(probability)
+        found, sure = {}, 1.0
         for name, logits in slots.items():
             chance, label = logits[0].softmax(0).max(0)
             sure = min(sure, float(chance))
             if int(label):
                 found[name] = self.slots[name][int(label) - 1]
-        return QuestionReading(self.forms[int(number)], found, sure)
+        plain = form[0].softmax(0)
+        if forms is not None:
+            out = [name != OTHER and not _filled(forms.get(name, ()), found, name in forms) for name in self.forms]
+            form[0, out] = -math.inf
+        probability, number = form[0].softmax(0).max(0)
+        if not found:  # no slot speaks for the form either
+            probability = plain[number]
+        return QuestionReading(self.forms[int(number)], found, min(sure, float(probability)))
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
@@ -110,6 +128,11 @@ class QuestionHead(nn.Module):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: expected a question head, found something else ({error})") from error
         return head.eval()
+
+
+def _filled(wanted: Collection[str] | None, found: Mapping[str, str], known: bool) -> bool:
+    """Whether a form can be meant: it is known, and just its slots are filled."""
+    return known and (wanted is None or set(wanted) == set(found))
 
 
 @torch.no_grad()

@@ -107,4 +107,4 @@ def test_the_demo_needs_no_repository(installed: Installed):
     done = installed.run("salmonn", "demo", "--offline")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "11 of 12" in done.stdout
+    assert "12 of 12" in done.stdout

@@ -22,7 +22,7 @@ def _no_ros(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_bag_is_replayed_and_answers_lie_in_the_folder(tmp_path: Path, capsys):
     assert main(["demo", "--offline", "--output", str(tmp_path / "out")]) == 0
 
-    assert "11 of 12 right" in capsys.readouterr().out.replace("\n", " ")
+    assert "12 of 12 right" in capsys.readouterr().out.replace("\n", " ")
     assert len(json.loads((tmp_path / "out" / "answers.json").read_text())["asked"]) == 12
 
 

@@ -24,7 +24,7 @@ from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 FOLDER = BUNDLED / TINY
 MOST_PARAMETERS, MOST_BYTES = 4_000_000, 16_000_000
-# Of 12 questions, of 10 answerable ones. 11 and 10 were seen.
+# Of 12 questions, of 10 answerable ones. 12 and 10 were seen.
 LEAST_RIGHT, LEAST_EVIDENCE = 11, 9
 START_NS = 1_000 * SECOND_NS
 
