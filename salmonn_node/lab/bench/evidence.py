@@ -40,7 +40,7 @@ ANSWER, YES_OR_NO = (65, 66, 67, 68), (65, 66)
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Return one row of costs per prefill mode and stream length, or with `--work` one row per question."""
     if args.work is not None:
-        model = load(args.checkpoint)
+        model = load(args.checkpoint, read_events=False)  # the network itself is asked
         rows = {split.name: rows_of(model, args.work, split, args.results) for split in (FIT, TEST)}
         return {"questions": rows}
     return {"evidence": [_cost(prefill, seconds) for prefill in ("exact", "cached") for seconds in STREAMS_S]}
