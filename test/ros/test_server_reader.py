@@ -7,6 +7,7 @@ pictures, schema, evidence and typed fields hold together.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -250,6 +251,21 @@ def test_deadline_cancel_and_the_servers_own_timeout(flat: Flat) -> None:
     assert flat.ask("is there a snake?").error_code == ErrorCode.NONE
 
 
+def test_a_canceled_question_breaks_its_request_off(flat: Flat) -> None:
+    flat.server.fault = "slow"
+    cancel, answers = threading.Event(), []
+    asking = threading.Thread(target=lambda: answers.append(flat.ask("what was there?", cancel=cancel)))
+    asking.start()
+    wait(lambda: bool(flat.asked()))  # the server has the question, and does not reply
+    cancel.set()
+    asking.join(PATIENCE_S)
+    assert [answer.error_code for answer in answers] == [ErrorCode.CANCELED]
+    flat.server.fault = ""
+    # The node goes on, and the action answers as the service does.
+    by_action = flat.ask("is there a snake?", cancel=threading.Event())
+    assert (by_action.error_code, by_action.outcome) == (ErrorCode.NONE, Outcome.NOT_OBSERVED)
+
+
 def test_the_breaker_stands_on_diagnostics_and_closes_again(flat: Flat) -> None:
     flat.server.fault = "memory"
     wait(lambda: "left alone" in flat.ask("what was there?").error_msg)
@@ -271,7 +287,7 @@ def test_captions_are_written_in_idle_time_and_read(flat: Flat) -> None:
     wait(lambda: int(flat.diagnostics.get("captions.written", "0")) > 0)
     flat.ask("is there a snake?")
     assert "| a caption\n" in text_of(flat.asked()[0]) or "| a picture of a flat\n" in text_of(flat.asked()[0])
-    # Sounds get none: a picture does not tell what was heard.
+    # Sounds get none without a transcriber: a picture does not tell what was heard.
     sounds = [line for line in text_of(flat.asked()[0]).splitlines() if "| sound |" in line]
     assert sounds
     assert not any("caption" in line or "a picture" in line for line in sounds)
