@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from salmonn_node.replay.job import JobSettings, open_recording
 from salmonn_node.replay.job_result import details_of, warnings_of
 from salmonn_node.replay.recording_part import RecordingPart
 from salmonn_node.runtime.server import keep_log, server_reader
-from salmonn_node.storage.persistence import identity_of
+from salmonn_node.storage.persistence import caption_mark, identity_of, retake_caption
 from salmonn_node.storage.snapshot import SnapshotError
 from salmonn_node.storage.state import State
 from salmonn_node.storage.store import MemoryStore
@@ -64,6 +65,7 @@ class RecordedMemory:
 
     def close(self) -> None:
         """Let go of the memory."""
+        self.observer.on_caption = None
         self.store.close()
 
 
@@ -117,8 +119,8 @@ def _make(
     """Take the recording in; its folder gets its name when all of it is on the disk."""
     grounding = Grounding()
     stream, duration_s = open_recording(recording, settings, grounding)
-    partial = f"{name}-{os.getpid()}"
-    store = MemoryStore(root, partial, identity_of(model), keep=1)
+    unfinished = f"{name}-{os.getpid()}"
+    store = MemoryStore(root, unfinished, identity_of(model), keep=1)
     try:
         store.restore(lambda *_: None, lambda _: None)
         observer = Observer(model, evidence=store.evidence, frame_rate_hz=settings.frame_rate_hz, inline=True)
@@ -139,13 +141,13 @@ def _make(
             "notes": warnings_of(stream, drops) + details_of(stream, drops),
             "span": [observer.start_ns, observer.newest_ns],
         }
-        save_file(arrays, root / partial / SPACE, {VALUES: json.dumps(space)})
+        save_file(arrays, root / unfinished / SPACE, {VALUES: json.dumps(space)})
         store.close()
         shutil.rmtree(root / name, ignore_errors=True)
-        (root / partial).replace(root / name)
+        (root / unfinished).replace(root / name)
     except BaseException:
         store.close()
-        shutil.rmtree(root / partial, ignore_errors=True)
+        shutil.rmtree(root / unfinished, ignore_errors=True)
         raise
     finally:
         stream.close()
@@ -155,7 +157,9 @@ def _open(settings: JobSettings, model: Any, root: Path, name: str, made: bool) 
     store = MemoryStore(root, name, identity_of(model), keep=1)
     try:
         observer = Observer(model, evidence=store.evidence, frame_rate_hz=settings.frame_rate_hz, inline=True)
-        report = store.restore(observer.restore, lambda _: None)
+        report = store.restore(observer.restore, partial(retake_caption, observer))
+        # Words that a server writes for a question stay for the next one.
+        observer.on_caption = lambda key, text: store.append(caption_mark(key, text))
         if report.snapshot is None:
             raise SnapshotError(f"{root / name} holds no memory; --fresh makes it anew")
         with safe_open(root / name / SPACE, "np") as source:

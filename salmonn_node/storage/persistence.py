@@ -40,6 +40,17 @@ def identity_of(model: VideoSalmonnS) -> Identity:
     return Identity(model.checkpoint.id, hashlib.sha256(config.encode()).hexdigest()[:16])
 
 
+def caption_mark(key: str, text: str) -> Mark:
+    """Words of an entry of the event log, for the journal."""
+    return Mark(CAPTION, {"key": key, "text": text})
+
+
+def retake_caption(observer: Observer, record: Record) -> None:
+    """Give the log the words of a journal record again; other records are left alone."""
+    if isinstance(record, Mark) and record.name == CAPTION:
+        observer.caption(str(record.data["key"]), str(record.data["text"]))
+
+
 @dataclass(frozen=True)
 class Forgotten:
     """Result of `Persistence.forget`.
@@ -112,8 +123,8 @@ class Persistence:
                     self.observer.retake(record)
                 elif record.name == SESSION:
                     self.observer.retake_session(int(record.data["number"]))
-                elif record.name == CAPTION:
-                    self.observer.caption(str(record.data["key"]), str(record.data["text"]))
+                else:
+                    retake_caption(self.observer, record)
             except Exception:
                 # It also failed when it was observed. It was counted then, and observing went on.
                 log.exception("an observation of the journal could not be added to the memory")
@@ -171,7 +182,7 @@ class Persistence:
 
     def _on_caption(self, key: str, text: str) -> None:
         """Journal the words of an entry of the event log."""
-        self.store.append(Mark(CAPTION, {"key": key, "text": text}))
+        self.store.append(caption_mark(key, text))
 
     @property
     def _session_stem(self) -> str:

@@ -65,6 +65,27 @@ def test_a_recording_is_asked_and_pictures_without_the_question_are_a_choice(
     assert "ANOTHER MACHINE" not in capsys.readouterr().err
 
 
+def test_words_of_a_first_question_are_there_for_the_second(
+    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert main(["bag", "cut", str(BAG), str(tmp_path / "bag"), "--duration", "12"]) == 0
+    ask = ["ask", "--bag", str(tmp_path / "bag"), *flags(server), "--captions", "1000"]
+
+    def asked(*more: str) -> tuple[int, str]:
+        """How many captions a question costs, and the log that it sends."""
+        server.requests.clear()
+        assert main([*ask, "is there a snake?", *more]) in (0, 1)
+        texts = [text_of(request) for request in server.requests]
+        return sum("at most 12 words" in text for text in texts), next(t for t in texts if "The log:" in t)
+
+    captions, first = asked()
+    assert captions > 5
+    assert first.count("| a picture of a flat") == captions
+    assert asked() == (0, first)
+    assert asked("--fresh") == (captions, first)
+
+
 def test_a_server_elsewhere_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     ask = ["ask", "--bag", str(BAG), "--reader", "server", "--server-url", "http://192.0.2.1/v1", "--server-model", "m"]
     assert main([*ask, "what is there?"]) == 2
