@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from salmonn_node.memory.log_entries import SIGHT, SOUND, VIEW, LogEntry
+from salmonn_node.memory.log_entries import SOUND, VIEW, LogEntry
 from salmonn_node.stream.answers import Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
@@ -100,9 +100,9 @@ def _line(entry: LogEntry, start_ns: int, source: str, pose: Pose | None) -> str
     if entry.what != VIEW:
         parts[-1] += f" to {clock(entry.last_ns - start_ns)}"
     if pose is not None:
-        parts.append(f"robot at x={pose.position[0]:.1f} y={pose.position[1]:.1f}")
+        parts.append(f"at {pose.position[0]:.1f} {pose.position[1]:.1f}")
     if entry.kind >= 0:
-        parts.append(f"{'looks' if entry.what == SIGHT else 'sounds'} like kind {entry.kind}")
+        parts.append(f"kind {entry.kind}")
     if entry.what == SOUND and entry.repeats > 1:
         parts.append(f"{entry.repeats} times")
     if entry.caption:

@@ -178,7 +178,7 @@ class ServerReader:
         """The entries that pass 1 names, and those that it counts. A cover where it gives no usable reply."""
         most = self.client.settings.server_pictures
         messages = naming_messages(asked.question, asked.kind, sent, most, asked.now, asked.here)
-        schema = naming_schema(asked.kind, most)
+        schema = naming_schema(asked.kind, most, len(sent.entries))
         try:
             reply: Naming = self._repaired(asked, messages, schema, lambda text: read_naming(text, sent))
         except ReplyError:
@@ -206,7 +206,7 @@ class ServerReader:
             for entry in named
         ]
         messages = answer_messages(asked.question, asked.kind, shown, asked.now, asked.here)
-        schema = reply_schema(asked.kind, asked.question)
+        schema = reply_schema(asked.kind, asked.question, len(named))
         try:
             reply: LookReply = self._repaired(
                 asked, messages, schema, lambda text: read_reply(text, asked.kind, asked.question, len(named))

@@ -151,7 +151,7 @@ def reader(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--first", type=float, default=0.0, help="only the first minutes of each; 0: all (%(default)s)")
     parser.add_argument("--worlds", type=int, default=3, help="worlds of each density (%(default)s)")
     parser.add_argument("--pictures", type=int, default=4, help="most pictures of an answer (%(default)s)")
-    parser.add_argument("--log-chars", type=int, default=400_000, help="longest log that is sent (%(default)s)")
+    parser.add_argument("--log-chars", type=int, default=40_000, help="longest log that is sent (%(default)s)")
     parser.add_argument("--internal", action="store_true", help="also ask the tiny network, which takes minutes")
 
 

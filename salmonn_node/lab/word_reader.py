@@ -21,7 +21,7 @@ from salmonn_node.lab.world.truth import START_NS, Truth
 from salmonn_node.memory.log_entries import SOUND, LogEntry
 from salmonn_node.stream.observations import SECOND_NS
 
-PLACE = re.compile(r"robot at x=(\S+) y=(\S+)")
+PLACE = re.compile(r"at (\S+) (\S+)")
 SAME_PLACE_M = 0.5
 # What questions call a spoken word, and what its line says.
 SAID = {SOUNDS[name].title: f"says {word}" for name, word in SPOKEN.items()}
@@ -132,7 +132,7 @@ def _lines(text: str) -> list[_Line]:
         parts = line.split(" | ")
         if len(parts) < 5 or not parts[0].isdigit() or not parts[-1].startswith("["):
             continue
-        place = next((PLACE.fullmatch(part) for part in parts if part.startswith("robot")), None)
+        place = next((PLACE.fullmatch(part) for part in parts if part.startswith("at ")), None)
         where = None if place is None else (float(place[1]), float(place[2]))
         out.append(_Line(int(parts[0]), parts[1], where, tuple(parts[-1].strip("[]").split(", "))))
     return out

@@ -21,6 +21,9 @@ BINS = (8, 4, 4)
 DESCRIPTOR = GREY_PX * GREY_PX + BINS[0] * BINS[1] * BINS[2]
 # Cosine of two descriptors from which a picture lasts.
 LASTS_ABOVE = 0.8
+# Two grey pictures are compared at the best shift of at most so many of their pixels: who comes back to a place stands
+# a little elsewhere.
+SHIFT_PX = 2
 NEWEST, FIRST = "newest", "first"
 
 
@@ -65,19 +68,13 @@ class Album:
         """Bytes of pictures and descriptors."""
         return sum(len(p.jpeg) for p in self.pictures) + int(self._descriptors.nbytes)
 
-    def offer(self, picture: Picture, image: npt.NDArray[np.uint8]) -> None:
-        """Take a picture in if it lasts.
-
-        Args:
-            picture: the picture.
-            image: (H, W, 3) uint8 RGB, the same picture decoded.
-        """
-        found = describe(image)
+    def offer(self, picture: Picture, found: npt.NDArray[np.float32]) -> None:
+        """Take a picture in if it lasts; `found` is what `describe` gives for it."""
         before = self._last.get(picture.source)
         self._last[picture.source] = found
         if before is None or float(found @ before) < LASTS_ABOVE:
             return
-        cosines = self._descriptors @ found
+        cosines = likeness(self._descriptors, found)
         self._descriptors = np.concatenate([self._descriptors, found[None]])
         self.pictures.append(picture)
         count = len(self.pictures)
@@ -132,6 +129,34 @@ def describe(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     counts = cv2.calcHist([hsv], [0, 1, 2], None, list(BINS), [0, 180, 0, 256, 0, 256])
     parts = [_unit(shape), _unit(np.sqrt(counts.astype(np.float32).ravel()))]
     return _unit(np.concatenate(parts))
+
+
+def likeness(descriptors: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """How alike pictures are to another: the mean of two cosines, of grey pictures at their best shift and of colours.
+
+    Args:
+        descriptors: (n, DESCRIPTOR) float32, as `describe` gives them.
+        found: (DESCRIPTOR,) float32.
+
+    Returns:
+        (n,) float32 of at most 1.
+    """
+    pixels = GREY_PX * GREY_PX
+    greys, moved = descriptors[:, :pixels], _moved(found[:pixels])
+    sizes = (greys * greys) @ INSIDE.T * (moved * moved).sum(1)
+    best = (greys @ moved.T / np.sqrt(sizes + 1e-12)).max(1)
+    # A description has length 1, and its two parts are equally long.
+    return np.asarray(best / 2 + descriptors[:, pixels:] @ found[pixels:], np.float32)
+
+
+def _moved(grey: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(shifts, pixels): a grey picture moved by each shift, 0 where nothing of it is."""
+    padded = np.pad(grey.reshape(GREY_PX, GREY_PX), SHIFT_PX)
+    return np.lib.stride_tricks.sliding_window_view(padded, (GREY_PX, GREY_PX)).reshape(-1, GREY_PX * GREY_PX)
+
+
+# The pixels that a moved picture covers.
+INSIDE = _moved(np.ones(GREY_PX * GREY_PX, np.float32))
 
 
 def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

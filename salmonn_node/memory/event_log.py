@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from salmonn_node.memory import events as event_tensors
-from salmonn_node.memory.album import FIRST, Album, Picture
+from salmonn_node.memory.album import FIRST, Album, Picture, describe
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.event_memory import EventMemory, EventMemoryConfig
 from salmonn_node.memory.events import Event
@@ -110,8 +110,9 @@ class EventLog:
     def add_picture(self, picture: Picture, image: npt.NDArray[np.uint8]) -> None:
         """Take a picture of the stream in. `image` is (H, W, 3) uint8 RGB, the picture decoded."""
         with self._lock:
-            self._album.offer(picture, image)
-            self._firsts.offer(picture, image)
+            found = describe(image)
+            self._album.offer(picture, found)
+            self._firsts.offer(picture, found)
             self._recent.append(picture)
             running = (
                 set() if self._events is None else {(e.source, e.first_ns) for e in self._events.running("visual")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,10 +67,10 @@ def test_a_recording_is_asked_and_pictures_without_the_question_are_a_choice(
 
 
 def test_words_of_a_first_question_are_there_for_the_second(
-    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert main(["bag", "cut", str(BAG), str(tmp_path / "bag"), "--duration", "12"]) == 0
+    assert main(["bag", "cut", str(BAG), str(tmp_path / "bag"), "--duration", "24"]) == 0
     ask = ["ask", "--bag", str(tmp_path / "bag"), *flags(server), "--captions", "1000"]
 
     def asked(*more: str) -> tuple[int, str]:
@@ -83,6 +84,12 @@ def test_words_of_a_first_question_are_there_for_the_second(
     assert captions > 5
     assert first.count("| a picture of a flat") == captions
     assert asked() == (0, first)
+    # A log that is too long for the server is narrowed, and both the server and the asker are told.
+    capsys.readouterr()
+    _, narrowed = asked("--server-log-chars", "1000")
+    told = re.search(r"The log was too long: you (read \d+ of \d+ events)\.", narrowed)
+    assert told is not None
+    assert f"({told[1]})" in capsys.readouterr().out
     assert asked("--fresh") == (captions, first)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from salmonn_node.memory.album import Album, Picture
+from salmonn_node.memory.album import Album, Picture, describe
 from salmonn_node.stream.observations import SECOND_NS
 
 WHOLE = (
@@ -147,7 +147,7 @@ def _spoil(frame: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArra
 def _chosen(frames: npt.NDArray[np.uint8], kept: int) -> dict[str, list[int]]:
     album = Album(kept)
     for number, frame in enumerate(frames):
-        album.offer(Picture(0, number * SECOND_NS, b""), frame)
+        album.offer(Picture(0, number * SECOND_NS, b""), describe(frame))
     count = len(frames)
     return {
         "album": [p.stamp_ns // SECOND_NS for p in album.pictures],
