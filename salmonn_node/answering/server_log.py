@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +12,9 @@ from salmonn_node.stream.answers import Question
 from salmonn_node.stream.observations import SECOND_NS, Pose
 
 COVER = 32  # pictures of the fallback
+# Most lines that stay because they share words with the question.
+MOST_SPEAKING = 64
+WORD = re.compile(r"\w{3,}")
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,13 @@ def write_log(
     start_ns: int,
     sources: Sequence[str],
     pose_of: Callable[[LogEntry], Pose | None],
+    question: str = "",
 ) -> SentLog:
     """Write entries as lines with numbers.
 
-    A log that is too long is narrowed: of each kind of alike entries the first and the last stay, then as many others
-    as fit, the newest first.
+    A log that is too long is narrowed. In this order stay, as far as they fit: of each kind of alike entries the first
+    and the last; lines that share words with the question; of entries with the same words the first and the last, views
+    behind the others; the rest, the newest first.
 
     Args:
         entries: in order of time.
@@ -62,11 +69,12 @@ def write_log(
         start_ns: stamp that times count from.
         sources: names of cameras and microphones by id.
         pose_of: the robot's pose at an entry's beginning, or None.
+        question: its words.
     """
     lines = [_line(e, start_ns, sources[e.source], pose_of(e)) for e in entries]
     width = len(str(len(entries))) + 4  # number and separators
     chosen, used = [], 0
-    for row in _order(entries):
+    for row in _order(entries, question):
         if used + len(lines[row]) + width <= most_chars:
             chosen.append(row)
             used += len(lines[row]) + width
@@ -75,18 +83,39 @@ def write_log(
     return SentLog(text, numbered, len(entries))
 
 
-def _order(entries: Sequence[LogEntry]) -> list[int]:
+def _order(entries: Sequence[LogEntry], question: str = "") -> list[int]:
     """Rows, the ones most worth sending first."""
-    last: dict[tuple[str, int], int] = {}
-    first: dict[tuple[str, int], int] = {}
-    for row, e in enumerate(entries):
-        kind = (e.what, e.kind if e.kind >= 0 else -1 - row)  # what resembles nothing is a kind of its own
-        first.setdefault(kind, row)
-        last[kind] = row
     views = {row for row, e in enumerate(entries) if e.what == VIEW}
-    ends = [row for row in (*sorted(last.values(), reverse=True), *sorted(first.values(), reverse=True))]
-    order = [row for row in ends if row not in views] + [row for row in ends if row in views]
+    # What resembles nothing is a kind of its own.
+    alike = _ends([(e.what, e.kind if e.kind >= 0 else -1 - row) for row, e in enumerate(entries)])
+    worded = _ends([(e.what, e.caption or str(row)) for row, e in enumerate(entries)])
+    order = [row for row in alike if row not in views] + _speaking_of(entries, question)
+    order += sorted(worded, key=lambda row: row in views) + alike
     return list(dict.fromkeys([*order, *range(len(entries) - 1, -1, -1)]))
+
+
+def _ends(kinds: Sequence[tuple[str, int | str]]) -> list[int]:
+    """The last row of each kind, then the first ones; the newest first."""
+    last = {kind: row for row, kind in enumerate(kinds)}
+    first = {kind: row for row, kind in reversed(list(enumerate(kinds)))}
+    return [*sorted(last.values(), reverse=True), *sorted(first.values(), reverse=True)]
+
+
+def _speaking_of(entries: Sequence[LogEntry], question: str) -> list[int]:
+    """The rows that share most words with a question, rare words counting more; of equal ones the newest first."""
+    scores = [0.0] * len(entries)
+    lines = [set(WORD.findall(e.caption.lower())) for e in entries]
+    for word in set(WORD.findall(question.lower())):
+        rows = [row for row, line in enumerate(lines) if any(_same(word, other) for other in line)]
+        for row in rows:
+            scores[row] += math.log(len(entries) / len(rows))
+    found = [row for row in range(len(entries)) if scores[row] > 0]
+    return sorted(found, key=lambda row: (-scores[row], -row))[:MOST_SPEAKING]
+
+
+def _same(word: str, other: str) -> bool:
+    """Whether two words are one, perhaps in another form: mug and mugs, cross and crosses."""
+    return abs(len(word) - len(other)) <= 2 and (word.startswith(other) or other.startswith(word))
 
 
 def cover(entries: Sequence[LogEntry], most: int = COVER) -> list[LogEntry]:

@@ -154,6 +154,7 @@ class ServerReader:
             start_ns=start_ns,
             sources=observer.memory.sources,
             pose_of=self.evidence.pose,
+            question=question.text,
         )
         self.counts["narrowed"] += bool(sent.narrowed)
         choice = self.client.settings.server_choice

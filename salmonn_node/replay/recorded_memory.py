@@ -159,7 +159,7 @@ def _open(settings: JobSettings, model: Any, root: Path, name: str, made: bool) 
         observer = Observer(model, evidence=store.evidence, frame_rate_hz=settings.frame_rate_hz, inline=True)
         report = store.restore(observer.restore, partial(retake_caption, observer))
         # Words that a server writes for a question stay for the next one.
-        observer.on_caption = lambda key, text: store.append(caption_mark(key, text))
+        observer.on_caption = partial(_keep_caption, store)
         if report.snapshot is None:
             raise SnapshotError(f"{root / name} holds no memory; --fresh makes it anew")
         with safe_open(root / name / SPACE, "np") as source:
@@ -181,6 +181,10 @@ def _open(settings: JobSettings, model: Any, root: Path, name: str, made: bool) 
     except BaseException:
         store.close()
         raise
+
+
+def _keep_caption(store: MemoryStore, key: str, text: str) -> None:
+    store.append(caption_mark(key, text))
 
 
 def _name(recording: Path, settings: JobSettings, model: Any) -> str:

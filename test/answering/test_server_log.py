@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,17 @@ def test_a_log_that_does_not_fit_keeps_the_first_and_last_of_each_kind_then_the_
     others = [row for row in kept if row not in ends | views]
     assert others == list(range(19 - len(others), 19))  # the newest
     assert [int(line.split(" | ")[0]) for line in sent.text.splitlines()] == list(sent.entries)
+
+
+def test_lines_that_share_words_with_the_question_stay_and_of_the_same_words_the_first_and_last() -> None:
+    words = ["a red mug", "a dog", "a red mug", "a red mug", "two crosses", "a red mug"]
+    entries = [replace(entry(number, kind=0), caption=words[number % 6]) for number in range(60)]
+    about = [row for row in range(60) if row % 6 == 4]
+    for question, expected in (("Did you see a cross?", about), ("", [4, 58])):
+        sent = write_log(entries, 1_000, start_ns=SECOND_NS, sources=SOURCES, pose_of=lambda e: POSE, question=question)
+        kept = [entries.index(e) for e in sent.entries.values()]
+        assert {0, 59, *expected} <= set(kept)
+        assert question or {1, 55} <= set(kept)  # the first and the last dog
 
 
 def test_window_and_sources_narrow_before_likeness_does() -> None:
