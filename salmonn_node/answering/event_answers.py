@@ -97,6 +97,8 @@ class EventAnswers:
         confidence = math.nan if calibration is None else self.confidence(kind, probability)
         answer = replace(blank, answer_type=kind, confidence=confidence)
         if not reading.events:
+            if not any(view.counters.get(name, 0) for name in ("visual_left", "audio_left")):
+                return None  # the network still sees all that was seen and heard, also what made no event
             return replace(answer, outcome=Outcome.NOT_OBSERVED, text=NOT_OBSERVED, confidence=math.nan)
         evidence = evidence_of_events(
             reading.events, view, index, limit=limit, pictures=question.want_thumbnails, picture_size=picture_size,

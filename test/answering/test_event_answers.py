@@ -145,7 +145,10 @@ def view_of(parts: EventParts, seen: list[Event], heard: list[Event]) -> MemoryV
     memory = EventMemory(parts.heads)
     memory.kept = {"visual": list(seen), "audio": list(heard)}
     none = torch.empty(0, dtype=torch.bool)
-    return MemoryView(None, none, None, none, ("camera", "microphone"), newest_ns=200 * SECOND_NS, events=memory)
+    left = {"visual_left": 1}
+    return MemoryView(
+        None, none, None, none, ("camera", "microphone"), newest_ns=200 * SECOND_NS, counters=left, events=memory
+    )
 
 
 def poses() -> EvidenceIndex:
@@ -227,6 +230,15 @@ def test_windows_and_sources_are_kept_and_a_full_memory_leaves_them_to_the_netwo
     assert view.events is not None
     view.events.dropped["visual"] = 1
     assert asked(model, parts, view, question) is None, "an event of that window may have been dropped"
+
+
+def test_while_the_network_sees_everything_it_decides_what_never_was(
+    model: VideoSalmonnS, parts: EventParts, seen: list[Event], heard: list[Event]
+) -> None:
+    view = replace(view_of(parts, seen, heard), counters={})
+
+    assert asked(model, parts, view, Question("When did you last see the white star?", AnswerType.TIME)) is None
+    assert asked(model, parts, view, Question("When did you last see the red ball?", AnswerType.TIME)) is not None
 
 
 def test_events_that_began_after_the_stream_answer_nothing(
