@@ -201,35 +201,3 @@ def test_late_first_stamps_move_the_start_of_a_span_to_the_one_that_waited_least
         spans += timeline.push(chunk(START + number * 100 * MS + ms * MS, noise(seed=number)))[1]
     spans += timeline.finish()
     assert spans[0].start_ns == START + 24 * MS
-
-
-def burst(timeline: AudioTimeline, from_ns: int, tenths: int, seed: int = 0) -> list[AudioSpan]:
-    """Tenths of a second of sound that a driver hands over at one instant."""
-    spans = []
-    for number in range(tenths):
-        fate, ready = timeline.push(chunk(from_ns + number, noise(seed=seed + number)))
-        assert fate is AudioFate.TAKEN
-        spans += ready
-    return spans
-
-
-@pytest.mark.parametrize(("stall_s", "lost"), [(29, False), (40, True)])
-def test_a_driver_that_stalls_for_more_than_half_a_minute_has_lost_the_sound(stall_s: int, lost: bool) -> None:
-    timeline, _ = heard(2.0)
-    burst(timeline, START + 2 * S + stall_s * S, min(10 * stall_s, 302), seed=50)
-    if not lost:
-        follow(timeline, START + 2 * S + stall_s * S, 5)
-    timeline.finish()
-    assert timeline.counts["spans_started"] == 1 + lost
-    assert timeline.silence_s == 0.0
-
-
-@pytest.mark.parametrize("held_s", [1, 4])
-def test_a_span_that_begins_with_a_burst_begins_where_its_last_chunk_counted_back_puts_it(held_s: int) -> None:
-    """A driver kept sound back and handed it over at once: only the last chunk was stamped in time."""
-    timeline = AudioTimeline("mic")
-    spans = burst(timeline, START + held_s * S, 10 * held_s) + follow(timeline, START + held_s * S, 30)
-    spans += timeline.finish()
-    assert abs(spans[0].start_ns - START) < MS
-    assert timeline.counts == {"spans_started": 1}
-    assert sum(len(span.samples) for span in spans) == pytest.approx((held_s + 3) * RATE, rel=0.01)
