@@ -2,86 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from answering.desk import LONG_S, Desk
 
-from salmonn_node.answering.answer_time import AnswerTimeModel
-from salmonn_node.answering.question_queue import QuestionQueue
 from salmonn_node.answering.ticket import GENERATING, QUEUED, READING, WAITING, Ticket
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
-
-LONG_S = 1000.0
-
-
-class Answerer:
-    """Answers with the question's text, or raises it; keeps what it was called with."""
-
-    def __init__(self) -> None:
-        self.spare_s = 0.0
-        self.go = threading.Semaphore(0)
-        self.calls: list[dict[str, object]] = []
-        self.waited: list[dict[str, object]] = []
-        self.view: object = object()
-        self.change = threading.Condition()
-        self.answer: Callable[[Question], Answer] = lambda question: Answer(text=question.text)
-
-    def ask(self, question: Question, **settings: object) -> Answer:
-        with self.change:
-            self.calls.append({"text": question.text, **settings})
-            self.change.notify_all()
-        self.go.acquire()
-        return self.answer(question)
-
-    def wait_for_view(self, question: Question, **settings: object) -> object:
-        self.waited.append({"text": question.text, **settings})
-        return self.view
-
-    def ahead(self, question: Question) -> bool:
-        return question.before_ns > 0
-
-    def size(self, question: Question) -> tuple[AnswerType, int]:
-        return question.answer_type, 1 + len(question.text)
-
-
-class Desk:
-    """A queue over such an answerer, with all replies and stages."""
-
-    def __init__(self, **settings: object) -> None:
-        self.answerer = Answerer()
-        self.go, self.change = self.answerer.go, self.answerer.change
-        self.replies: list[tuple[str, Answer]] = []
-        self.stages: list[tuple[str, int]] = []
-        self.queue = QuestionQueue(self.answerer, **settings)  # type: ignore[arg-type]
-
-    def ticket(self, text: str, within_s: float = LONG_S, **fields: object) -> Ticket:
-        def note(to: list, value: object) -> None:
-            with self.change:
-                to.append((text, value))
-                self.change.notify_all()
-
-        question = Question(text, AnswerType.TEXT, **fields)  # type: ignore[arg-type]
-        return Ticket(
-            question,
-            time.monotonic() + within_s,
-            lambda answer: note(self.replies, answer),
-            on_stage=lambda stage: note(self.stages, stage),
-        )
-
-    def ask(self, text: str, within_s: float = LONG_S, **fields: object) -> Ticket:
-        ticket = self.ticket(text, within_s, **fields)
-        self.queue.submit(ticket)
-        return ticket
-
-    def wait(self, condition: Callable[[], bool]) -> None:
-        with self.change:
-            assert self.change.wait_for(condition, 60.0), (self.answerer.calls, self.replies, self.stages)
-
-    def reply(self, text: str) -> Answer:
-        self.wait(lambda: text in dict(self.replies))
-        return dict(self.replies)[text]
 
 
 @pytest.fixture
@@ -242,79 +170,3 @@ def test_a_question_that_is_never_ready_gets_no_turn(desks: Callable[..., Desk])
     assert desk.queue.open_tickets() == [early]
     assert [call["text"] for call in desk.answerer.calls] == ["now"]
     assert desk.stages[0] == ("future", WAITING)
-
-
-class Times(AnswerTimeModel):
-    """Ten seconds a row; keeps what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__([(1, 10.0), (101, 1010.0)])
-        self.told: list[tuple[int, float, bool]] = []
-        self.change = threading.Condition()
-
-    def learn(self, kind: AnswerType, rows: int, seconds: float, *, whole: bool = True) -> None:
-        assert kind == AnswerType.TEXT
-        with self.change:
-            self.told.append((rows, seconds, whole))
-            self.change.notify_all()
-
-    def wait(self, count: int) -> None:
-        with self.change:
-            assert self.change.wait_for(lambda: len(self.told) >= count, 60.0), self.told
-
-
-def test_answers_and_what_was_cut_short_teach_how_long_they_take(desks: Callable[..., Desk]) -> None:
-    times = Times()
-    desk = desks(answer_times=times)
-    assert desk.queue.expected_s(Question("abcd", AnswerType.TEXT)) == pytest.approx(50.0)
-    assert desks().queue.expected_s(Question("abcd", AnswerType.TEXT)) == 0.0
-    desk.go.release(4)
-    results = {
-        "a": Answer(error_code=ErrorCode.EMPTY_MEMORY, error_msg="nothing"),
-        "abcd": Answer(text="whole"),
-        "ab": Answer(error_code=ErrorCode.CANCELED, error_msg="x"),
-        "abc": Answer(error_code=ErrorCode.TIMEOUT, error_msg="x"),
-    }
-    desk.answerer.answer = lambda question: results[question.text]
-    for text in results:
-        desk.ask(text)
-        desk.reply(text)
-    desk.queue.close()
-    times.wait(3)
-    assert [(rows, whole) for rows, _, whole in times.told] == [(5, True), (3, False), (4, False)]
-    assert all(0.0 <= seconds < 60.0 for _, seconds, _ in times.told)
-
-
-def test_spare_seconds_of_an_answer_are_not_learned(desks: Callable[..., Desk]) -> None:
-    times = Times()
-    desk = desks(answer_times=times)
-    began = time.monotonic()
-    desk.answerer.spare_s = -500.0  # as if the answer had taken so much longer
-    desk.ask("abcd")
-    desk.go.release()
-    desk.reply("abcd")
-    desk.answerer.spare_s = 500.0
-    desk.ask("abc")
-    desk.go.release()
-    desk.reply("abc")
-    desk.queue.close()
-    times.wait(2)
-    assert 500.0 <= times.told[0][1] <= 500.0 + time.monotonic() - began
-    assert times.told[1][1] == 0.0
-
-
-def test_the_refusal_says_how_many_come_first_and_what_is_missing(desks: Callable[..., Desk]) -> None:
-    desk = desks(answer_times=Times())
-    desk.ask("running", 900.0)
-    desk.wait(lambda: len(desk.answerer.calls) == 1)
-    desk.ask("ab", 200.0)  # 80 s of the one that runs, 30 s of its own
-    desk.ask("abc", 900.0)
-    desk.ask("abcd", 190.0)  # 80 + 50 s, with a quarter of each as caution: in time, and would push "ab" too far
-    assert "abcd" not in dict(desk.replies)
-    desk.ask("abcde", 100.0)
-    busy = desk.reply("abcde")
-    assert busy.error_code == ErrorCode.BUSY
-    assert busy.error_msg.startswith("0 questions come first; about 1")
-    assert "100.0 s are left" in busy.error_msg or "99." in busy.error_msg
-    desk.ask("abcdef", 210.0)
-    assert desk.reply("abcdef").error_msg.startswith("2 questions come first; about 2")
