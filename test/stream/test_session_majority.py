@@ -82,3 +82,11 @@ def test_a_stamp_between_two_sessions_belongs_to_the_new_one() -> None:
     assert session.offer("b", HERE - 4 * S) is StampFate.OK
     assert session.offer("a", HERE - 2 * S + 1) is StampFate.OLD_SESSION
     assert session.offer("a", HERE - 2 * S) is StampFate.OK
+
+
+def test_a_source_that_strayed_and_came_back_is_as_before() -> None:
+    session = clock("a", "b")
+    assert session.offer("a", THERE) in OFF
+    assert session.offer("a", HERE + S) is StampFate.OK
+    assert session.offer("a", HERE + 31 * S) is StampFate.OK, "a minute ahead, as of any known source"
+    assert session.offer("a", THERE) in OFF, "its first message there again"

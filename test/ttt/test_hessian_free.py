@@ -101,6 +101,16 @@ def test_solves_a_dense_problem():
     assert torch.allclose(undamped, want, atol=1e-7)
 
 
+@pytest.mark.parametrize("K", [1, 2, 4])
+def test_the_predicted_decrease_is_that_of_the_step_before_it_has_converged(K):
+    product, b = network_problem(5, norms=0.0)
+    damping = torch.full((4,), 0.7, dtype=torch.float64)
+    u, predicted = hessian_free.damped_conjugate_gradient(product, b, damping, K)
+    model = (b * u).sum(-1) - 0.5 * (u * (product(u) + 0.7 * u)).sum(-1)
+    assert torch.allclose(predicted, model, rtol=1e-9)
+    assert (predicted > 0).all()
+
+
 def test_undamped_solution_descends_to_the_dense_one_when_no_head_stops():
     product, b = network_problem(3, norms=0.0)
     solution = hessian_free.conjugate_gradient(product, b, 4)
@@ -150,8 +160,9 @@ def test_a_zero_head_takes_no_step_and_harms_no_other():
     [(-2.0, 1.5), (0.1, 1.5), (0.24, 1.5), (0.25, 1.0), (0.26, 1.0), (0.5, 1.0)]
     + [(0.74, 1.0), (0.75, 1.0), (0.76, 2 / 3), (0.9, 2 / 3), (3.0, 2 / 3)],
 )
-def test_levenberg_marquardt_rule(ratio, factor):
-    damping, predicted = torch.full((1,), 0.3), torch.full((1,), 2.0)
+@pytest.mark.parametrize("promised", [2.0, 1.0, 0.01])
+def test_levenberg_marquardt_rule(ratio, factor, promised):
+    damping, predicted = torch.full((1,), 0.3), torch.full((1,), promised, dtype=torch.float64)
     adapted = hessian_free.adapt_damping(damping, ratio * predicted, predicted)
     assert adapted.item() == pytest.approx(0.3 * factor)
     assert hessian_free.adapt_damping(damping, predicted, torch.zeros(1)).item() == pytest.approx(0.3)
