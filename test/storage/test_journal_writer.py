@@ -209,15 +209,24 @@ def test_a_header_that_ends_early_is_told_from_a_damaged_one(tmp_path: Path) -> 
     assert len(JournalReader(path).header["a"]) == (1 << 20) - 9
 
 
-def test_pictures_are_compressed_where_that_saves_bytes() -> None:
-    flat = Frame(5, "front", np.full((40, 60, 3), 7, np.uint8), "optical")
+def test_pictures_are_compressed_where_that_saves_bytes(tmp_path: Path) -> None:
+    flat = Frame(5, "front", np.full((40, 60, 3), (7, 80, 200), np.uint8), "optical")
     noise = Frame(5, "front", np.random.default_rng(0).integers(0, 255, (2, 2, 3), np.uint8), "optical")
     assert len(encode_record(flat)) == len(encode_record(flat, True)) < 500
     assert len(encode_record(flat, compress=False)) > flat.image.nbytes
     assert b'"raw"' in encode_record(noise), "a tiny picture is longer as PNG"
     for frame in (flat, noise):
-        back = decode_record(encode_record(frame, compress=False))
-        back.image[0, 0, 0] += 1  # a picture that may be drawn on
+        for compress in (True, False):
+            back = decode_record(encode_record(frame, compress))
+            assert back.image.dtype == np.uint8
+            assert np.array_equal(back.image, frame.image)
+            back.image[0, 0, 0] += 1  # a picture that may be drawn on
+    for compress in (True, False):
+        (tmp_path / f"{compress}").mkdir()
+        writer = writer_of(tmp_path / f"{compress}", compress=compress)
+        writer.append(flat)
+        assert (writer.bytes < flat.image.nbytes) == compress
+        writer.close()
     for wrong in (flat.image[:, :, :2], flat.image[:, :, 0], flat.image.astype(np.float32)):
         with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8, got \(40, 60"):
             encode_record(Frame(5, "front", wrong, "optical"))
