@@ -64,6 +64,7 @@ def test_what_was_written_is_counted_as_it_lies_on_the_disk(tmp_path: Path) -> N
     assert (writer.records, writer.failed) == (5, "")
     reader = JournalReader(writer.path)
     assert reader.header == {"continues": [3, 4]}
+    assert (reader.records, reader.damage) == (0, "")
     for _ in range(2):  # a reader may be read again
         assert [encode_record(r) for r in reader] == [encode_record(observation(n)) for n in range(5)]
         assert (reader.records, reader.bytes, reader.damage) == (5, writer.bytes, "")

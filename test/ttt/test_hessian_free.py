@@ -168,3 +168,8 @@ def test_levenberg_marquardt_rule(ratio, factor, promised):
     assert hessian_free.adapt_damping(damping, predicted, torch.zeros(1)).item() == pytest.approx(0.3)
     assert hessian_free.adapt_damping(torch.full((1,), 9e3), -predicted, predicted).item() == pytest.approx(1e4)
     assert hessian_free.adapt_damping(torch.full((1,), 1.2e-4), predicted, predicted).item() == pytest.approx(1e-4)
+
+
+def test_what_is_not_finite_becomes_zero_and_the_rest_stays():
+    values = torch.tensor([math.nan, math.inf, -math.inf, 2.5, -1e30, 0.0])
+    assert hessian_free.clean(values).tolist() == [0.0, 0.0, 0.0, 2.5, pytest.approx(-1e30), 0.0]
