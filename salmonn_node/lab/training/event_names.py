@@ -27,7 +27,7 @@ from salmonn_node.memory.event_names import FITS, EventNames
 from salmonn_node.stream.observations import SECOND_NS
 
 STEPS, BATCH, RATE = 800, 512, 2e-2
-NEWTON = 30
+NEWTON, LEAST = 30, 10
 
 
 def fit(
@@ -129,6 +129,8 @@ def fit_credibility(
                 rows["sound"] += _rows(reading.sound(name), clear)
     told = {}
     for kind, found in rows.items():
+        if len(found) < LEAST:
+            continue  # encoders that are hardly trained, as in a rehearsal, tell hardly any events
         x, y = torch.stack([r for r, _ in found]), torch.tensor([t for _, t in found])
         layer = names.credible[kind]
         assert isinstance(layer, nn.Linear)
