@@ -56,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
     from rclpy.signals import SignalHandlerOptions
 
     from salmonn_node.client import Memory
+    from salmonn_node.runtime.shared_memory import remove_empty_ports
 
+    remove_empty_ports()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     cancel = threading.Event()
     signal.signal(signal.SIGINT, lambda *_: cancel.set())

@@ -19,6 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     from salmonn_node.client import Memory, tools
     from salmonn_node.client.mcp_server import serve
+    from salmonn_node.runtime.shared_memory import remove_empty_ports
 
     if args.schema:
         schemas = (
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
         )
         print(json.dumps([{"name": n, "description": d, "inputSchema": s} for n, d, s in schemas], indent=2))
         return 0
+    remove_empty_ports()
     rclpy.init()
     try:
         with Memory(rclpy.create_node("salmonn_mcp"), args.node) as memory:

@@ -22,6 +22,7 @@ from rosgraph_msgs.msg import Clock
 from salmonn_node.client import Memory
 from salmonn_node.live.player_arguments import add_play_arguments
 from salmonn_node.replay.bag import Bag
+from salmonn_node.runtime.shared_memory import remove_empty_ports
 from salmonn_node.stream.observations import SECOND_NS
 
 CLOCK_HZ = 100.0
@@ -166,6 +167,7 @@ def run_player(args: argparse.Namespace) -> int:
         for note in bag.notes:
             print(f"salmonn bag play: {note}", file=sys.stderr)
         prepare_transport(bag)
+        remove_empty_ports()
         rclpy.init()
         player = BagPlayer(bag, topics=args.topics, clock=not args.no_clock)
         start_ns = bag.start_ns + round(args.start * SECOND_NS)

@@ -13,19 +13,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from salmonn_node.runtime.shared_memory import FIRST_PORT, PORTS_PER_DOMAIN, remove_empty_ports
+
 if TYPE_CHECKING:
     from rclpy.node import Node
 
     from salmonn_node.client import Memory
 
-# The first participant of DDS domain d listens for discovery on this UDP port (DDSI-RTPS 2.5, 9.6.2.3).
-DISCOVERY_PORT, PORTS_PER_DOMAIN = 7410, 250
+# The first participant of a domain listens for discovery at this distance from the domain's first port.
+FIRST_LISTENER = 10
 
 
 def own_domain() -> None:
     """Use a ROS domain of our own on this machine only: a demo must not talk to a robot next door."""
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    remove_empty_ports()
 
 
 def free_domain() -> int:
@@ -34,9 +37,10 @@ def free_domain() -> int:
         domain = 1 + (os.getpid() + 37 + offset) % 100
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(("", DISCOVERY_PORT + PORTS_PER_DOMAIN * domain))
+                probe.bind(("", FIRST_PORT + PORTS_PER_DOMAIN * domain + FIRST_LISTENER))
             except OSError:
                 continue
+            remove_empty_ports(domain)
             return domain
     raise RuntimeError("each ROS domain from 1 to 100 is in use on this machine")
 

@@ -17,6 +17,7 @@ from salmonn_node.ros.memory_node import MemoryNode
 from salmonn_node.ros.spinning import MessagesFirstExecutor
 from salmonn_node.runtime.build import Backend, build_backend
 from salmonn_node.runtime.settings import Settings
+from salmonn_node.runtime.shared_memory import remove_empty_ports
 
 # For services, timers and transitions. The spinning thread itself runs the subscription callbacks.
 EXECUTOR_THREADS = 4
@@ -32,6 +33,7 @@ def main(args: Sequence[str] | None = None, build: Callable[[Settings], Backend]
     Returns:
         The exit status: 0 after a signal, FAILED when the executor ended or the memory could not be written.
     """
+    remove_empty_ports()
     try:
         # rclpy's own signal handlers would close the context at once, and no reply could be sent any more.
         rclpy.init(args=None if args is None else list(args), signal_handler_options=SignalHandlerOptions.NO)

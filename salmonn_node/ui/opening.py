@@ -22,8 +22,10 @@ def open_node(name: str, read_only: bool) -> Iterator[NodeSource]:
     import rclpy
     from rclpy.signals import SignalHandlerOptions
 
+    from salmonn_node.runtime.shared_memory import remove_empty_ports
     from salmonn_node.ui.node_source import NodeSource
 
+    remove_empty_ports()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         source = NodeSource(rclpy.create_node("salmonn_ui"), name, read_only=read_only)

@@ -28,6 +28,7 @@ from salmonn_node.client.qos import LATCHED, MANY_AT_ONCE
 from salmonn_node.messages import RosTypes
 from salmonn_node.messages.base import header_message, time_message
 from salmonn_node.ros.spinning import MessagesFirstExecutor
+from salmonn_node.runtime.shared_memory import remove_empty_ports
 
 SECOND_NS = 1_000_000_000
 ROOT = Path(__file__).parents[2]
@@ -106,6 +107,7 @@ class Robot:
     """Cameras, microphone, odometry and clock, and what comes back. Stamps grow from test to test."""
 
     def __init__(self) -> None:
+        remove_empty_ports()
         rclpy.init()
         self.node = rclpy.create_node("robot")
         self.diagnostics: dict[str, dict[str, str]] = {}
