@@ -193,7 +193,9 @@ def test_windows_and_sources_bound_what_is_sent(flat: Flat) -> None:
     assert lines
     assert not any("| sound |" in line for line in lines)
     assert all("0:00:2" in line or "0:00:30" in line or " to 0:00:" in line for line in lines)
-    nothing = flat.ask("what was there?", after_ns=START_NS + 1000 * SECOND_NS, before_ns=START_NS + 1001 * SECOND_NS)
+    nothing = flat.ask(
+        "what was there?", after_ns=START_NS + 1000 * SECOND_NS, before_ns=START_NS + 1001 * SECOND_NS, timeout_s=2.0
+    )
     assert nothing.error_code in (ErrorCode.EMPTY_MEMORY, ErrorCode.TIMEOUT)
 
 
