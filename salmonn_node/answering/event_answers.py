@@ -100,9 +100,11 @@ class EventAnswers:
             if not any(view.counters.get(name, 0) for name in ("visual_left", "audio_left")):
                 return None  # the network still sees all that was seen and heard, also what made no event
             return replace(answer, outcome=Outcome.NOT_OBSERVED, text=NOT_OBSERVED, confidence=math.nan)
+        # Where the robot was is asked of the event as a whole; all else rests on the sharpest picture and its box.
+        whole = kind == AnswerType.POSITION and not reading.of_object
         evidence = evidence_of_events(
             reading.events, view, index, limit=limit, pictures=question.want_thumbnails, picture_size=picture_size,
-            sharpest=reading.of_object,
+            sharpest=not whole,
         )  # fmt: skip
         text = question.choices[reading.choice] if kind == AnswerType.CHOICE else reading.text
         answer = replace(

@@ -37,8 +37,7 @@ def evidence_of_events(
         limit: most pieces.
         pictures: whether to include pictures.
         picture_size: (width, height) of a camera's pictures, or None; evidence has a region where it is known.
-        sharpest: give the pose and picture of the sharpest token, as the position of a thing needs; else those of the
-            middle of the event.
+        sharpest: give pose, picture and region of the sharpest token; else pose and picture of the middle of the event.
     """
     chosen = list(events)[:limit]
     return tuple(_evidence(e, view, index, 1 / len(chosen), pictures, picture_size, sharpest) for e in chosen)

@@ -13,7 +13,7 @@ from salmonn_node.model.setting import check_settings, setting
 if TYPE_CHECKING:
     from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
-AUTO, OFF = "auto", "off"
+AUTO, NEVER = "auto", "never"
 DEVICES = (AUTO, "cpu", "cuda")
 # The step is a fourth of the budget, and there is one time mark per sixteen visual tokens. These are the ratios of the
 # published budgets: 16 384 tokens, a step of 4 096 and 1 024 marks.
@@ -32,7 +32,7 @@ class NetworkSettings:
         prefill: how a question reads the memory, "exact" or "cached". "auto" uses the checkpoint's setting.
         visual_tokens, audio_tokens: budgets of the memory. 0 uses the checkpoint's budgets.
         max_new_tokens: maximum length of an answer, in tokens.
-        read_events: "auto" answers from events where the checkpoint brings what that needs; "off" never does.
+        read_events: "auto" answers from events where the checkpoint brings what that needs; "never" does not.
     """
 
     checkpoint: str = setting(
@@ -54,8 +54,8 @@ class NetworkSettings:
     read_events: str = setting(
         AUTO,
         "Whether questions of known forms are answered from the event memory. auto: where the checkpoint brings what "
-        "that needs; off: the network answers all.",
-        choices=(AUTO, OFF),
+        "that needs; never: the network answers all.",
+        choices=(AUTO, NEVER),
     )
 
     def __post_init__(self) -> None:
@@ -107,4 +107,4 @@ def load_network(settings: NetworkSettings, **changes: object) -> VideoSalmonnS:
     config = settings.changed(config_of(settings.checkpoint))
     names = ("memory", "max_time_marks", "prefill", "weights")
     wanted: dict[str, Any] = {name: getattr(config, name) for name in names} | changes
-    return load(settings.checkpoint, device_of(settings.device), read_events=settings.read_events != OFF, **wanted)
+    return load(settings.checkpoint, device_of(settings.device), read_events=settings.read_events != NEVER, **wanted)

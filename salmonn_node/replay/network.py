@@ -12,7 +12,7 @@ from salmonn_node.evaluation.arms import DEFAULT_ARM, split_name
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.model.checkpoint import config_of
-from salmonn_node.model.network_settings import OFF, NetworkSettings, load_network
+from salmonn_node.model.network_settings import NEVER, NetworkSettings, load_network
 from salmonn_node.runtime.build import assemble
 from salmonn_node.runtime.settings import Settings
 
@@ -37,7 +37,7 @@ def build(
     if kept != DEFAULT_ARM:
         other |= changes(network.changed(config_of(network.checkpoint)), kept)
         # Arms compare how tokens are kept, at equal bytes: only the checkpoint's own arm keeps events beside them.
-        network = replace(network, read_events=OFF)
+        network = replace(network, read_events=NEVER)
     settings = Settings(
         network,
         server or ServerSettings(),

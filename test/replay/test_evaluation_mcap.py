@@ -26,14 +26,19 @@ from salmonn_node.replay.evaluation_topics import Evaluation
 from salmonn_node.stream.answers import Answer
 from salmonn_node.stream.observations import SECOND_NS
 
-ASKED = ("demo-00", "demo-05", "demo-08")  # seen, counted by ear (wrongly), seen when heard
+COUNTED = "demo-05"  # by ear; the right answer is 2
+ASKED = ("demo-00", COUNTED, "demo-08")  # seen, counted, seen when heard
 
 
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three of the demo's questions, each asked at its own time."""
+    """Three of the demo's questions, each asked at its own time; of one a wrong answer is expected."""
     file = tmp_path_factory.mktemp("questions") / "questions.jsonl"
-    records = [q for q in read_questions(QUESTIONS) if q.id in ASKED]
+    records = [
+        q.model_copy(update={"expected": q.expected.model_copy(update={"count": 3})}) if q.id == COUNTED else q
+        for q in read_questions(QUESTIONS)
+        if q.id in ASKED
+    ]
     write_questions(
         file, [q.model_copy(update={"ask_ns": q.ask_ns - i * SECOND_NS}) for i, q in enumerate(reversed(records))]
     )
@@ -95,7 +100,7 @@ def test_what_the_memory_said_stands_at_its_time(written: Path, questions: Path)
     assert [m.answer.text for _, m in dialogues] == [row["answer"]["text"] for row in rows]
     assert [m.msg.partition(":")[0] for _, m in found["/salmonn/verdicts"]].count("wrong") == 1
     assert {m.level for _, m in found["/salmonn/verdicts"]} == {20, 30}
-    assert any("(expected: 2)" in m.msg for _, m in found["/salmonn/verdicts"])
+    assert any("(expected: 3)" in m.msg for _, m in found["/salmonn/verdicts"])
 
     statuses = found["/salmonn/memory_status"]
     seconds = [log_ns for log_ns, _ in statuses]

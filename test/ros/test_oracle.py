@@ -76,6 +76,7 @@ def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flat]:
         "front.mount": str(list(CAMERA_MOUNT)),
         "ground_z_m": str(GROUND_Z_M),
         "persistence": "false",
+        "read_events": "never",  # the network answers, and the oracle is in its place
         "threads": "1",
     }
     node = NodeProcess(folder / "node.log", parameters, script="oracle_node.py", domain=domain)
