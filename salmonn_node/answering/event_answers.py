@@ -147,11 +147,13 @@ class EventAnswers:
 def _inside(question: Question, view: MemoryView, events: EventMemory) -> tuple[list[Event], list[Event]] | None:
     """Sights and sounds that the question may see; None where dropped events may be missing from its window."""
     sights, sounds = events.events("visual"), events.events("audio")
-    if not (question.after_ns or question.before_ns or question.sources):
+    until = question.before_ns or view.newest_ns
+    # A window that ends after everything, as that of "now", leaves nothing out.
+    whole = all(e.last_ns <= until for e in (*sights, *sounds))
+    if whole and not (question.after_ns or question.sources):
         return sights, sounds
     if any(events.dropped.values()):
         return None
-    until = question.before_ns or view.newest_ns
     wanted = {view.sources.index(name) for name in question.sources if name in view.sources}
 
     def mine(listed: list[Event]) -> list[Event]:

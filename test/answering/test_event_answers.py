@@ -230,6 +230,8 @@ def test_windows_and_sources_are_kept_and_a_full_memory_leaves_them_to_the_netwo
     assert view.events is not None
     view.events.dropped["visual"] = 1
     assert asked(model, parts, view, question) is None, "an event of that window may have been dropped"
+    until_now = replace(question, before_ns=max(e.last_ns for e in (*seen, *heard)))
+    assert asked(model, parts, view, until_now) is not None, "a window until now leaves nothing out"
 
 
 def test_while_the_network_sees_everything_it_decides_what_never_was(
