@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -73,20 +73,6 @@ class Desk:
         with self.change:
             assert len({text for text, _ in self.replies}) == len(self.replies), "one reply each"
             return {text: answer.error_code for text, answer in self.replies}
-
-
-@pytest.fixture
-def desks() -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**settings: object) -> Desk:
-        made.append(Desk(**settings))
-        return made[-1]
-
-    yield make
-    for desk in made:
-        desk.go.release(1000)
-        desk.queue.close()
 
 
 def test_a_burst_is_refused_at_once_but_for_what_fits(desks: Callable[..., Desk]) -> None:

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from answering.desk import Desk
 
 from salmonn_node.answering.answer_time import AnswerTimeModel
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
-
-
-@pytest.fixture
-def desks() -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**settings: object) -> Desk:
-        made.append(Desk(**settings))
-        return made[-1]
-
-    yield make
-    for desk in made:
-        desk.go.release(1000)
-        desk.queue.close()
 
 
 class Times(AnswerTimeModel):

@@ -3,27 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
 from answering.desk import LONG_S, Desk
 
 from salmonn_node.answering.ticket import GENERATING, QUEUED, READING, WAITING, Ticket
 from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Outcome, Question
-
-
-@pytest.fixture
-def desks() -> Iterator[Callable[..., Desk]]:
-    made: list[Desk] = []
-
-    def make(**settings: object) -> Desk:
-        made.append(Desk(**settings))
-        return made[-1]
-
-    yield make
-    for desk in made:
-        desk.go.release(1000)
-        desk.queue.close()
 
 
 def test_the_answerer_gets_what_the_ticket_holds(desks: Callable[..., Desk]) -> None:
