@@ -251,11 +251,11 @@ class Answerer:
         # An evidence head points at the time. Without one, the network must write it.
         if kind in self._grammars and not (kind == AnswerType.TIME and observer.model.config.evidence_head):
             wanted["grammar"] = self._grammars[kind]
-        # For "no" and zero, no further check is needed. For other types, also ask whether the video shows the thing.
         if self.calibration is not None and self.calibration.heads:
             wanted["heads"] = self.calibration.heads
         if self.scored_windows:
             wanted["scored_windows"] = self.scored_windows
+        # For "no" and zero, no further check is needed. For other types, also ask whether the video shows the thing.
         whether = chat.asks_whether_shown(plain(question.text))
         if whether and kind not in (AnswerType.BINARY, AnswerType.COUNT):
             wanted["shown"] = whether

@@ -6,17 +6,15 @@ knows no names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from salmonn_node.memory.events import Event
+from salmonn_node.memory.readout_file import about_readout, save_readout
 
 # What is read of an event's appearance, of the view around it, and of a sound.
 LOOKS, PLACES, SOUNDS = ("colour", "shape"), ("room",), ("sound",)
@@ -73,8 +71,7 @@ class EventNames(nn.Module):
         about = {"labels": self.labels, "said": self.said, "called": self.called, "sizes": self.sizes} | {
             "temperature": self.temperature
         }
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, str(path), {"event_names": json.dumps(about)})
+        save_readout(self, path, "event_names", about)
 
     @classmethod
     def load(cls, path: Path) -> EventNames:
@@ -83,10 +80,8 @@ class EventNames(nn.Module):
         Raises:
             ValueError: the file holds something else.
         """
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get("event_names")
         try:
-            about: dict[str, Any] = json.loads(text or "")
+            about = about_readout(path, "event_names")
             visual, audio, view = about["sizes"]
             names = cls(about["labels"], about["said"], about["called"], (visual, audio, view))
             names.load_state_dict(load_file(str(path)))

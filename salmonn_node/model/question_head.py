@@ -7,18 +7,16 @@ that a question of no known form goes to the language model.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from salmonn_node.memory.readout_file import about_readout, save_readout
 from salmonn_node.model.language import LanguageModel
 
 OTHER = "other"
@@ -109,8 +107,7 @@ class QuestionHead(nn.Module):
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
         about = {"width": self.width, "forms": self.forms, "slots": self.slots}
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, str(path), {"question_head": json.dumps(about)})
+        save_readout(self, path, "question_head", about)
 
     @classmethod
     def load(cls, path: Path) -> QuestionHead:
@@ -119,10 +116,8 @@ class QuestionHead(nn.Module):
         Raises:
             ValueError: the file holds something else.
         """
-        with safe_open(str(path), framework="pt") as file:
-            text = (file.metadata() or {}).get("question_head")
         try:
-            about: dict[str, Any] = json.loads(text or "")
+            about = about_readout(path, "question_head")
             head = cls(int(about["width"]), about["forms"], about["slots"])
             head.load_state_dict(load_file(str(path)))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
