@@ -7,6 +7,7 @@ What was in view at the last sound of its kind is never dropped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,10 +136,17 @@ class EventMemory:
     def observe(self, modality: str, batch: TokenBatch) -> list[Event]:
         """Take tokens of a modality in, in order of `index`; returns the events that ended."""
         ended = self._segmenters[modality].observe(batch)
-        self._ended[modality] += ended
-        self._newest_ns[modality] = max(self._newest_ns[modality], int(batch.stamp_ns.max()))
-        self._settle(modality)
+        self.add(modality, ended, int(batch.stamp_ns.max()))
         return ended
+
+    def add(self, modality: str, ended: Sequence[Event], now_ns: int) -> None:
+        """Take events in that ended, in order of their end, and weigh those that are settled at `now_ns`.
+
+        `observe` does this with what it tells from tokens. Called directly, it replays events told earlier.
+        """
+        self._ended[modality] += ended
+        self._newest_ns[modality] = max(self._newest_ns[modality], now_ns)
+        self._settle(modality)
 
     def _settle(self, modality: str) -> None:
         until = self._newest_ns[modality] - self.config.settle_ns
@@ -175,7 +183,7 @@ class EventMemory:
         gone = kept.pop(int(score.argmax()))
         self.dropped[modality] += 1
         if modality == "visual":
-            heir = kept[int((torch.stack([e.direction for e in kept]) @ gone.direction).argmax())]
+            heir = kept[int((event_tensors.directions([e.key for e in kept]) @ gone.direction).argmax())]
             heir.repeats += 1.0 + gone.repeats
             heir.met = heir.met + gone.met
 
@@ -186,8 +194,8 @@ class EventMemory:
         """
         if not events:
             return torch.empty(0)
-        keys = torch.stack([e.direction for e in events])
-        views = torch.stack([e.place for e in events])
+        keys = event_tensors.directions([e.key for e in events])
+        views = event_tensors.directions([e.view for e in events])
         alone = (views.abs().sum(1) == 0).float()
         # Silence beside silence is alike; a sound with something in view and one without are not.
         shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
@@ -196,10 +204,9 @@ class EventMemory:
         after = torch.triu(likeness, 1).max(1).values
         score = torch.minimum(before, after)
         if modality == "visual":
-            bound = {n for sound in self._last_of_their_kind() for n in self._seen_with(sound, events)}
             heard = [bool(e.together) for e in events]
             score = score - 0.25 * torch.tensor(heard, dtype=torch.float32)
-            score[[e.number in bound for e in events]] = PINNED
+            score[self._seen_with(events, self._last_of_their_kind())] = PINNED
         return score
 
     def _last_of_their_kind(self) -> list[Event]:
@@ -207,12 +214,16 @@ class EventMemory:
         sounds = self.events("audio")
         if not sounds:
             return []
-        keys = torch.stack([e.direction for e in sounds])
+        keys = event_tensors.directions([e.key for e in sounds])
         later = torch.triu(keys @ keys.T, 1) >= self.config.alike
         return [e for e, again in zip(sounds, later.any(1).tolist(), strict=True) if not again]
 
-    def _seen_with(self, sound: Event, sights: list[Event]) -> list[int]:
-        return [e.number for e in sights if e.overlaps(sound, self.config.slack_ns)]
+    def _seen_with(self, sights: list[Event], sounds: list[Event]) -> Tensor:
+        """(n,) bool: which sights touch any of the sounds in time."""
+        seen = torch.tensor([(e.first_ns, e.last_ns) for e in sights]).reshape(-1, 1, 2)
+        heard = torch.tensor([(e.first_ns, e.last_ns) for e in sounds]).reshape(1, -1, 2)
+        slack = self.config.slack_ns
+        return ((seen[..., 0] <= heard[..., 1] + slack) & (heard[..., 0] <= seen[..., 1] + slack)).any(1)
 
     def wanted(self, modality: str, budget: int) -> dict[int, int]:
         """Tokens to keep, by original index, each with the stamp until which it stands; the most wanted first.

@@ -6,7 +6,7 @@ Nothing here knows what a thing is called: two events look alike when their keys
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -121,6 +121,12 @@ class Event:
         """Draw the run out to this token and stamp."""
         sharpest, first, _ = self.tokens
         self.tokens, self.last_ns = (sharpest, index if first < 0 else first, index), stamp_ns
+
+
+def directions(keys: Sequence[Tensor]) -> Tensor:
+    """(n, K) keys of length 1 of at least one event, in float32."""
+    stacked = torch.stack(list(keys)).float()
+    return stacked / torch.linalg.vector_norm(stacked, dim=1, keepdim=True).clamp_min(1e-9)
 
 
 def to_tensors(events: Iterable[Event]) -> dict[str, Tensor]:
