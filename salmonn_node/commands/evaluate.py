@@ -20,15 +20,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn eval`."""
     parser.add_argument("checkpoint", help="tiny, a folder, or a name as for `salmonn checkpoint get`")
     parser.add_argument(
-        "--work", type=Path, default=Path("train_tiny"), help="folder of the rendered worlds (%(default)s)"
+        "--work",
+        type=Path,
+        default=Path("train_tiny"),
+        help="folder of the rendered worlds; missing ones are rendered, half an hour for all (%(default)s)",
     )
     parser.add_argument(
-        "--arms", default=ARMS, help=f"arms of the memory, see docs/world.md, or the baselines {', '.join(BASELINES)}"
+        "--arms",
+        default=ARMS,
+        help=f"arms of the memory, see docs/world.md, or {', '.join(BASELINES)}, see docs/tiny.md (%(default)s)",
     )
     parser.add_argument("--sets", default="", help=f"sets of streams, of {', '.join(s.name for s in SETS)} (all)")
     parser.add_argument("--plot", type=Path, help="write accuracy against stream length to this SVG file")
     parser.add_argument(
-        "--results", type=Path, help="JSON lines, one for each arm and set; what is found there is not run again"
+        "--results",
+        type=Path,
+        help="JSON lines, one for each arm and set; what the same weights did there is not run again",
     )
 
 
@@ -39,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from salmonn_node.evaluation.equal_bytes import bytes_table
     from salmonn_node.lab.training.eval_plot import write_plot
-    from salmonn_node.lab.training.eval_scores import arm_model, score, streams_of
+    from salmonn_node.lab.training.eval_scores import arm_model, fingerprint, score, streams_of
     from salmonn_node.lab.training.result_rows import add_row, read_rows
     from salmonn_node.model.checkpoint import load
 
@@ -51,18 +58,26 @@ def run(args: argparse.Namespace) -> int:
         print(f"salmonn eval: there is no set {', '.join(unknown)}; see --help", file=sys.stderr)
         return 2
     arms = [a.strip() for a in args.arms.split(",")]
-    done = {(row["set"], row["arm"]): row for row in read_rows(args.results)}
+    done = {(row["set"], row["arm"], row.get("weights")): row for row in read_rows(args.results)}
     kept = [arm for name in arms if name != DEFAULT_ARM and name not in BASELINES for arm in parse_arms(name)]
     reference = load(args.checkpoint)
     console.print(bytes_table(reference.config, kept))
+    models = {arm: arm_model(args.checkpoint, arm) for arm in arms}
+
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
     rows = []
     for chosen in wanted:
         streams: list[Tokens] | None = None
         for arm in arms:
-            row = done.get((chosen.name, arm))
+            model = models[arm]
+            weights = fingerprint(model)
+            row = done.get((chosen.name, arm, weights))
             if row is None:
-                streams = streams or list(streams_of(chosen, args.work, reference.network))
-                row = {"set": chosen.name, "arm": arm, **score(arm_model(args.checkpoint, arm), streams, chosen, arm)}
+                streams = streams or list(streams_of(chosen, args.work, reference.network, report))
+                figures = score(model, streams, chosen, arm, report)
+                row = {"set": chosen.name, "arm": arm, "weights": weights, **figures}
                 add_row(args.results, row)
             rows.append(row)
             console.print(_line(row), highlight=False)
@@ -73,9 +88,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _line(row: dict[str, object]) -> str:
-    return f"{row['set']} {row['arm']}: " + ", ".join(
-        f"{name} {row[name]}" for name in ("n", "answerable", "abstention_f1", "hit", "kept", "answerable_kept", "s")
-    )
+    names = ("n", "answerable", "abstention_f1", "hit", "kept", "answerable_kept", "calibration_error", "s")
+    return f"{row['set']} {row['arm']}: " + ", ".join(f"{name} {row[name]}" for name in names)
 
 
 def _table(rows: list[dict[str, object]]) -> Table:

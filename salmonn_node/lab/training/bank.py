@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,13 @@ def shard_path(folder: Path, worlds: WorldSet, seed: int) -> Path:
     return folder / worlds.name / f"{seed}.safetensors"
 
 
-def render(folder: Path, worlds: WorldSet, part: int = 0, parts: int = 1) -> int:
+def render(
+    folder: Path,
+    worlds: WorldSet,
+    part: int = 0,
+    parts: int = 1,
+    report: Callable[[str], None] = lambda line: None,
+) -> int:
     """Render the missing shards and return how many were made. Needs OpenGL.
 
     Args:
@@ -63,12 +69,14 @@ def render(folder: Path, worlds: WorldSet, part: int = 0, parts: int = 1) -> int
         worlds: worlds to render.
         part: number of this process, of `parts` that share the work.
         parts: number of processes.
+        report: takes a line before each world that is rendered.
     """
     made = 0
     for number, (seed, dense) in enumerate(worlds.worlds()):
         path = shard_path(folder, worlds, seed)
         if number % parts != part or path.exists():
             continue
+        report(f"rendering world {seed} of {worlds.name}, {worlds.seconds} s of stream")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".part{os.getpid()}")
         write_shard(partial, make_shard(World(seed, worlds.seconds, dense), WIDTH_PX, HEIGHT_PX))

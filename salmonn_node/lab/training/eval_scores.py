@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from salmonn_node.answering.confidence import calibration_error
 from salmonn_node.evaluation.arms import DEFAULT_ARM
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.evaluation.scores import Judgement, accuracy, bootstrap
 from salmonn_node.lab.training import bank
-from salmonn_node.lab.training.eval_sets import BASELINES, NETWORK, EvalSet
-from salmonn_node.lab.training.evaluate import answered, blind, records, table
+from salmonn_node.lab.training.eval_sets import BASELINES, BLIND, NETWORK, ORACLE, TOLD, EvalSet
+from salmonn_node.lab.training.evaluate import answered, blind, perfect, records, table
 from salmonn_node.lab.training.memories import CAMERA, MICROPHONE
 from salmonn_node.lab.training.streams import Pieces, Tokens, joined, read_bank
+from salmonn_node.memory.event_memory import BESIDE
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
@@ -37,10 +41,24 @@ def arm_model(checkpoint: str, arm: str) -> VideoSalmonnS:
     return load(checkpoint, read_events=False, **changes(model.config, arm))
 
 
-def streams_of(chosen: EvalSet, folder: Path, network: object) -> Iterator[Tokens]:
-    """Yield the streams of a set. Missing worlds are rendered, which needs OpenGL."""
+def fingerprint(model: VideoSalmonnS) -> str:
+    """What answers: the id of the checkpoint, and a digest of what answers from events need, where there are any."""
+    parts = model.event_parts
+    if parts is None:
+        return model.checkpoint.id
+    sha = hashlib.sha256(repr(BESIDE).encode())
+    for part in (parts.heads, parts.names, parts.questions):
+        for name, tensor in sorted(part.state_dict().items()):
+            sha.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return f"{model.checkpoint.id}-{sha.hexdigest()[:8]}"
+
+
+def streams_of(
+    chosen: EvalSet, folder: Path, network: object, report: Callable[[str], None] = lambda line: None
+) -> Iterator[Tokens]:
+    """Yield the streams of a set. Missing worlds are rendered, which needs OpenGL; `report` takes a line for each."""
     worlds = bank.HELD_OUT if chosen.seconds else bank.LONG_DENSE if chosen.dense else bank.LONG_SPARSE
-    bank.render(folder, worlds)
+    bank.render(folder, worlds, report=report)
     if not chosen.seconds:
         whole = read_bank(folder, worlds, network).streams  # type: ignore[arg-type]
         for number in range(chosen.streams):
@@ -53,16 +71,28 @@ def streams_of(chosen: EvalSet, folder: Path, network: object) -> Iterator[Token
         yield held.stream(pieces.several(chosen.seconds, min(chosen.seconds, 240), rng, chosen.dense))
 
 
-def score(model: VideoSalmonnS, streams: list[Tokens], chosen: EvalSet, arm: str = DEFAULT_ARM) -> dict[str, object]:
-    """Return the figures of one arm or baseline on one set."""
+def score(
+    model: VideoSalmonnS,
+    streams: list[Tokens],
+    chosen: EvalSet,
+    arm: str = DEFAULT_ARM,
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, object]:
+    """Return the figures of one arm or baseline on one set; `report` takes a line for each stream that is done."""
     started = time.monotonic()
     found: list[Judgement] = []
     asked = [records(t, chosen.questions, SEED + i, f"{chosen.name}-{i}") for i, t in enumerate(streams)]
-    if arm == "blind":
+    if arm == BLIND:
         found = [a.judged() for a in blind([record for mine in asked for record in mine])]
     else:
-        for tokens, mine in zip(streams, asked, strict=True):
-            found += [a.judged() for a in answered(model, tokens, mine, sources=SOURCES.get(arm, ()))]
+        for number, (tokens, mine) in enumerate(zip(streams, asked, strict=True), 1):
+            if arm == ORACLE:
+                found += [a.judged() for a in perfect(tokens, mine)]
+            else:
+                sources = SOURCES.get(arm, ())
+                found += [a.judged() for a in answered(model, tokens, mine, sources=sources, told=arm == TOLD)]
+            minutes = (time.monotonic() - started) / 60
+            report(f"{chosen.name} {arm}: stream {number} of {len(streams)} after {minutes:.1f} min")
     answerable = [j for j in found if j.record.answerable]
     low, high = bootstrap(answerable, accuracy, samples=300)
     ages = {}
@@ -76,7 +106,16 @@ def score(model: VideoSalmonnS, streams: list[Tokens], chosen: EvalSet, arm: str
         if (mine := [j for j in answerable if j.record.kind == kind])
     }
     figures = {name: round(value, 4) for name, value in table(found).items()}
+    sure = [j for j in found if not math.isnan(j.confidence)]
+    error = calibration_error([j.confidence for j in sure], [j.correct for j in sure]) if sure else math.nan
     return {
-        **figures, "low": round(low, 4), "high": round(high, 4), "ages": ages, "kinds": kinds,
-        "settings": asdict(chosen), "s": round(time.monotonic() - started, 1),
-    }  # fmt: skip
+        **figures,
+        "answerable_n": len(answerable),
+        "calibration_error": round(error, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "ages": ages,
+        "kinds": kinds,
+        "settings": asdict(chosen),
+        "s": round(time.monotonic() - started, 1),
+    }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Baselines: no answers from events; see only, hear only, or give the most common answer to each form of question.
-NETWORK = "network"
-BASELINES = (NETWORK, "vision", "audio", "blind")
+# Oracles: what a question asks is told, not read; or the truth of the world answers.
+NETWORK, TOLD, ORACLE, BLIND = "network", "told", "oracle", "blind"
+BASELINES = (NETWORK, "vision", "audio", BLIND, TOLD, ORACLE)
 ARMS = "default,recent,fifo,uniform,merge,paper,place"
 
 

@@ -15,7 +15,9 @@ from salmonn_node.evaluation.scores import Judgement, abstention, judge
 from salmonn_node.lab.training.banked_observer import BankedObserver, answerer
 from salmonn_node.lab.training.evidence_tokens import evidence_rows, stamps_of
 from salmonn_node.lab.training.streams import Tokens
+from salmonn_node.lab.training.told_questions import ToldQuestions
 from salmonn_node.lab.world.asking import ask
+from salmonn_node.lab.world.oracle import Oracle
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
@@ -71,23 +73,43 @@ def answered(
     asked: Sequence[QuestionRecord],
     calibration: Calibration | None = None,
     sources: tuple[str, ...] = (),
+    told: bool = False,
 ) -> list[ScoredAnswer]:
-    """Run a stream through the node's memory, and ask at its end about these sources (empty: all)."""
+    """Run a stream through the node's memory, and ask at its end.
+
+    Args:
+        model: the network.
+        tokens: the stream.
+        asked: the questions.
+        calibration: by default the checkpoint's.
+        sources: sources that may be read (empty: all).
+        told: tell answers from events what is asked, instead of letting them read the words.
+    """
     overheard = _Overheard(model)
     observer = BankedObserver(model)
     observer.take(tokens)
     observer.model = overheard  # type: ignore[assignment]
     speaker = answerer(observer, calibration)
+    oracle = ToldQuestions(model, model.event_parts) if told and model.event_parts is not None else None
+    speaker.events = speaker.events if oracle is None else oracle
     view = observer.wait_for_view(sources=sources)
     stamps = stamps_of(view)
     out = []
     for record in asked:
         question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
         overheard.null_weight = math.nan  # an answer from events has none
+        if oracle is not None:
+            oracle.record = record
         answer = speaker.ask(question, deadline=time.monotonic() + 600.0, view=view)
         kept = bool(evidence_rows(record, stamps, tokens.truth.moments)) if record.answerable else None
         out.append(ScoredAnswer(record, answer, overheard.null_weight, kept))
     return out
+
+
+def perfect(tokens: Tokens, asked: Sequence[QuestionRecord]) -> list[ScoredAnswer]:
+    """Answer from the truth of the stream: the oracle of the world. A check of questions and scorer; must be 1.0."""
+    oracle = Oracle(tokens.truth)
+    return [ScoredAnswer(record, oracle(record), math.nan, None) for record in asked]
 
 
 def blind(asked: Sequence[QuestionRecord]) -> list[ScoredAnswer]:
