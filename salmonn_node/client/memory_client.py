@@ -15,6 +15,7 @@ from rclpy.node import Node
 from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.client.connection import Connection
+from salmonn_node.client.goals import GoalLost
 from salmonn_node.messages import MessageError, RosTypes, answer_from_message, question_to_message
 from salmonn_node.messages.base import duration_message, stamp_ns, time_message
 from salmonn_node.messages.questions import checked_seconds, checked_stamp
@@ -24,6 +25,7 @@ from salmonn_node.stream.answers import Answer, AnswerType, ErrorCode, Question
 REPLY_SLACK_S = 1.0
 LEAST_TIMEOUT_S = 0.001  # 0 would mean the node's default
 PATIENCE_S = 10.0
+STILL_THERE_S = 30.0  # how often a watch asks whether the node still has it
 STARTUP = {"unconfigured": Transition.TRANSITION_CONFIGURE, "inactive": Transition.TRANSITION_ACTIVATE}
 
 
@@ -137,15 +139,10 @@ class Memory:
             if not self._connection.reach(query.service_is_ready, deadline):
                 return self._unreached("query", query.service_is_ready)
             self._shorten(message, deadline)
-            # A lost packet is sent again with the middleware's next heartbeat, which may take 3 s. Another request
-            # carries one. The reminder leaves the node no time, so it costs nothing, and its own reply is TIMEOUT.
+            # The reminder leaves the node no time, so it costs nothing, and its own reply is TIMEOUT.
             reminder = question_to_message(self._types, replace(question, timeout_s=LEAST_TIMEOUT_S))
-            response = self._connection.send(
-                query,
-                Query.Request(question=message),
-                deadline + REPLY_SLACK_S,
-                due_at=deadline,
-                reminder=Query.Request(question=reminder),
+            response = self._connection.ask_with_reminders(
+                Query.Request(question=message), Query.Request(question=reminder), deadline, deadline + REPLY_SLACK_S
             )
             if response is None:
                 return self._missing("query", query.service_is_ready)
@@ -167,16 +164,18 @@ class Memory:
         if not self._connection.reach(client.server_is_ready, deadline, cancel):
             return self._unreached("ask", client.server_is_ready, cancel)
         self._shorten(message, deadline)
-        result = self._connection.run_goal(
-            client,
-            Ask.Goal(question=message),
-            accept_by=deadline + REPLY_SLACK_S,
-            due_at=deadline,
-            done_by=deadline + REPLY_SLACK_S,
-            slack_s=REPLY_SLACK_S,
-            cancel=cancel,
-            on_feedback=on_feedback,
-        )
+        try:
+            result = client.run(
+                Ask.Goal(question=message),
+                accept_by=deadline + REPLY_SLACK_S,
+                due_at=deadline,
+                done_by=deadline + REPLY_SLACK_S,
+                slack_s=REPLY_SLACK_S,
+                cancel=cancel,
+                on_feedback=on_feedback,
+            )
+        except GoalLost:
+            return self._lost()
         if result is None:
             return self._missing("ask", client.server_is_ready, cancel)
         return answer_from_message(result.answer)
@@ -219,16 +218,19 @@ class Memory:
         client = self._connection.watch
         if not self._connection.reach(client.server_is_ready, deadline, cancel):
             return Watched(False, self._unreached("watch", client.server_is_ready, cancel))
-        result = self._connection.run_goal(
-            client,
-            goal_message,
-            accept_by=deadline + REPLY_SLACK_S,
-            due_at=float("inf"),
-            done_by=float("inf"),
-            slack_s=2 * REPLY_SLACK_S,
-            cancel=cancel,
-            on_feedback=lambda feedback: on_evaluation(feedback.evaluations, stamp_ns(feedback.evaluated_until)),
-        )
+        try:
+            result = client.run(
+                goal_message,
+                accept_by=deadline + REPLY_SLACK_S,
+                due_at=time.monotonic(),
+                done_by=float("inf"),
+                slack_s=2 * REPLY_SLACK_S,
+                look_s=STILL_THERE_S,
+                cancel=cancel,
+                on_feedback=lambda feedback: on_evaluation(feedback.evaluations, stamp_ns(feedback.evaluated_until)),
+            )
+        except GoalLost:
+            return Watched(False, self._lost())
         if result is None:
             return Watched(False, self._missing("watch", client.server_is_ready, cancel))
         return Watched(result.became_true, answer_from_message(result.answer), result.evaluations)
@@ -288,6 +290,11 @@ class Memory:
         if answer.error_code != ErrorCode.TIMEOUT:
             return answer
         text = f"{self.server} was not reached in time, so nothing was sent: it is starting, or it is held up"
+        return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=text)
+
+    def _lost(self) -> Answer:
+        """An Answer that says that the node has been restarted."""
+        text = f"{self.server} was restarted and no longer has this question: ask again"
         return Answer(error_code=ErrorCode.NOT_ACTIVE, error_msg=text)
 
     def _missing(self, name: str, is_ready: Callable[[], bool], cancel: threading.Event | None = None) -> Answer:

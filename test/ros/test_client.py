@@ -18,7 +18,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from salmonn_node.client import ACTION_QOS, AnswerType, ErrorCode, Memory
+from salmonn_node.client import ACTION_QOS, AnswerType, ErrorCode, Memory, Watched
 
 from .harness import PATIENCE_S, ROOT, NodeProcess, Robot, _environment
 
@@ -197,6 +197,75 @@ def test_a_node_killed_and_started_again_is_asked_again(robot: Robot, tmp_path: 
         assert memory.ask("say so", timeout_s=PATIENCE_S).error_code in ANSWERED, life
         process.process.send_signal(signal.SIGKILL)
         process.process.wait()
+
+
+def test_a_watch_ends_when_the_node_was_killed_and_started_again(
+    robot: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("salmonn_node.client.memory_client.STILL_THERE_S", 0.5)
+    memory = Memory(robot.node, "phoenix")
+    ends: list[Watched] = []
+    parameters = {"persistence": "false", "threads": "1", "max_new_tokens": "2"}
+
+    def watch() -> None:
+        ends.append(memory.watch("is it so?", timeout_s=PATIENCE_S))
+
+    for life in range(2):
+        process = NodeProcess(tmp_path / f"{life}.log", parameters, name="phoenix")
+        memory.startup(PATIENCE_S)
+        if life == 0:
+            threading.Thread(target=watch, daemon=True).start()
+            robot.wait(lambda: robot.value("questions", "watches", "phoenix") == "1", PATIENCE_S, "a watch is open")
+            process.process.send_signal(signal.SIGKILL)
+            process.process.wait()
+    robot.wait(lambda: bool(ends), PATIENCE_S, "the watch ends")
+    assert ends[0].answer.error_code == ErrorCode.NOT_ACTIVE
+    assert "restarted" in ends[0].answer.error_msg
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("by_action", [False, True], ids=["service", "action"])
+def test_every_short_question_gets_a_reply_after_the_node_was_stopped_and_continued(
+    robot: Robot, tmp_path: Path, by_action: bool
+) -> None:
+    """What is sent to a stopped process may be lost; nothing later may wait behind it."""
+    parameters = {"persistence": "false", "threads": "1", "max_new_tokens": "2"}
+    process = NodeProcess(tmp_path / "log", parameters, name="stopped")
+    memories = [Memory(robot.node, "stopped") for _ in range(3)]
+    memories[0].startup(PATIENCE_S)
+    end, thawed, calls = threading.Event(), [time.monotonic()], [0]
+    silent: list[tuple[float, str]] = []
+
+    def plan(memory: Memory) -> None:
+        while not end.is_set():
+            began, stops = time.monotonic(), len(thawed)
+            answer = memory.ask("say so", timeout_s=0.3, cancel=threading.Event() if by_action else None)
+            free = thawed[-1] < began and len(thawed) == stops and "nothing was sent" not in answer.error_msg
+            if free and answer.error_code == ErrorCode.TIMEOUT and answer.error_msg.startswith("no reply"):
+                silent.append((round(began - thawed[-1], 2), answer.error_msg))
+            calls[0] += 1
+            end.wait(0.05)
+
+    planners = [threading.Thread(target=plan, args=(memory,)) for memory in memories]
+    for planner in planners:
+        planner.start()
+
+    def more_calls(number: int) -> None:
+        before = calls[0]
+        robot.wait(lambda: calls[0] >= before + number, PATIENCE_S, "the planners ask")
+
+    for _ in range(12):
+        more_calls(30)
+        thawed.append(float("inf"))
+        process.process.send_signal(signal.SIGSTOP)
+        more_calls(3)
+        process.process.send_signal(signal.SIGCONT)
+        thawed.append(time.monotonic())
+    more_calls(30)
+    end.set()
+    for planner in planners:
+        planner.join(PATIENCE_S)
+    assert not silent
 
 
 def test_a_memory_that_nobody_refers_to_leaves_no_thread(planner: Node) -> None:
