@@ -48,6 +48,7 @@ setup(
             "checkpoints/**/*",
             "model/chat_formats/*",
             "evaluation/templates/*",
+            "lab/training/*.txt",
             "live/demo_data/**/*",
             "ui/static/*",
         ]

@@ -20,7 +20,7 @@ from salmonn_node.memory.readout_file import about_readout, save_readout
 from salmonn_node.model.language import LanguageModel
 
 OTHER = "other"
-HIDDEN = 96
+HIDDEN = 128
 MOST_TOKENS = 96  # of a question; a longer one has no known form
 LOOKS = 3  # ways in which the words are weighed to tell the form
 REACH = 2  # tokens to either side that a token is read with
@@ -48,19 +48,22 @@ class QuestionHead(nn.Module):
         width: D of the language model.
         forms: names of the forms; the first is "other".
         slots: by name of the slot, what may fill it.
+        hidden: channels inside.
     """
 
-    def __init__(self, width: int, forms: Sequence[str], slots: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, width: int, forms: Sequence[str], slots: Mapping[str, Sequence[str]], hidden: int = HIDDEN
+    ) -> None:
         super().__init__()
-        self.width, self.forms = width, tuple(forms)
+        self.width, self.hidden, self.forms = width, hidden, tuple(forms)
         self.slots = {name: tuple(labels) for name, labels in slots.items()}
-        self.enter = nn.Linear(2 * width, HIDDEN)
-        self.near = nn.Conv1d(HIDDEN, HIDDEN, 2 * REACH + 1, padding=REACH)
-        self.look = nn.Linear(HIDDEN, LOOKS + len(self.slots))
+        self.enter = nn.Linear(2 * width, hidden)
+        self.near = nn.Conv1d(hidden, hidden, 2 * REACH + 1, padding=REACH)
+        self.look = nn.Linear(hidden, LOOKS + len(self.slots))
         self.form = nn.Sequential(
-            nn.Linear((1 + LOOKS) * HIDDEN, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, len(self.forms))
+            nn.Linear((1 + LOOKS) * hidden, hidden), nn.GELU(), nn.Linear(hidden, len(self.forms))
         )
-        self.fill = nn.ModuleDict({name: nn.Linear(HIDDEN, 1 + len(labels)) for name, labels in self.slots.items()})
+        self.fill = nn.ModuleDict({name: nn.Linear(hidden, 1 + len(labels)) for name, labels in self.slots.items()})
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Map states (B, L, 2 D) with a mask (B, L) to logits: the form (B, forms), each slot (B, 1 + labels)."""
@@ -102,11 +105,14 @@ class QuestionHead(nn.Module):
         probability, number = form[0].softmax(0).max(0)
         if not found:  # no slot speaks for the form either
             probability = plain[number]
-        return QuestionReading(self.forms[int(number)], found, min(sure, float(probability)))
+        meant = self.forms[int(number)]
+        if forms is not None and meant in forms and forms[meant] is None:  # what fills its slots stands elsewhere
+            sure = 1.0
+        return QuestionReading(meant, found, min(sure, float(probability)))
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        about = {"width": self.width, "forms": self.forms, "slots": self.slots}
+        about = {"width": self.width, "hidden": self.hidden, "forms": self.forms, "slots": self.slots}
         save_readout(self, path, "question_head", about)
 
     @classmethod
@@ -118,7 +124,7 @@ class QuestionHead(nn.Module):
         """
         try:
             about = about_readout(path, "question_head")
-            head = cls(int(about["width"]), about["forms"], about["slots"])
+            head = cls(int(about["width"]), about["forms"], about["slots"], int(about["hidden"]))
             head.load_state_dict(load_file(str(path)))
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: expected a question head, found something else ({error})") from error

@@ -16,7 +16,7 @@ from salmonn_node.stream.answers import AnswerType
 
 PACKAGE = Path(salmonn_node.__file__).parent
 TINY = PACKAGE / "checkpoints" / "tiny"
-CALIBRATION = read_calibration(TINY / "calibration.json", "808d60af53b0")
+CALIBRATION = read_calibration(TINY / "calibration.json", "58a5a915bc8e")
 DEMO = (PACKAGE / "live" / "demo_data" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
 STRANGE = [
     "Hast du ein blaues Kreuz gesehen?",

@@ -8,15 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
+from salmonn_node.answering import event_reader
 from salmonn_node.lab.training.loop import Figures
 from salmonn_node.lab.training.question_texts import FORMS, PAIRS, SLOTS, QuestionText, draw
 from salmonn_node.model.language import LanguageModel
-from salmonn_node.model.question_head import MOST_TOKENS, QuestionHead, question_states
+from salmonn_node.model.question_head import HIDDEN, MOST_TOKENS, OTHER, QuestionHead, question_states
 from salmonn_node.model.tokenizer import TextTokenizer
+from salmonn_node.stream.answers import AnswerType
 
 STEPS, BATCH, RATE = 3000, 64, 3e-3
+TEXTS = 56_000  # drawn and encoded once; in 3000 steps each is met three or four times
+SORTED = 16  # batches that are sorted by length together
 SMOOTH = 0.01  # label smoothing: a form that was never met must not look certain
+# The type of answer that each form is asked with.
+KINDS = {name: form.answer for name, form in event_reader.FORMS.items()}
+KINDS |= {name: kind for name, (_, kind) in event_reader.LEFT.items()} | dict.fromkeys(PAIRS, AnswerType.CHOICE)
 
 
 def fit(
@@ -25,7 +33,7 @@ def fit(
     width: int,
     seed: int = 0,
     steps: int = STEPS,
-    wordings: Sequence[int] = (),
+    kept: bool | None = None,
 ) -> Iterator[tuple[QuestionHead, Figures]]:
     """Fit a head, and yield it with figures now and then; the last one is done.
 
@@ -35,21 +43,44 @@ def fit(
         width: D of the language model.
         seed: of the weights and of the texts.
         steps: batches of texts.
-        wordings: of the forms, see `question_texts.draw`.
+        kept: of the wordings, see `question_texts.draw`.
     """
+    rng = np.random.default_rng([seed, 17])
+    texts = [draw(rng, kept=kept) for _ in range(min(TEXTS, steps * BATCH))]
+    states = [encoded(language, tokenizer, texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
+    rows = [s[m].half() for batch, masks in states for s, m in zip(batch, masks, strict=True)]
+    yield from fit_on(texts, rows, width, seed, steps)
+
+
+def fit_on(
+    texts: Sequence[QuestionText],
+    rows: Sequence[Tensor],
+    width: int,
+    seed: int = 0,
+    steps: int = STEPS,
+    hidden: int = HIDDEN,
+) -> Iterator[tuple[QuestionHead, Figures]]:
+    """As `fit`, on texts with their states (tokens, 2 D)."""
     torch.manual_seed(seed)
-    head = QuestionHead(width, FORMS, SLOTS)
+    head = QuestionHead(width, FORMS, SLOTS, hidden)
     optimizer = torch.optim.AdamW(head.parameters(), RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
-    rng = np.random.default_rng([seed, 17])
+    rng = np.random.default_rng([seed, 18])
+    lengths = np.array([len(r) for r in rows])
+    batches: list[np.ndarray] = []
     for step in range(steps):
-        texts = [draw(rng, wordings=wordings) for _ in range(BATCH)]
-        states, mask = encoded(language, tokenizer, texts)
+        batches = batches or alike_in_length(lengths, rng)
+        chosen = batches.pop()
+        mine = [texts[i] for i in chosen]
+        states = pad_sequence([rows[i].float() for i in chosen], batch_first=True)
+        mask = torch.arange(states.shape[1])[None] < torch.tensor([len(rows[i]) for i in chosen])[:, None]
         states = functional.dropout(states, 0.1) * (torch.rand(*mask.shape, 1) > 0.05)
         form, slots = head(states, mask)
-        loss = functional.cross_entropy(form, forms_of(texts), label_smoothing=SMOOTH)
+        wanted = forms_of(mine)
+        loss = functional.cross_entropy(form, wanted, label_smoothing=SMOOTH)
+        loss = loss + functional.cross_entropy(*_asked_with_a_type(form, wanted, rng))
         for name, logits in slots.items():
-            loss = loss + functional.cross_entropy(logits, slots_of(texts, name), label_smoothing=SMOOTH)
+            loss = loss + functional.cross_entropy(logits, slots_of(mine, name), label_smoothing=SMOOTH)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -59,6 +90,31 @@ def fit(
             yield head.eval(), {"step": float(step + 1), "loss": float(loss.detach())}
             head.train()
     head.eval()
+
+
+def alike_in_length(lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Numbers of all texts in batches of about equal length, in random order: little of a batch is padding."""
+    order = rng.permutation(len(lengths))
+    several = BATCH * SORTED
+    parts = [order[i : i + several] for i in range(0, len(order), several)]
+    parts = [part[np.argsort(lengths[part], kind="stable")] for part in parts]
+    batches = [part[i : i + BATCH] for part in parts for i in range(0, len(part), BATCH)]
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _asked_with_a_type(form: Tensor, wanted: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Logits and targets as when a type of answer is wanted: no other form can be meant, so those are of no form.
+
+    Half of the texts get the type that suits them.
+    """
+    every = sorted(set(KINDS.values()))
+    allowed = torch.tensor([[name == OTHER or KINDS.get(name) == kind for name in FORMS] for kind in every])
+    kinds = torch.from_numpy(rng.integers(len(every), size=len(form)))
+    own = torch.tensor([every.index(KINDS[name]) if name in KINDS else -1 for name in FORMS])[wanted]
+    kinds = torch.where((own >= 0) & torch.from_numpy(rng.random(len(form)) < 0.5), own, kinds)
+    meant = allowed[kinds]
+    other = torch.full_like(wanted, FORMS.index(OTHER))
+    return form.masked_fill(~meant, -1e4), torch.where(meant.gather(1, wanted[:, None])[:, 0], wanted, other)
 
 
 def encoded(language: LanguageModel, tokenizer: TextTokenizer, texts: Sequence[QuestionText]) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,12 @@ out, as in all training.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
+from salmonn_node.lab.training.paraphrases import drawn, frames_of
 from salmonn_node.lab.training.wording import GAPPY, OTHER, SMALL
 from salmonn_node.lab.world.layout import ROOMS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES, Thing, pairs
@@ -107,7 +108,9 @@ LEADS = (
 )
 TAILS = (", please?", ", then?", " exactly?", ", do you know?", "??", " ?", ", robot?", "!")
 LED = 0.12
-UNLIKE_SHARE, STRANGE_SHARE, NAMES_SHARE = 0.22, 0.12, 0.08
+ENDS = ("?", "?", "?", ".", "")
+UNLIKE_SHARE, STRANGE_SHARE, NAMES_SHARE = 0.28, 0.12, 0.06
+KEPT_EVERY, KEPT = 5, 2  # to judge a choice, every fifth wording of each form is kept out of training
 _SLOTS = re.compile(r"\{(\w+)\}")
 
 
@@ -121,25 +124,26 @@ class QuestionText:
 
 
 def draw(
-    rng: np.random.Generator, held_out: bool = False, wordings: Sequence[int] = (), clean: bool = False
+    rng: np.random.Generator, held_out: bool = False, kept: bool | None = None, clean: bool = False, form: str = ""
 ) -> QuestionText:
     """Draw a text. `held_out`: the held-out wordings and all pairs of colour and shape; else those of training.
 
     Args:
         rng: source of the draw.
         held_out: as above.
-        wordings: numbers of the wordings to draw from, in each form's list, modulo its length; empty: all of training.
-        clean: leave out the questions of no known form, and change nothing in the wording.
+        kept: whether to draw from the wordings that are kept out to judge a choice, or from the others; None: from all.
+        clean: leave out the questions of no known form and bare names, and change nothing in the wording.
+        form: the form to draw, "" for any.
     """
     chance = 1.0 if clean else rng.random()
-    if chance < UNLIKE_SHARE:
-        template = str(rng.choice(UNLIKE))
-        return QuestionText(_changed(_filled(template, _words("", rng, held_out)), rng), "other")
-    if chance < UNLIKE_SHARE + NAMES_SHARE:
+    if form == "other" or (not form and chance < UNLIKE_SHARE):
+        template = _wording("other", rng, False, kept)
+        text = _filled(template, _words("", rng, held_out))
+        return QuestionText(text if clean else _changed(text, rng), "other")
+    if not form and chance < UNLIKE_SHARE + NAMES_SHARE:
         return _name(rng, held_out)
-    form = str(rng.choice(list(TEMPLATES)))
-    chosen = _wordings(form, held_out, wordings)
-    template = chosen[int(rng.integers(len(chosen)))]
+    form = form or str(rng.choice(list(TEMPLATES)))
+    template = _wording(form, rng, held_out, kept)
     words = _words(form, rng, held_out)
     slots = _slots(form, template, words)
     if not clean and form not in PAIRS and rng.random() < STRANGE_SHARE:
@@ -148,11 +152,21 @@ def draw(
     return QuestionText(text if clean else _changed(text, rng), form, slots)
 
 
-def _wordings(form: str, held_out: bool, numbers: Sequence[int]) -> list[str]:
+@cache
+def wordings(form: str) -> tuple[str, ...]:
+    """The wordings of a form in training, "other" for questions of none: the world's, and the frames of paraphrases."""
+    listed = UNLIKE if form == "other" else (*TEMPLATES[form][:-1], *OTHER[form])
+    return (*listed, *frames_of(form))
+
+
+def _wording(form: str, rng: np.random.Generator, held_out: bool, kept: bool | None) -> str:
     if held_out:
-        return [TEMPLATES[form][-1]]
-    every = [*TEMPLATES[form][:-1], *OTHER[form]]
-    return [every[i % len(every)] for i in numbers] if numbers else every
+        return TEMPLATES[form][-1]
+    every = wordings(form)
+    if kept is not None:
+        every = tuple(w for i, w in enumerate(every) if (i % KEPT_EVERY == KEPT) == kept)
+    text = drawn(every[int(rng.integers(len(every)))], rng)
+    return text if text[-1] in ".?!" else text + str(rng.choice(ENDS))
 
 
 def _thing(rng: np.random.Generator, held_out: bool) -> Thing:
