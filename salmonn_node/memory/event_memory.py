@@ -19,6 +19,7 @@ from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.memory.events import Event, SegmentConfig
 from salmonn_node.memory.sight_segments import SightSegmenter
 from salmonn_node.memory.sound_segments import SoundSegmenter
+from salmonn_node.memory.stamp_order import StampOrder
 from salmonn_node.memory.token_batch import TokenBatch
 
 PINNED = -3.0
@@ -40,6 +41,8 @@ class EventMemoryConfig:
         alike: cosine from which a sound is one of its kind.
         likeness_power: power of the cosine in the likeness of two events. With a high one, a first or last of its kind
             is not dropped for others that share its colour only.
+        wait_ns: a modality that is behind the other is waited for until it lags by more than this, so that the events
+            do not depend on how pictures and sound take turns. 0: it is not waited for.
         segment: settings of the segmentation.
     """
 
@@ -51,6 +54,7 @@ class EventMemoryConfig:
     slack_ns: int = 1_000_000_000
     alike: float = 0.6
     likeness_power: float = 1.0
+    wait_ns: int = 0
     segment: SegmentConfig = field(default_factory=SegmentConfig)
 
     def __post_init__(self) -> None:
@@ -69,7 +73,7 @@ class EventMemoryConfig:
 
 
 # Beside the tokens, whose budget is not shared; chosen on training worlds.
-BESIDE = EventMemoryConfig(sights=320, sounds=96, likeness_power=8.0)
+BESIDE = EventMemoryConfig(sights=320, sounds=96, likeness_power=8.0, wait_ns=20_000_000_000)
 
 
 class EventMemory:
@@ -92,6 +96,7 @@ class EventMemory:
             "visual": SightSegmenter(heads, segment),
             "audio": SoundSegmenter(heads, segment),
         }
+        self._order = StampOrder(self.config.wait_ns)
         self.kept: dict[str, list[Event]] = {"visual": [], "audio": []}
         self._ended: dict[str, list[Event]] = {"visual": [], "audio": []}
         self._newest_ns = {"visual": -1, "audio": -1}
@@ -108,20 +113,23 @@ class EventMemory:
         copy._segmenters = {modality: segmenter.copy() for modality, segmenter in self._segmenters.items()}
         for mine, theirs in ((self.kept, copy.kept), (self._ended, copy._ended)):
             theirs |= {modality: [replace(e) for e in listed] for modality, listed in mine.items()}
+        copy._order = self._order.copy()
         copy._newest_ns, copy.dropped, copy.partial = dict(self._newest_ns), dict(self.dropped), self.partial
         return copy
 
     def finish(self) -> None:
-        """Read the last token of each microphone, which waits for its successor, as if silence followed."""
+        """Read what waits for the other modality, and the last token of each microphone as if silence followed."""
+        for modality, batch in self._order.drain():
+            self._take(modality, batch)
         for segmenter in self._segmenters.values():
             if isinstance(segmenter, SoundSegmenter):
                 self._ended["audio"] += segmenter.finish()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all events; bounded by the budgets and the few that are open or unsettled."""
+        """Bytes of all events; bounded by the budgets, the few that are open or unsettled, and tokens that wait."""
         events = [e for modality in event_tensors.MODALITIES for e in self.events(modality)]
-        return sum(e.key.nbytes + e.view.nbytes + e.met.nbytes + 8 * NUMBERS for e in events)
+        return sum(e.key.nbytes + e.view.nbytes + e.met.nbytes + 8 * NUMBERS for e in events) + self._order.nbytes
 
     def events(self, modality: str) -> list[Event]:
         """All events of a modality: settled, ended, and the open runs that would be events if they ended now."""
@@ -134,9 +142,16 @@ class EventMemory:
         return list(self._segmenters[modality].open)
 
     def observe(self, modality: str, batch: TokenBatch) -> list[Event]:
-        """Take tokens of a modality in, in order of `index`; returns the events that ended."""
+        """Take tokens of a modality in, in order of `index`; returns the events that ended, of either modality."""
+        turns = self._order.push(modality, batch)
+        return [event for name, tokens in turns for event in self._take(name, tokens)]
+
+    def _take(self, modality: str, batch: TokenBatch) -> list[Event]:
         ended = self._segmenters[modality].observe(batch)
-        self.add(modality, ended, int(batch.stamp_ns.max()))
+        assert batch.grid is not None
+        if modality == "audio" or int(batch.place[-1]) == int(batch.grid[-1].prod()) - 1:
+            # Events are weighed after whole patches only, so it does not matter how tokens are cut into calls.
+            self.add(modality, ended, int(batch.stamp_ns.max()))
         return ended
 
     def add(self, modality: str, ended: Sequence[Event], now_ns: int) -> None:
@@ -255,6 +270,7 @@ class EventMemory:
                 gone += len(listed) - len(stay)
                 listed[:] = stay
             gone += self._segmenters[modality].forget(after_ns, before_ns)
+        self._order.forget(after_ns, before_ns)
         # What a sight took over from dropped ones may be of that time: nobody can tell, so it goes too.
         for event in (*self.kept["visual"], *self._ended["visual"]):
             if event.repeats:
@@ -267,6 +283,8 @@ class EventMemory:
         meta: dict[str, Any] = {
             "newest_ns": dict(self._newest_ns), "dropped": dict(self.dropped), "partial": self.partial
         }  # fmt: skip
+        waiting, meta["order"] = self._order.to_tensors()
+        tensors |= {f"order.{name}": tensor for name, tensor in waiting.items()}
         for modality in event_tensors.MODALITIES:
             named, meta[modality] = self._segmenters[modality].to_tensors()
             parts = {"kept": event_tensors.to_tensors(self.kept[modality])}
@@ -282,6 +300,8 @@ class EventMemory:
             KeyError: something is missing.
         """
         self.partial = bool(meta.get("partial", False))
+        if "order" in meta:  # an earlier version held nothing back
+            self._order.restore(event_tensors.part(tensors, "order"), meta["order"])
         for modality in event_tensors.MODALITIES:
             mine = event_tensors.part(tensors, modality)
             self.kept[modality] = event_tensors.from_tensors(event_tensors.part(mine, "kept"), modality)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
@@ -55,6 +55,7 @@ def assert_equal(ours: StreamMemory, theirs: StreamMemory) -> None:
     cuts=st.lists(st.integers(1, 170), max_size=12),
     rule=st.sampled_from(["events", "ends"]),
 )
+@example(seed=8, count=18, cuts=[29], rule="ends")
 def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int], rule: str) -> None:
     seen, listened = noisy(count, seed)
     whole, cut = make_memory(rule=rule), make_memory(rule=rule)
@@ -62,6 +63,75 @@ def test_any_cutting_gives_the_same_memory(seed: int, count: int, cuts: list[int
     flow(cut, seen, listened, cuts)
 
     assert_equal(whole, cut)
+
+
+BESIDE = replace(CONFIG, wait_ns=20 * SECOND)
+
+
+def shuffled(memory: StreamMemory, seen: TokenBatch, listened: TokenBatch, turns: list[bool], most_s: int) -> None:
+    """Patches and single tokens of sound; `turns` says whose turn it is, while neither is `most_s` ahead."""
+    queues = {
+        True: [seen.select(slice(i, i + CELLS)) for i in range(0, len(seen), CELLS)],
+        False: [listened.select(slice(i, i + 1)) for i in range(len(listened))],
+    }
+    step = 0
+    while queues[True] or queues[False]:
+        visual = turns[step % len(turns)]
+        step += 1
+        mine, other = queues[visual], queues[not visual]
+        ahead = bool(mine and other) and int(mine[0].stamp_ns[0] - other[0].stamp_ns[0]) > most_s * SECOND
+        if not mine or ahead:
+            visual, mine = not visual, other
+        if visual:
+            memory.observe_visual(mine.pop(0), GRID)
+        else:
+            memory.observe_audio(mine.pop(0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 50),
+    turns=st.lists(st.booleans(), min_size=1, max_size=40),
+    saved=st.booleans(),
+)
+def test_events_do_not_depend_on_how_pictures_and_sound_take_turns(seed: int, turns: list[bool], saved: bool) -> None:
+    seen, listened = noisy(26, seed)
+    seen = seen.select(slice(0, 13 * CELLS))  # as long as the sound, 26 s
+    even, odd = make_memory(BESIDE, rule="ends"), make_memory(BESIDE, rule="ends")
+    shuffled(even, seen, listened, [True, *[False] * 4], 3)
+    shuffled(odd, seen.select(slice(0, 6 * CELLS)), listened.select(slice(0, 24)), turns, 3)
+    if saved:
+        tensors, meta = odd.to_tensors()
+        odd = StreamMemory.from_tensors(load(save(tensors)), meta, None, EventMemory(HEADS, BESIDE))
+    shuffled(odd, seen.select(slice(6 * CELLS, None)), listened.select(slice(24, None)), turns[::-1], 3)
+
+    assert_equal(even, odd)
+
+
+def test_a_question_sees_what_waits_for_the_other_modality() -> None:
+    memory = EventMemory(HEADS, BESIDE)
+    memory.observe("audio", heard([None] * 4))
+    for number in range(4):
+        memory.observe("visual", patch(number, {0: 0}))
+    before, copy = len(memory.events("visual")), memory.snapshot()
+    copy.finish()
+
+    assert len(copy.events("visual")) == 1
+    assert copy.events("visual")[0].last_ns > 2 * SECOND
+    assert len(memory.events("visual")) == before, "the question changed nothing"
+    assert memory.nbytes > memory.snapshot().nbytes - 1
+
+
+def test_a_modality_that_stays_away_is_waited_for_in_bounds() -> None:
+    memory = EventMemory(HEADS, replace(BESIDE, wait_ns=6 * SECOND))
+    memory.observe("audio", heard([None] * 4))
+    sizes = []
+    for number in range(40):
+        memory.observe("visual", patch(number, {0: 0} if number % 8 < 2 else {}))
+        sizes.append(memory.nbytes)
+
+    assert memory.kept["visual"], "it goes on without the sound"
+    assert max(sizes[20:]) <= max(sizes[:20]) + 2000
 
 
 @settings(max_examples=15, deadline=None)
