@@ -121,6 +121,16 @@ def test_undamped_solution_descends_to_the_dense_one_when_no_head_stops():
 
 
 # Rounding grows with K, so the last iterations of long runs differ between correct implementations: K stops at 5.
+def test_the_residual_is_what_the_step_leaves_of_the_right_hand_side():
+    product, b = network_problem(3, norms=0.0)
+    found = hessian_free.conjugate_gradient(product, b, 2)
+    left = b - product(found.u)
+
+    assert found.residual.shape == (4,)
+    assert bool(found.live.all())
+    torch.testing.assert_close(found.residual, (left * left).sum(-1), rtol=1e-6, atol=1e-9)
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), K=st.integers(1, 5), norms=st.sampled_from([1.0, 2.0, 3.0]))
 def test_early_stop_follows_the_slow_reference(seed, K, norms):
