@@ -111,8 +111,9 @@ class EventMemory:
         """A copy that may be fed further, while this one stays as it is."""
         copy = self.fresh()
         copy._segmenters = {modality: segmenter.copy() for modality, segmenter in self._segmenters.items()}
-        for mine, theirs in ((self.kept, copy.kept), (self._ended, copy._ended)):
-            theirs |= {modality: [replace(e) for e in listed] for modality, listed in mine.items()}
+        # Settled events are never changed in place, so that both may hold them.
+        copy.kept = {modality: list(listed) for modality, listed in self.kept.items()}
+        copy._ended = {modality: [replace(e) for e in listed] for modality, listed in self._ended.items()}
         copy._order = self._order.copy()
         copy._newest_ns, copy.dropped, copy.partial = dict(self._newest_ns), dict(self.dropped), self.partial
         return copy
@@ -198,9 +199,9 @@ class EventMemory:
         gone = kept.pop(int(score.argmax()))
         self.dropped[modality] += 1
         if modality == "visual":
-            heir = kept[int((event_tensors.directions([e.key for e in kept]) @ gone.direction).argmax())]
-            heir.repeats += 1.0 + gone.repeats
-            heir.met = heir.met + gone.met
+            nearest = int((event_tensors.directions([e.key for e in kept]) @ gone.direction).argmax())
+            heir = kept[nearest]
+            kept[nearest] = replace(heir, repeats=heir.repeats + 1.0 + gone.repeats, met=heir.met + gone.met)
 
     def redundancy(self, modality: str, events: list[Event]) -> Tensor:
         """(n,) how well others stand for each event: the smaller of its likeness with one before and one after it.
@@ -272,9 +273,9 @@ class EventMemory:
             gone += self._segmenters[modality].forget(after_ns, before_ns)
         self._order.forget(after_ns, before_ns)
         # What a sight took over from dropped ones may be of that time: nobody can tell, so it goes too.
-        for event in (*self.kept["visual"], *self._ended["visual"]):
-            if event.repeats:
-                event.repeats, event.met = 0.0, torch.zeros_like(event.met)
+        self.kept["visual"] = [
+            replace(e, repeats=0.0, met=torch.zeros_like(e.met)) if e.repeats else e for e in self.kept["visual"]
+        ]
         return gone
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,8 +8,8 @@ counts its length. So the state stays small, however long the stream is.
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from typing import Any
 
 from salmonn_node.model.blocks import AudioRun, Block, block_values, read_block
@@ -87,7 +87,7 @@ class Timeline:
 
     def _with_sound(self, blocks: list[Block], run: AudioRun) -> list[Block]:
         """Add a run of audio tokens to blocks. Each token goes to the last block that begins before the token ends."""
-        blocks = [dataclasses.replace(b, audio=list(b.audio)) for b in blocks]
+        blocks = [b.copy() for b in blocks]
         for i in range(run.count):
             start = run.start_ns + i * run.step_ns
             at = bisect.bisect_left(blocks, start + run.step_ns, key=lambda b: b.start_ns) - 1
@@ -108,7 +108,7 @@ class Timeline:
     def layout(self, tail: Sequence[Block] = (), sound: Sequence[AudioRun] = ()) -> tuple[list[Block], int]:
         """Return remembered and provisional blocks with positions, and the position after them. Changes nothing."""
         blocks = sorted([*self.open, *tail], key=lambda b: b.start_ns)
-        blocks = [dataclasses.replace(b, audio=list(b.audio)) for b in blocks]
+        blocks = [b.copy() for b in blocks]
         for run in sound:
             blocks = self._with_sound(blocks, run)
         pointer = self.pointer
@@ -184,8 +184,8 @@ class Timeline:
 
     def copy(self) -> Timeline:
         """Return an independent copy."""
-        other = Timeline(self._count_tokens, self.keep_all, self.max_position)
-        other.restore(self.to_dict())
+        other = copy(self)
+        other.closed, other.open = ([b.copy() for b in blocks] for blocks in (self.closed, self.open))
         return other
 
 
