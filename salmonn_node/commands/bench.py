@@ -38,6 +38,14 @@ BENCHMARKS: dict[str, tuple[tuple[str, ...], str]] = {
         ("salmonn_node.lab.bench.events",),
         "what fast weights over events remember, against lists and tables of the same bytes",
     ),
+    "days": (
+        ("salmonn_node.lab.bench.days",),
+        "thirty days of events, then questions about the newest hours: bytes, time, what is still right",
+    ),
+    "overhead": (
+        ("salmonn_node.lab.bench.overhead",),
+        "what answers from events cost: CPU of a second of stream, time until the first text",
+    ),
     "discard": (("salmonn_node.lab.bench.discard",), "what each discard rule still holds after an hour"),
     "hours": (
         ("salmonn_node.lab.bench.hours",),

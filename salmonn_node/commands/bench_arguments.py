@@ -29,6 +29,16 @@ def answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="questions of each type, one by one (%(default)s)")
 
 
+def days(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench days`."""
+    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of rendered worlds (%(default)s)")
+    parser.add_argument("--days", type=float, default=30.0, help="length of the stream, days (%(default)s)")
+    parser.add_argument("--worlds", type=int, default=8, help="worlds of 8 min that come again and again (%(default)s)")
+    parser.add_argument("--newest", type=int, default=0, help="number of the world of the newest hours (%(default)s)")
+    parser.add_argument("--questions", type=int, default=300, help="questions at the end (%(default)s)")
+    parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
+
+
 def discard(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench discard`."""
     parser.add_argument("--budgets", type=int, nargs="+", default=[4096], help="tokens kept of 275 400 (%(default)s)")
@@ -133,6 +143,16 @@ def model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=1_000, help="frames before ten questions (%(default)s)")
 
 
+def overhead(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `salmonn bench overhead`."""
+    parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of rendered worlds (%(default)s)")
+    parser.add_argument("--block", type=int, default=16, help="seconds of stream in turn (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=30, help="blocks of each arm (%(default)s)")
+    parser.add_argument("--questions", type=int, default=60, help="questions asked of both (%(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="times that each is asked (%(default)s)")
+    parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
+
+
 def persist(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench persist`."""
     shapes = ("tiny", "8B")
@@ -190,6 +210,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "abstain": abstain,
     "album": album,
     "answers": answers,
+    "days": days,
     "discard": discard,
     "endurance": endurance,
     "events": events,
@@ -201,6 +222,7 @@ ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "ingest": ingest,
     "memory": memory,
     "model": model,
+    "overhead": overhead,
     "persist": persist,
     "reader": reader,
     "recall": recall,

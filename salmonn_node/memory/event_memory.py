@@ -43,6 +43,12 @@ class EventMemoryConfig:
             is not dropped for others that share its colour only.
         wait_ns: a modality that is behind the other is waited for until it lags by more than this, so that the events
             do not depend on how pictures and sound take turns. 0: it is not waited for.
+        full_likeness: cosine from which two events are fully alike; how far above makes no difference. Below 1, what
+            looks a little odd among many of its kind is not kept for that.
+        doubtful_share: share of the budget that doubtful sights may take: those that too little resembles. Such a
+            sight is a thing met once, or a mistake; nothing stands for it, so first and last alone would keep it.
+        doubtful_below: number of sights so far, itself included, below which a sight is doubtful.
+        same: cosine from which two sights look the same.
         segment: settings of the segmentation.
     """
 
@@ -55,13 +61,17 @@ class EventMemoryConfig:
     alike: float = 0.6
     likeness_power: float = 1.0
     wait_ns: int = 0
+    full_likeness: float = 1.0
+    doubtful_share: float = 1.0
+    doubtful_below: int = 3
+    same: float = 0.9
     segment: SegmentConfig = field(default_factory=SegmentConfig)
 
     def __post_init__(self) -> None:
         for name in ("sights", "sounds"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name}: expected at least 2, got {getattr(self, name)}")
-        for name in ("visual_share", "audio_share"):
+        for name in ("visual_share", "audio_share", "doubtful_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
 
@@ -73,7 +83,9 @@ class EventMemoryConfig:
 
 
 # Beside the tokens, whose budget is not shared; chosen on training worlds.
-BESIDE = EventMemoryConfig(sights=320, sounds=96, likeness_power=8.0, wait_ns=20_000_000_000)
+BESIDE = EventMemoryConfig(
+    sights=320, sounds=96, likeness_power=8.0, full_likeness=0.9, doubtful_share=0.25, wait_ns=20_000_000_000
+)
 
 
 class EventMemory:
@@ -192,12 +204,18 @@ class EventMemory:
     def _drop(self, modality: str) -> None:
         """The event that most resembles both an earlier and a later one goes; of equal ones the earlier.
 
-        A sight leaves its number, and what was heard with it, to the one that it resembles most.
+        A sight leaves its number, and what was heard with it, to the one that it resembles most. Where there are too
+        many doubtful sights, the oldest of them goes instead and leaves nothing.
         """
         kept = self.kept[modality]
         score = self.redundancy(modality, kept)
-        gone = kept.pop(int(score.argmax()))
         self.dropped[modality] += 1
+        if modality == "visual":
+            doubtful = (self.doubtful(kept) & (score > PINNED)).nonzero()[:, 0].tolist()
+            if len(doubtful) > self.config.doubtful_share * self.config.sights:
+                del kept[doubtful[0]]
+                return
+        gone = kept.pop(int(score.argmax()))
         if modality == "visual":
             nearest = int((event_tensors.directions([e.key for e in kept]) @ gone.direction).argmax())
             heir = kept[nearest]
@@ -215,7 +233,8 @@ class EventMemory:
         alone = (views.abs().sum(1) == 0).float()
         # Silence beside silence is alike; a sound with something in view and one without are not.
         shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
-        likeness = (keys @ keys.T).clamp_min(0) ** self.config.likeness_power * (0.5 + 0.5 * shared)
+        alike = ((keys @ keys.T) / self.config.full_likeness).clamp(0, 1)
+        likeness = alike**self.config.likeness_power * (0.5 + 0.5 * shared)
         before = torch.tril(likeness, -1).max(1).values
         after = torch.triu(likeness, 1).max(1).values
         score = torch.minimum(before, after)
@@ -224,6 +243,12 @@ class EventMemory:
             score = score - 0.25 * torch.tensor(heard, dtype=torch.float32)
             score[self._seen_with(events, self._last_of_their_kind())] = PINNED
         return score
+
+    def doubtful(self, sights: list[Event]) -> Tensor:
+        """(n,) bool: which sights look like too few others, those dropped in their favour counted."""
+        keys = event_tensors.directions([e.key for e in sights])
+        count = torch.tensor([1.0 + e.repeats for e in sights])
+        return (keys @ keys.T >= self.config.same).float() @ count < self.config.doubtful_below
 
     def _last_of_their_kind(self) -> list[Event]:
         """Sounds after which nothing like them came."""

@@ -318,3 +318,24 @@ def test_a_state_from_before_there_were_events_goes_on_with_none() -> None:
 def test_a_bad_setting_is_named(change: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         EventMemoryConfig(**change)  # type: ignore[arg-type]
+
+
+def test_sights_that_nothing_resembles_do_not_crowd_out_what_is_met_again() -> None:
+    """Mistakes never look the same twice; the first and the last of one thing stay, however many there are."""
+    config = replace(CONFIG, sights=8, likeness_power=8.0, full_likeness=0.9, doubtful_share=0.25)
+    memory = EventMemory(HEADS, config)
+    random = torch.Generator().manual_seed(0)
+    thing = torch.nn.functional.normalize(torch.randn(32, generator=random), dim=0)
+    for number in range(200):
+        odd = torch.nn.functional.normalize(torch.randn(32, generator=random), dim=0)
+        stamp = (number + 1) * 100 * SECOND
+        event = Event(
+            number, "visual", 0, stamp, stamp + SECOND, thing if number < 3 or number % 10 == 0 else odd, torch.ones(4)
+        )
+        memory.add("visual", [event], stamp + 50 * SECOND)
+    kept = memory.kept["visual"]
+    assert {0, 190} <= {e.number for e in kept}
+    doubtful = memory.doubtful(kept)
+    assert int(doubtful.sum()) <= 3
+    assert [e.number for e, odd in zip(kept, doubtful.tolist(), strict=True) if odd][-1] == 199
+    assert sum(e.repeats for e in kept) >= 15
