@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,7 @@ def _make(args: argparse.Namespace) -> int:
     from salmonn_node.evaluation.questions import write_questions
     from salmonn_node.lab.world.asking import ask
     from salmonn_node.lab.world.bag import write_bag
+    from salmonn_node.lab.world.mount import GROUND_Z_M
     from salmonn_node.lab.world.truth_file import event_log, truth_to_json
 
     world = _world(args)
@@ -83,6 +85,9 @@ def _make(args: argparse.Namespace) -> int:
     print(f"{folder}/bag: {world.seconds} s, {size / 1e6:.1f} MB")
     print(f"{folder}/questions.jsonl: {len(records)} questions, {answerable} of them answerable")
     print(f"{folder}/events.jsonl: {len(world.events)} events")
+    # Positions of objects come out wrong if a replay takes the floor for what they stand on.
+    recording = shlex.join([f"{folder}/bag", "--questions", f"{folder}/questions.jsonl"])
+    print(f"Things stand on stands. Next: salmonn replay {recording} --ground-z {GROUND_Z_M:g}")
     return 0
 
 

@@ -36,6 +36,7 @@ def test_the_same_seed_makes_the_same_bytes(tmp_path: Path, capsys: pytest.Captu
     for name in ("a", "b"):
         arguments = ["world", "make", "--seed", "100021", "--minutes", "0.6", "--dense", "--output"]
         assert cli.main([*arguments, str(tmp_path / name)]) == 0
+    assert f"{tmp_path}/b/questions.jsonl --ground-z 0.5" in capsys.readouterr().out
     first = hashes(tmp_path / "a")
     assert first == hashes(tmp_path / "b")
     assert {"bag/bag.mcap", "bag/metadata.yaml", "questions.jsonl", "events.jsonl", "truth.json"} == set(first)
