@@ -33,9 +33,11 @@ def days(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench days`."""
     parser.add_argument("--work", type=Path, default=Path("train_tiny"), help="folder of rendered worlds (%(default)s)")
     parser.add_argument("--days", type=float, default=30.0, help="length of the stream, days (%(default)s)")
-    parser.add_argument("--worlds", type=int, default=8, help="worlds of 8 min that come again and again (%(default)s)")
+    parser.add_argument("--worlds", type=int, default=4, help="worlds of 8 min that come again and again (%(default)s)")
+    parser.add_argument("--busy", action="store_true", help="worlds in which more happens, with four times the events")
     parser.add_argument("--newest", type=int, default=0, help="number of the world of the newest hours (%(default)s)")
-    parser.add_argument("--questions", type=int, default=300, help="questions at the end (%(default)s)")
+    parser.add_argument("--hours", type=float, default=2.0, help="length of the newest part, at most 3.5 (%(default)s)")
+    parser.add_argument("--questions", type=int, default=240, help="questions at the end (%(default)s)")
     parser.add_argument("--checkpoint", default="tiny", help="tiny, or a checkpoint folder (%(default)s)")
 
 

@@ -8,6 +8,7 @@ second memory sees the newest world alone.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from salmonn_node.evaluation.scores import Judgement, abstention, accuracy, boot
 from salmonn_node.lab.bench.event_replay import Ended, Replay, told
 from salmonn_node.lab.training import bank
 from salmonn_node.lab.training.banked_observer import BankedObserver, answerer
-from salmonn_node.lab.training.streams import Tokens, joined, read_bank
+from salmonn_node.lab.training.streams import CUT_S, Tokens, joined, read_bank
 from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.model.checkpoint import load
@@ -51,13 +52,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def worlds(args: argparse.Namespace, model: VideoSalmonnS) -> tuple[list[Tokens], Tokens]:
     """Streams of the past, and the newest one. Missing worlds are rendered, which needs OpenGL."""
-    past = replace(bank.HELD_OUT, count=args.worlds)
+    past = replace(bank.HELD_OUT, count=2 * args.worlds)  # every other one is quiet
     last = replace(bank.LONG_SPARSE, first=bank.LONG_SPARSE.first + args.newest, count=1)
-    out = []
     for chosen in (past, last):
-        bank.render(args.work, chosen)
-        out.append(list(read_bank(args.work, chosen, model.network).streams))
-    return out[0], out[1][0]
+        bank.render(args.work, chosen, report=lambda line: print(line, file=sys.stderr, flush=True))
+    known = read_bank(args.work, past, model.network)
+    pool = [stream for stream, dense in zip(known.streams, known.dense, strict=True) if dense == args.busy]
+    newest = read_bank(args.work, last, model.network).streams[0]
+    stop = min(newest.truth.seconds, CUT_S * round(args.hours * 3600 / CUT_S))
+    return pool, newest.piece(0, stop)
 
 
 def days(model: VideoSalmonnS, pool: Sequence[Tokens], newest: Tokens, count: float, questions: int) -> dict[str, Any]:
@@ -116,6 +119,7 @@ def pass_rounds(
                     "ms_per_event": round(1e3 * took / fresh, 3),
                 }
             )
+            print(f"day {samples[-1]['day']:.1f}: {replay.events} events", file=sys.stderr, flush=True)
             began, before = time.process_time(), replay.events
     return samples
 
