@@ -45,10 +45,10 @@ class StampOrder:
     def push(self, modality: str, batch: TokenBatch) -> list[Turn]:
         """Take tokens in, and return what is due by now, in order: patch by patch, sound token by sound token."""
         assert batch.last_ns is not None
-        start = 0
+        start, stamps = 0, batch.last_ns.tolist()
         for stop in _ends(modality, batch):
-            piece = batch.select(slice(start, stop))
-            self._reached_ns[modality] = max(self._reached_ns[modality], int(batch.last_ns[stop - 1]))
+            piece = batch if stop - start == len(batch) else batch.select(slice(start, stop))
+            self._reached_ns[modality] = max(self._reached_ns[modality], stamps[stop - 1])
             self._held[modality].append((self._reached_ns[modality], piece))
             start = stop
         return self._due(waiting=self.wait_ns > 0)
