@@ -28,6 +28,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         NodeProcess.started[:] = [process for process in NodeProcess.started if process.alive()]
 
 
+def pytest_sessionfinish() -> None:
+    """A test that failed half way leaves no node behind."""
+    for process in NodeProcess.started:
+        if process.alive():
+            process.process.kill()
+            process.process.wait()
+
+
 @pytest.fixture(scope="session")
 def robot() -> Iterator[Robot]:
     robot = Robot()

@@ -219,6 +219,7 @@ def test_a_watch_ends_when_the_node_was_killed_and_started_again(
             process.process.send_signal(signal.SIGKILL)
             process.process.wait()
     robot.wait(lambda: bool(ends), PATIENCE_S, "the watch ends")
+    process.end()
     assert ends[0].answer.error_code == ErrorCode.NOT_ACTIVE
     assert "restarted" in ends[0].answer.error_msg
 
@@ -265,6 +266,7 @@ def test_every_short_question_gets_a_reply_after_the_node_was_stopped_and_contin
     end.set()
     for planner in planners:
         planner.join(PATIENCE_S)
+    process.end()
     assert not silent
 
 
