@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -28,11 +30,12 @@ PATIENCE_S = 120.0
 
 
 def wait(done: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """Wait for something to become true; gives it."""
+    """Wait for something to become true; gives it. An element that the page replaced meanwhile is looked for again."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
-        if found := done():
-            return found
+        with contextlib.suppress(StaleElementReferenceException):
+            if found := done():
+                return found
         time.sleep(0.1)
     raise AssertionError(f"in {patience_s:.0f} s this did not happen: {what}")
 
@@ -136,7 +139,13 @@ class Browser:
         def found() -> WebElement | None:
             return next((e for e in self.all(css) if words in (e.get_attribute("textContent") or "")), None)
 
-        self.driver.execute_script("arguments[0].click()", wait(found, f"there is {words!r} to press"))
+        def pressed() -> bool:
+            element = found()
+            if element is not None:
+                self.driver.execute_script("arguments[0].click()", element)
+            return element is not None
+
+        wait(pressed, f"there is {words!r} to press")
 
     def type(self, label: str, text: str, *keys: str) -> None:
         """Type into the field with this label, in place of what it holds."""
@@ -144,9 +153,14 @@ class Browser:
         def found() -> WebElement | None:
             return next((e for e in self.shown("input") if e.get_attribute("aria-label") == label), None)
 
-        field = wait(found, f"there is a field {label!r}")
-        field.send_keys(Keys.CONTROL, "a")
-        field.send_keys(text, *keys)
+        def typed() -> bool:
+            field = found()
+            if field is not None:
+                field.send_keys(Keys.CONTROL, "a")
+                field.send_keys(text, *keys)
+            return field is not None
+
+        wait(typed, f"there is a field {label!r}")
 
     def choose(self, label: str, option: str) -> None:
         """Open the list with this label and choose the option that shows these words."""
