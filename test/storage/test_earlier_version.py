@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tarfile
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import salmonn_node
 from salmonn_node.answering.answerer import Answerer
 from salmonn_node.ingest.observer import Observer
 from salmonn_node.live.demo_recording import BAG
@@ -26,13 +28,27 @@ from salmonn_node.stream.observations import SECOND_NS, Pose
 
 DATA = Path(__file__).parents[1] / "data" / "stored_memory"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
+EARLIER = "808d60af53b0"
+TINY = Path(salmonn_node.__file__).parent / "checkpoints" / "tiny"
 # Observations of the journal are encoded again, on a machine whose last bits may be others.
 TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def model() -> VideoSalmonnS:
-    return load("tiny")
+def model(tmp_path_factory: pytest.TempPathFactory) -> VideoSalmonnS:
+    """The tiny network as it was then: its token memory was cut back by larger steps, which is part of its identity."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    shutil.copytree(TINY, folder)
+    for name, now, then in (
+        ("config.json", '"visual_step": 32', '"visual_step": 128'),
+        ("calibration.json", load("tiny").checkpoint.id, EARLIER),
+    ):
+        text = (folder / name).read_text()
+        assert now in text
+        (folder / name).write_text(text.replace(now, then))
+    model = load(str(folder))
+    assert model.checkpoint.id == EARLIER
+    return model
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from salmonn_node.memory.event_memory import BESIDE, EventMemory
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 
+pytestmark = pytest.mark.full  # worlds are rendered
+
 LITTLE = WorldSet("held_out", 400_000, 2, 2, 48)
 
 
