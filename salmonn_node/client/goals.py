@@ -106,7 +106,9 @@ class GoalSender:
             if not self._spinner.is_open:
                 break
             if not self.server_is_ready():
-                wait(done, min(done_by, time.monotonic() + slack_s))  # its last reply may be on the way
+                # Its last reply may be on the way. If another node is there by then, that one lacks the goal.
+                if not wait(done, min(done_by, time.monotonic() + slack_s)) and self.server_is_ready():
+                    raise GoalLost
                 break
             if time.monotonic() >= due_at + look_s:
                 due_at += look_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import subprocess
@@ -220,8 +221,9 @@ def test_a_watch_ends_when_the_node_was_killed_and_started_again(
             process.process.wait()
     robot.wait(lambda: bool(ends), PATIENCE_S, "the watch ends")
     process.end()
-    assert ends[0].answer.error_code == ErrorCode.NOT_ACTIVE
-    assert "restarted" in ends[0].answer.error_msg
+    # If the new node takes longer than the discovery of the old one's end, the old one is missed first.
+    assert ends[0].answer.error_code == ErrorCode.NOT_ACTIVE, ends[0].answer.error_msg
+    assert any(words in ends[0].answer.error_msg for words in ("was restarted", "is it running?"))
 
 
 @pytest.mark.full
@@ -272,6 +274,7 @@ def test_every_short_question_gets_a_reply_after_the_node_was_stopped_and_contin
 
 def test_a_memory_that_nobody_refers_to_leaves_no_thread(planner: Node) -> None:
     def clients() -> int:
+        gc.collect()  # what a test that failed left
         return sum(thread.name == "memory-client" for thread in threading.enumerate())
 
     before = clients()
