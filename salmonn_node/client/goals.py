@@ -9,8 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from action_msgs.msg import GoalInfo, GoalStatus
-from action_msgs.srv import CancelGoal
+from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
 from rclpy.task import Future
@@ -31,8 +30,8 @@ class GoalSender:
     """Sends goals of one action. You may use it in any thread.
 
     A message that is lost holds up all later ones of its writer (see REMINDER). So a goal that is not accepted soon is
-    sent again under the same id, which the node refuses if it has it; an overdue result is requested again, and so is a
-    cancel. They are sent by service clients of their own.
+    sent again under the same id, which the node refuses if it has it; an overdue result is requested again. Both are sent
+    by service clients of their own.
 
     Args:
         spinner: owner and spinner of the node on which the clients are made.
@@ -47,7 +46,6 @@ class GoalSender:
         hidden = f"{name}/_action"
         self._goal_again = node.create_client(self._goal_type, f"{hidden}/send_goal", qos_profile=REMINDER)
         self._result_again = node.create_client(self._result_type, f"{hidden}/get_result", qos_profile=REMINDER)
-        self._cancel_again = node.create_client(CancelGoal, f"{hidden}/cancel_goal", qos_profile=REMINDER)
 
     def server_is_ready(self) -> bool:
         """Whether the action's server is visible from here."""
@@ -112,8 +110,6 @@ class GoalSender:
                 break
             if time.monotonic() >= due_at + look_s:
                 due_at += look_s
-                if canceled:
-                    asked.append(self._cancel_again.call_async(CancelGoal.Request(goal_info=GoalInfo(goal_id=goal_id))))
                 asked.append(self._result_again.call_async(self._result_type.Request(goal_id=goal_id)))
                 asked[-1].add_done_callback(arrived)
                 self._forget(asked[:-MOST_WAITING])
@@ -168,6 +164,6 @@ class GoalSender:
 
     def _forget(self, futures: list[Future]) -> None:
         """Wait no longer for responses to what was sent again."""
-        for client in (self._goal_again, self._result_again, self._cancel_again):
+        for client in (self._goal_again, self._result_again):
             for future in futures:
                 client.remove_pending_request(future)
