@@ -30,8 +30,8 @@ class GoalSender:
     """Sends goals of one action. You may use it in any thread.
 
     A message that is lost holds up all later ones of its writer (see REMINDER). So a goal that is not accepted soon is
-    sent again under the same id, which the node refuses if it has it; an overdue result is requested again. Both are sent
-    by service clients of their own.
+    sent again under the same id, which the node refuses if it has it; an overdue result is requested again. Both are
+    sent by service clients of their own.
 
     Args:
         spinner: owner and spinner of the node on which the clients are made.
