@@ -18,10 +18,9 @@ from salmonn_interfaces.action import Ask, Watch
 from salmonn_interfaces.srv import ClearMemory, Query
 from salmonn_node.client.goals import GoalSender
 from salmonn_node.client.qos import MANY_AT_ONCE, OVERDUE_S, REMINDER
-from salmonn_node.client.spinner import Spinner
+from salmonn_node.client.spinner import POLL_S, Spinner
 
 NODE_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
-POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
 AGAIN_S = 2.0  # a request that changes nothing is repeated if no reply has come for this long
 
 
@@ -112,7 +111,7 @@ class Connection:
         """Send one request and wait for the response; None at the deadline (time.monotonic)."""
         if not self.reach(client.service_is_ready, deadline):
             return None
-        return self._first_response(iter([(0.0, client, request), (inf, client, request)]), deadline)
+        return self._first_response(iter([(0.0, client, request)]), deadline)
 
     def ask_with_reminders(self, request: Any, reminder: Any, due_at: float, deadline: float) -> Any:
         """Send a request to `query`, which `reach` has reached; None if no response came by the deadline.
@@ -148,7 +147,7 @@ class Connection:
             if now >= due_at and client.service_is_ready():
                 sent.append((client, client.call_async(request)))
                 sent[-1][1].add_done_callback(arrived)
-                due_at, client, request = next(requests)
+                due_at, client, request = next(requests, (inf, client, request))
                 due_at = max(due_at, now + OVERDUE_S)  # no burst if the service was away for long
             if now >= deadline:
                 break

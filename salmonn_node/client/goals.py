@@ -16,9 +16,8 @@ from rclpy.task import Future
 from unique_identifier_msgs.msg import UUID
 
 from salmonn_node.client.qos import ACTION_QOS, OVERDUE_S, REMINDER
-from salmonn_node.client.spinner import Spinner
+from salmonn_node.client.spinner import POLL_S, Spinner
 
-POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
 MOST_WAITING = 8  # requests for one result that may still be answered
 
 

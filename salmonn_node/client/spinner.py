@@ -16,6 +16,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
+POLL_S = 0.05  # how often a waiting thread checks `cancel` and looks for a missing server
 CONTEXT_LOOK_S = 0.2  # how often a waiting caller checks whether rclpy was shut down
 JOIN_S = 2.0
 log = logging.getLogger(__name__)

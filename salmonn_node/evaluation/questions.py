@@ -177,13 +177,13 @@ class QuestionRecord(_Strict):
         ends = [e.end_ns for e in self.evidence]
         return (self.ask_ns - (min(ends) if self.needs_all else max(ends))) / SECOND_NS
 
-    def question(self) -> Question:
-        """Return the question as a planner would ask it, limited to observations up to `ask_ns`."""
+    def question(self, *, limited: bool = True) -> Question:
+        """Return the question as a planner would ask it, limited to observations up to `ask_ns`, or to none."""
         return Question(
             text=self.text,
             answer_type=AnswerType[self.answer_type],
             choices=self.choices,
-            before_ns=self.ask_ns,
+            before_ns=self.ask_ns if limited else 0,
         )
 
     @property

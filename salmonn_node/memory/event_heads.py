@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
+
+from salmonn_node.memory.readout_file import save_readout
 
 # A sound is read with the half second before and after it.
 AUDIO_CONTEXT = 3
@@ -108,8 +110,7 @@ class EventHeads(nn.Module):
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(tensors, str(path), {"rows": str(self.rows)})
+        save_readout(self, path, "rows", self.rows)
 
     @classmethod
     def load(cls, path: Path) -> EventHeads:

@@ -161,8 +161,7 @@ class EventMemory:
 
     def _take(self, modality: str, batch: TokenBatch) -> list[Event]:
         ended = self._segmenters[modality].observe(batch)
-        assert batch.grid is not None
-        if modality == "audio" or int(batch.place[-1]) == int(batch.grid[-1].prod()) - 1:
+        if modality == "audio" or bool(batch.ends_patch()[-1]):
             # Events are weighed after whole patches only, so it does not matter how tokens are cut into calls.
             self.add(modality, ended, int(batch.stamp_ns.max()))
         return ended
@@ -208,10 +207,11 @@ class EventMemory:
         many doubtful sights, the oldest of them goes instead and leaves nothing.
         """
         kept = self.kept[modality]
-        score = self.redundancy(modality, kept)
+        cosines = _cosines(kept)
+        score = self.redundancy(modality, kept, cosines)
         self.dropped[modality] += 1
         if modality == "visual":
-            doubtful = (self.doubtful(kept) & (score > PINNED)).nonzero()[:, 0].tolist()
+            doubtful = (self.doubtful(kept, cosines) & (score > PINNED)).nonzero()[:, 0].tolist()
             if len(doubtful) > self.config.doubtful_share * self.config.sights:
                 del kept[doubtful[0]]
                 return
@@ -221,19 +221,19 @@ class EventMemory:
             heir = kept[nearest]
             kept[nearest] = replace(heir, repeats=heir.repeats + 1.0 + gone.repeats, met=heir.met + gone.met)
 
-    def redundancy(self, modality: str, events: list[Event]) -> Tensor:
+    def redundancy(self, modality: str, events: list[Event], cosines: Tensor | None = None) -> Tensor:
         """(n,) how well others stand for each event: the smaller of its likeness with one before and one after it.
 
-        Lower means more worth keeping; PINNED is what must stay.
+        Lower means more worth keeping; PINNED is what must stay. `cosines` (n, n) of the events' keys may be given.
         """
         if not events:
             return torch.empty(0)
-        keys = event_tensors.directions([e.key for e in events])
+        cosines = _cosines(events) if cosines is None else cosines
         views = event_tensors.directions([e.view for e in events])
         alone = (views.abs().sum(1) == 0).float()
         # Silence beside silence is alike; a sound with something in view and one without are not.
         shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
-        alike = ((keys @ keys.T) / self.config.full_likeness).clamp(0, 1)
+        alike = (cosines / self.config.full_likeness).clamp(0, 1)
         likeness = alike**self.config.likeness_power * (0.5 + 0.5 * shared)
         before = torch.tril(likeness, -1).max(1).values
         after = torch.triu(likeness, 1).max(1).values
@@ -244,19 +244,18 @@ class EventMemory:
             score[self._seen_with(events, self._last_of_their_kind())] = PINNED
         return score
 
-    def doubtful(self, sights: list[Event]) -> Tensor:
+    def doubtful(self, sights: list[Event], cosines: Tensor | None = None) -> Tensor:
         """(n,) bool: which sights look like too few others, those dropped in their favour counted."""
-        keys = event_tensors.directions([e.key for e in sights])
+        cosines = _cosines(sights) if cosines is None else cosines
         count = torch.tensor([1.0 + e.repeats for e in sights])
-        return (keys @ keys.T >= self.config.same).float() @ count < self.config.doubtful_below
+        return (cosines >= self.config.same).float() @ count < self.config.doubtful_below
 
     def _last_of_their_kind(self) -> list[Event]:
         """Sounds after which nothing like them came."""
         sounds = self.events("audio")
         if not sounds:
             return []
-        keys = event_tensors.directions([e.key for e in sounds])
-        later = torch.triu(keys @ keys.T, 1) >= self.config.alike
+        later = torch.triu(_cosines(sounds), 1) >= self.config.alike
         return [e for e, again in zip(sounds, later.any(1).tolist(), strict=True) if not again]
 
     def _seen_with(self, sights: list[Event], sounds: list[Event]) -> Tensor:
@@ -335,3 +334,9 @@ class EventMemory:
             self._segmenters[modality].restore(event_tensors.part(mine, "segments"), meta[modality])
             self._newest_ns[modality] = int(meta["newest_ns"][modality])
             self.dropped[modality] = int(meta["dropped"][modality])
+
+
+def _cosines(events: Sequence[Event]) -> Tensor:
+    """(n, n) cosines of the keys of at least one event."""
+    keys = event_tensors.directions([e.key for e in events])
+    return keys @ keys.T

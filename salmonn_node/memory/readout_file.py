@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 
-def save_readout(module: nn.Module, path: Path, name: str, about: dict[str, Any]) -> None:
+def save_readout(module: nn.Module, path: Path, name: str, about: Any) -> None:
     """Write the weights of a module, with `about` under a name of its own."""
     tensors = {key: tensor.contiguous() for key, tensor in module.state_dict().items()}
     save_file(tensors, str(path), {name: json.dumps(about)})

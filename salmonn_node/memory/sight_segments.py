@@ -39,11 +39,9 @@ class SightSegmenter:
 
     def observe(self, batch: TokenBatch) -> list[Event]:
         """Take visual tokens in, in order of `index`; returns the runs that ended as events."""
-        assert batch.grid is not None
         ended: list[Event] = []
         start = 0
-        whole = (batch.place.long() == batch.grid.long().prod(1) - 1).nonzero()[:, 0].tolist()
-        for last in whole:
+        for last in batch.ends_patch().nonzero()[:, 0].tolist():
             patch = TokenBatch.concat([*self._waiting, batch.select(slice(start, last + 1))])
             self._waiting = []
             ended += self._patch(patch)

@@ -114,6 +114,11 @@ class TokenBatch:
             object.__setattr__(piece, name, chosen)
         return piece
 
+    def ends_patch(self) -> Tensor:
+        """(L,) bool: whether a token is the last one of its temporal patch."""
+        assert self.grid is not None
+        return self.place.long() == self.grid.long().prod(1) - 1
+
     def within(self, after_ns: int = 0, before_ns: int = 0, sources: Sequence[int] = ()) -> Tensor:
         """(L,) bool: whether the span overlaps the window (0: no bound) and the source is listed (empty: all)."""
         assert self.last_ns is not None

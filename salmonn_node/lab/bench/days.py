@@ -28,7 +28,6 @@ from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.model.checkpoint import load
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.stream.answers import AnswerType, Question
 from salmonn_node.stream.observations import SECOND_NS
 
 DAY_S = 86_400
@@ -211,7 +210,7 @@ def answers(observer: BankedObserver, records: Sequence[QuestionRecord]) -> list
     view = observer.wait_for_view()
     out = []
     for record in records:
-        question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+        question = record.question(limited=False)
         out.append(judge(record, speaker.ask(question, deadline=time.monotonic() + 600.0, view=view)))
     return out
 

@@ -38,7 +38,6 @@ from salmonn_node.model.evidence_windows import (
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.model.windows_alone import affordable, sufficiencies_alone
-from salmonn_node.stream.answers import AnswerType, Question
 from salmonn_node.stream.observations import Interval
 
 Row = dict[str, Any]
@@ -133,7 +132,7 @@ def _asked(model: VideoSalmonnS, tokens: Tokens, asked: Sequence[QuestionRecord]
 
     model.answers.read = kept  # type: ignore[method-assign]
     for record in asked:
-        question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+        question = record.question(limited=False)
         last.clear()
         answer = speaker.ask(question, deadline=time.monotonic() + PATIENCE_S, view=view, hurried=lambda: True)
         judged = judge(record, answer)

@@ -28,7 +28,7 @@ from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.shards import Shard, read_shard
 from salmonn_node.lab.world.truth import START_NS
 from salmonn_node.model.checkpoint import load
-from salmonn_node.stream.answers import Answer, AnswerType, Question
+from salmonn_node.stream.answers import Answer
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame
 
 ARMS = ("never", "auto")  # values of `read_events`
@@ -132,7 +132,7 @@ def first_text(observers: Sequence[BankedObserver], tokens: Tokens, count: int, 
 
 def timed(speaker: Answerer, record: QuestionRecord) -> tuple[float, float]:
     """Process milliseconds until the first text, or the answer where there is none before, and until the answer."""
-    question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+    question = record.question(limited=False)
     texts: list[float] = []
     began = time.process_time()
     speaker.ask(question, deadline=time.monotonic() + 600.0, on_text=lambda _: texts.append(time.process_time()))

@@ -20,7 +20,7 @@ from salmonn_node.lab.world.asking import ask
 from salmonn_node.lab.world.oracle import Oracle
 from salmonn_node.model.generation import Generation
 from salmonn_node.model.video_salmonn_s import VideoSalmonnS
-from salmonn_node.stream.answers import Answer, AnswerType, Outcome, Question
+from salmonn_node.stream.answers import Answer, AnswerType, Outcome
 
 
 def records(tokens: Tokens, count: int, seed: int, name: str) -> list[QuestionRecord]:
@@ -96,7 +96,7 @@ def answered(
     stamps = stamps_of(view)
     out = []
     for record in asked:
-        question = Question(record.text, AnswerType[record.answer_type], tuple(record.choices))
+        question = record.question(limited=False)
         overheard.null_weight = math.nan  # an answer from events has none
         if oracle is not None:
             oracle.record = record

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from salmonn_node.lab.world.phrasings import TEMPLATES
+from salmonn_node.model.question_head import OTHER
 
 MODALITIES = ("thing", "sound")
-OTHER = "other"  # no form
 MOST_DRAWS = 100
 _INNER = re.compile(r"\[([^\[\]]*)\]")
 _COUNT = re.compile(r"#(\d+)#")

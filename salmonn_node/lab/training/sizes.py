@@ -32,7 +32,9 @@ def network_config(**changes: object) -> SalmonnConfig:
         # With this base_lr, the learned rate of a token is the fraction of a Gauss-Newton step.
         ttt={**config.ttt, "mini_batch": MINI_BATCH, "base_lr": float(head_dim * MINI_BATCH), "rotary": False},
         frames=FrameConfig(max_pixels=FRAME_PX, min_pixels=1_024),
-        memory=MemoryConfig(512, 128, 32, 32, "ends", "ends"),
+        memory=MemoryConfig(
+            visual_tokens=512, audio_tokens=128, visual_step=32, audio_step=32, visual_rule="ends", audio_rule="ends"
+        ),
         max_time_marks=16,
     ).replace(**changes)
 

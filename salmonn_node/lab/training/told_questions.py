@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from salmonn_node.answering.event_answers import NAME, EventAnswers
 from salmonn_node.evaluation.questions import QuestionRecord
+from salmonn_node.lab.training.question_texts import PLURALS
 from salmonn_node.lab.world.objects import COLOURS, PERSON, SHAPES, Thing
 from salmonn_node.lab.world.sounds import SOUNDS
 from salmonn_node.model.event_parts import EventParts
@@ -17,7 +18,6 @@ from salmonn_node.model.video_salmonn_s import VideoSalmonnS
 from salmonn_node.stream.answers import AnswerType
 
 THINGS = {thing.name: thing for thing in (Thing(c, s) for c in COLOURS for s in (*SHAPES, PERSON))}
-PLURALS = {"crosses" if shape == "cross" else shape + "s": shape for shape in SHAPES}
 TITLES = {sound.title: name for name, sound in SOUNDS.items()}
 
 
