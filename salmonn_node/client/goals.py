@@ -134,15 +134,13 @@ class GoalSender:
         """Send a goal, again and again, until the node has accepted it; None if it does not in time."""
         # rclpy's action client is not safe if one thread sends while another one receives, so send in the spinner.
         replies = [self._spinner.run(self._client.send_goal_async, message, on_feedback, goal_id)]
-        patience_s = OVERDUE_S
         while (goal := self._goal_of(replies, goal_id)) is None:
             if time.monotonic() >= accept_by or all(reply.done() for reply in replies) or not self._spinner.is_open:
                 for reply in replies:
                     reply.add_done_callback(lambda _: self._cancel_late(replies, goal_id))
                 return None
-            if not self._spinner.wait(replies[0], min(accept_by, time.monotonic() + patience_s)):
+            if not self._spinner.wait(replies[-1], min(accept_by, time.monotonic() + OVERDUE_S)):
                 replies.append(self._goal_again.call_async(self._goal_type.Request(goal_id=goal_id, goal=message)))
-                patience_s *= 2
         self._forget(replies[1:])
         return goal
 
