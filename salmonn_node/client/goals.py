@@ -5,16 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-from action_msgs.msg import GoalStatus
+from action_msgs.msg import GoalInfo, GoalStatus
+from action_msgs.srv import CancelGoal
 from rclpy.action import ActionClient
 from rclpy.action.client import ClientGoalHandle
 from rclpy.task import Future
 from unique_identifier_msgs.msg import UUID
 
+from salmonn_node.client.goal_ids import new_goal_id
 from salmonn_node.client.qos import ACTION_QOS, OVERDUE_S, REMINDER
 from salmonn_node.client.spinner import POLL_S, Spinner
 
@@ -29,8 +30,8 @@ class GoalSender:
     """Sends goals of one action. You may use it in any thread.
 
     A message that is lost holds up all later ones of its writer (see REMINDER). So a goal that is not accepted soon is
-    sent again under the same id, which the node refuses if it has it; an overdue result is requested again. Both are
-    sent by service clients of their own.
+    sent again under the same id, which the node refuses if it has it; an overdue result is requested again, and so is a
+    cancel. They are sent by service clients of their own.
 
     Args:
         spinner: owner and spinner of the node on which the clients are made.
@@ -45,6 +46,7 @@ class GoalSender:
         hidden = f"{name}/_action"
         self._goal_again = node.create_client(self._goal_type, f"{hidden}/send_goal", qos_profile=REMINDER)
         self._result_again = node.create_client(self._result_type, f"{hidden}/get_result", qos_profile=REMINDER)
+        self._cancel_again = node.create_client(CancelGoal, f"{hidden}/cancel_goal", qos_profile=REMINDER)
 
     def server_is_ready(self) -> bool:
         """Whether the action's server is visible from here."""
@@ -80,7 +82,7 @@ class GoalSender:
             GoalLost: the node has been restarted.
         """
         news: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        goal_id = UUID(uuid=list(uuid.uuid4().bytes))
+        goal_id = UUID(uuid=list(new_goal_id(self._spinner.node.get_fully_qualified_name())))
         goal = self._accepted_goal(goal_message, goal_id, accept_by, news.put)
         if goal is None:
             return None
@@ -109,6 +111,8 @@ class GoalSender:
                 break
             if time.monotonic() >= due_at + look_s:
                 due_at += look_s
+                if canceled:
+                    asked.append(self._cancel_again.call_async(CancelGoal.Request(goal_info=GoalInfo(goal_id=goal_id))))
                 asked.append(self._result_again.call_async(self._result_type.Request(goal_id=goal_id)))
                 asked[-1].add_done_callback(arrived)
                 self._forget(asked[:-MOST_WAITING])
@@ -161,6 +165,6 @@ class GoalSender:
 
     def _forget(self, futures: list[Future]) -> None:
         """Wait no longer for responses to what was sent again."""
-        for client in (self._goal_again, self._result_again):
+        for client in (self._goal_again, self._result_again, self._cancel_again):
             for future in futures:
                 client.remove_pending_request(future)

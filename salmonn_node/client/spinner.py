@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import secrets
 import threading
 import time
 import weakref
@@ -39,7 +40,7 @@ class Spinner:
     def __init__(self, node: Node) -> None:
         self._context = node.context
         self.node = rclpy.create_node(
-            f"_memory_client_{os.getpid()}_{next(_numbers)}",
+            f"_memory_client_{os.getpid()}_{next(_numbers)}_{secrets.token_hex(4)}",
             context=self._context,
             namespace=node.get_namespace(),
             use_global_arguments=False,

@@ -28,10 +28,10 @@ class OpenGoals(Generic[Work]):
     def __len__(self) -> int:
         return len(self._work)
 
-    def all(self) -> list[Work]:
-        """The work of all goals."""
+    def all(self) -> dict[bytes, Work]:
+        """The work of all goals, by goal id."""
         with self._lock:
-            return list(self._work.values())
+            return dict(self._work)
 
     def add(self, goal: Any, work: Work, limit: int | None = None) -> bool:
         """Register the work for a goal. Returns False if there are already `limit` goals."""

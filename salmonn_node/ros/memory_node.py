@@ -284,6 +284,7 @@ class MemoryNode(LifecycleNode):
         )
 
     def _on_status(self) -> None:
+        self._watch_server.end_abandoned()
         backend = self._backend
         if backend is None:
             return

@@ -15,6 +15,7 @@ from salmonn_interfaces.action import Watch as WatchAction
 from salmonn_node.client.qos import ACTION_QOS
 from salmonn_node.messages import MessageError, RosTypes, answer_to_message, question_from_message
 from salmonn_node.messages.base import stamp_ns, time_message
+from salmonn_node.ros.absent_clients import AbsentClients
 from salmonn_node.ros.answer_topics import AnswerTopics
 from salmonn_node.ros.goals import OpenGoals, never_executed, wait_until_canceling
 from salmonn_node.ros.open_queue import OpenQueue
@@ -51,6 +52,7 @@ class WatchServer:
         self._topics = topics
         self._types = RosTypes()
         self._goals: OpenGoals[Watch] = OpenGoals()
+        self._absent = AbsentClients(node)
         self._action = ActionServer(
             node,
             WatchAction,
@@ -70,8 +72,15 @@ class WatchServer:
 
     def close(self, reason: str) -> None:
         """End all open watches with CANCELED. New ones may start later."""
-        for watch in self._goals.all():
+        for watch in self._goals.all().values():
             watch.end(reason)
+
+    def end_abandoned(self) -> None:
+        """End the watches whose client is gone. Without `until`, nothing else would end them. Call this regularly."""
+        watches = self._goals.all()
+        for goal_id in self._absent.look(watches):
+            self._node.get_logger().warning("a watch ends: its client is gone")
+            watches[goal_id].end("its client is gone")
 
     def _on_goal(self, goal: Any) -> None:
         questions = self._questions()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+import uuid
 
 import pytest
 from rclpy.action import ActionClient
+from unique_identifier_msgs.msg import UUID
 
 from salmonn_interfaces.action import Watch
 from salmonn_node.client import Memory, Watched
+from salmonn_node.client.goal_ids import new_goal_id
 from salmonn_node.stream.answers import ErrorCode
 
-from .harness import PATIENCE_S, SECOND_NS, Robot
+from .harness import PATIENCE_S, SECOND_NS, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
@@ -68,6 +71,7 @@ def test_becomes_true_of_new_memory_with_evidence(memory: Memory, seen: int, rob
 
 
 def test_without_after_the_past_is_not_looked_at_and_until_ends_it(memory: Memory, seen: int, robot: Robot) -> None:
+    robot.wait(lambda: robot.count("questions", "watches") == 0, PATIENCE_S, "no watch is open")
     watching = Watching(memory, "after 1", until_ns=seen + 2 * SECOND_NS)
     robot.wait(lambda: robot.count("questions", "watches") == 1, PATIENCE_S, "the watch is open")
     robot.step(5.0)  # the clock goes on, and nothing is observed
@@ -78,6 +82,7 @@ def test_without_after_the_past_is_not_looked_at_and_until_ends_it(memory: Memor
 
 
 def test_cancel_between_and_during_looks(memory: Memory, seen: int, robot: Robot) -> None:
+    robot.wait(lambda: robot.count("questions", "watches") == 0, PATIENCE_S, "no watch is open")
     for text, after in (("never", 0), ("hang", seen - SECOND_NS)):
         watching = Watching(memory, text, after_ns=after)
         robot.wait(lambda: robot.count("questions", "watches") == 1, PATIENCE_S, "the watch is open")
@@ -86,6 +91,27 @@ def test_cancel_between_and_during_looks(memory: Memory, seen: int, robot: Robot
         assert end.answer.error_code == ErrorCode.CANCELED, end
         assert not end.became_true
         robot.wait(lambda: robot.count("questions", "watches") == 0, PATIENCE_S, "no watch is open any more")
+
+
+def test_a_watch_whose_client_is_gone_ends_and_others_go_on(node: NodeProcess, robot: Robot) -> None:
+    """As when a planner is killed, or is closed before it hears that its goal was accepted."""
+    goal = Watch.Goal()
+    goal.question.text = "never"
+    client = ActionClient(robot.node, Watch, "salmonn/watch")
+    assert client.wait_for_server(PATIENCE_S)
+    ids = [new_goal_id("/nobody"), new_goal_id("/robot"), uuid.uuid4().bytes]
+    sent = [client.send_goal_async(goal, goal_uuid=UUID(uuid=list(one))) for one in ids]
+    robot.wait(lambda: all(reply.done() for reply in sent), PATIENCE_S, "the goals are taken")
+    results = [reply.result().get_result_async() for reply in sent]
+    robot.wait(lambda: robot.count("questions", "watches") == 3, PATIENCE_S, "three watches are open")
+    robot.wait(results[0].done, PATIENCE_S, "the watch of nobody ends")
+    answer = results[0].result().result.answer
+    assert (answer.error_code, answer.error_msg) == (ErrorCode.CANCELED, "its client is gone")
+    robot.wait(lambda: robot.count("questions", "watches") == 2, PATIENCE_S, "the others go on")
+    for reply in sent[1:]:
+        reply.result().cancel_goal_async()
+    robot.wait(lambda: robot.count("questions", "watches") == 0, PATIENCE_S, "all have ended")
+    client.destroy()
 
 
 @pytest.mark.parametrize(
