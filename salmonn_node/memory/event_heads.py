@@ -36,8 +36,8 @@ class Sighted(NamedTuple):
 class Heard(NamedTuple):
     """What is read from one audio token."""
 
-    presence: Tensor  # () 0..1: not silent
-    onsets: Tensor  # () how many rings, knocks, barks begin in it
+    presence: float  # 0..1: not silent
+    onsets: float  # how many rings, knocks, barks begin in it
     key: Tensor  # (K_a,) of length 1
 
 
@@ -99,14 +99,34 @@ class EventHeads(nn.Module):
         return Sighted(presence, clear, steady, key, functional.normalize(self.view_key(x.mean(0)), dim=-1))
 
     @torch.no_grad()
-    def listen(self, before: Tensor, now: Tensor, after: Tensor, present_above: float = -1.0) -> Heard:
-        """Read one audio token (D,) between its neighbours; the key is zeros without presence above `present_above`."""
-        x = self.audio_features(before.cpu(), now.cpu(), after.cpu())
-        loud, onsets = self.audio_state(x).unbind(-1)
-        presence = torch.sigmoid(loud)
-        if float(presence) <= present_above:
-            return Heard(presence, onsets.clamp_min(0), torch.zeros(self.key_sizes[1]))
-        return Heard(presence, onsets.clamp_min(0), functional.normalize(self.audio_key(x), dim=-1))
+    def listen(self, tokens: Tensor, present_above: float = -1.0) -> list[Heard]:
+        """Read audio tokens that follow one another, all but the first and the last, which are only neighbours.
+
+        A key is zeros where there is no presence above `present_above`. What is read of a token is the same, bit for
+        bit, whatever is read with it: sums over features are taken token by token.
+
+        Args:
+            tokens: (n + 2, D); zeros where there is no token.
+            present_above: as above.
+        """
+        if len(tokens) < AUDIO_CONTEXT:
+            return []
+        enter, _, leave = self.audio_state
+        assert isinstance(enter, nn.Linear)
+        assert isinstance(leave, nn.Linear)
+        key = self.audio_key
+        normal = _standard(tokens.cpu().float())
+        windows = normal.flatten().unfold(0, AUDIO_CONTEXT * normal.shape[1], normal.shape[1]).unbind()
+        hidden = torch.stack([torch.addmv(enter.bias, enter.weight, x) for x in windows])
+        out = []
+        for x, row in zip(windows, functional.gelu(hidden).unbind(), strict=True):
+            state = torch.addmv(leave.bias, leave.weight, row)
+            presence, onsets = float(torch.sigmoid(state)[0]), max(float(state[1]), 0.0)
+            if presence <= present_above:
+                out.append(Heard(presence, onsets, torch.zeros(len(key.bias))))
+            else:
+                out.append(Heard(presence, onsets, functional.normalize(torch.addmv(key.bias, key.weight, x), dim=0)))
+        return out
 
     def save(self, path: Path) -> None:
         """Write one safetensors file."""

@@ -160,8 +160,14 @@ class EventMemory:
         return [event for name, tokens in turns for event in self._take(name, tokens)]
 
     def _take(self, modality: str, batch: TokenBatch) -> list[Event]:
-        ended = self._segmenters[modality].observe(batch)
-        if modality == "audio" or bool(batch.ends_patch()[-1]):
+        segmenter = self._segmenters[modality]
+        if isinstance(segmenter, SoundSegmenter):
+            by_token = segmenter.by_token(batch)
+            for stamp, ended in zip(batch.stamp_ns.tolist(), by_token, strict=True):
+                self.add(modality, ended, stamp)
+            return [event for ended in by_token for event in ended]
+        ended = segmenter.observe(batch)
+        if segmenter.between_patches:
             # Events are weighed after whole patches only, so it does not matter how tokens are cut into calls.
             self.add(modality, ended, int(batch.stamp_ns.max()))
         return ended
@@ -177,14 +183,17 @@ class EventMemory:
 
     def _settle(self, modality: str) -> None:
         until = self._newest_ns[modality] - self.config.settle_ns
+        if not self._ended[modality]:
+            return
         ripe = [e for e in self._ended[modality] if e.last_ns < until]
         if not ripe:
             return
         self._ended[modality] = [e for e in self._ended[modality] if e.last_ns >= until]
         other = "audio" if modality == "visual" else "visual"
-        partners = self.events(other)
+        partners, slack = self.events(other), self.config.slack_ns
         for event in ripe:
-            met = [p for p in partners if event.overlaps(p, self.config.slack_ns)]
+            low, high = event.first_ns - slack, event.last_ns + slack
+            met = [p for p in partners if p.last_ns >= low and p.first_ns <= high]
             event.together = tuple(p.number for p in met)
             size = self.heads.key_sizes[0 if modality == "audio" else 1]
             keys = sum((p.direction for p in met), torch.zeros(size))
@@ -231,12 +240,15 @@ class EventMemory:
         cosines = _cosines(events) if cosines is None else cosines
         views = event_tensors.directions([e.view for e in events])
         alone = (views.abs().sum(1) == 0).float()
-        # Silence beside silence is alike; a sound with something in view and one without are not.
-        shared = (views @ views.T).clamp_min(0) + torch.outer(alone, alone)
-        alike = (cosines / self.config.full_likeness).clamp(0, 1)
-        likeness = alike**self.config.likeness_power * (0.5 + 0.5 * shared)
-        before = torch.tril(likeness, -1).max(1).values
-        after = torch.triu(likeness, 1).max(1).values
+        # In place, as a new (n, n) tensor costs more than what is computed in it.
+        shared = (views @ views.T).clamp_min_(0)
+        if bool(alone.any()):
+            # Silence beside silence is alike; a sound with something in view and one without are not.
+            shared += torch.outer(alone, alone)
+        likeness = (cosines / self.config.full_likeness).clamp_(0, 1).pow_(self.config.likeness_power)
+        likeness *= shared.mul_(0.5).add_(0.5)
+        before = torch.tril(likeness, -1).amax(1)
+        after = likeness.triu_(1).amax(1)
         score = torch.minimum(before, after)
         if modality == "visual":
             heard = [bool(e.together) for e in events]
@@ -260,10 +272,13 @@ class EventMemory:
 
     def _seen_with(self, sights: list[Event], sounds: list[Event]) -> Tensor:
         """(n,) bool: which sights touch any of the sounds in time."""
-        seen = torch.tensor([(e.first_ns, e.last_ns) for e in sights]).reshape(-1, 1, 2)
-        heard = torch.tensor([(e.first_ns, e.last_ns) for e in sounds]).reshape(1, -1, 2)
+        began, ended = (torch.tensor([getattr(e, name) for e in sights])[:, None] for name in ("first_ns", "last_ns"))
         slack = self.config.slack_ns
-        return ((seen[..., 0] <= heard[..., 1] + slack) & (heard[..., 0] <= seen[..., 1] + slack)).any(1)
+        low, high = (
+            torch.tensor([e.first_ns - slack for e in sounds]),
+            torch.tensor([e.last_ns + slack for e in sounds]),
+        )
+        return ((began <= high) & (low <= ended)).any(1)
 
     def wanted(self, modality: str, budget: int) -> dict[int, int]:
         """Tokens to keep, by original index, each with the stamp until which it stands; the most wanted first.

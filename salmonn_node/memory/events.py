@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -116,6 +118,16 @@ class Event:
         self.weight += weight
         if weight > self.sharpness:
             self.sharpness, self.tokens = weight, (index, *self.tokens[1:])
+
+    def take_all(self, tokens: Sequence[tuple[npt.NDArray[np.float32], float, int]]) -> None:
+        """As `take` for one token (key, weight, index) after the other, to the bit."""
+        total = self.key.numpy()
+        for key, weight, index in tokens:
+            total = total + weight * key
+            self.weight += weight
+            if weight > self.sharpness:
+                self.sharpness, self.tokens = weight, (index, *self.tokens[1:])
+        self.key = torch.from_numpy(total)
 
     def reach(self, index: int, stamp_ns: int) -> None:
         """Draw the run out to this token and stamp."""

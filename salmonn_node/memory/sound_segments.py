@@ -6,6 +6,7 @@ run of its microphone while its key points the same way; silence for longer than
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from salmonn_node.memory import events as event_tensors
-from salmonn_node.memory.event_heads import EventHeads
+from salmonn_node.memory.event_heads import EventHeads, Heard
 from salmonn_node.memory.events import Event, SegmentConfig
 from salmonn_node.memory.token_batch import TokenBatch
 
@@ -25,6 +26,11 @@ class _Ear:
     features: list[Tensor]
     marks: list[list[int]]
     run: Event | None = None
+
+    def followed_by(self, features: Tensor) -> Tensor:
+        """(n + 2, D), or (n + 1, D) before its first token: what the n tokens (n, D) are read with, and they."""
+        before = [torch.zeros_like(features[0])] * (len(self.features) < 2)
+        return torch.cat([torch.stack([*before, *self.features]), features])
 
 
 class SoundSegmenter:
@@ -55,32 +61,42 @@ class SoundSegmenter:
         ended: list[Event] = []
         for source, ear in self._ears.items():
             if ear.features:
-                silence = torch.zeros_like(ear.features[-1])
-                before = ear.features[-2] if len(ear.features) > 1 else silence
-                ended += self._token(ear, source, before, silence, -1)
+                silence = torch.zeros_like(ear.features[-1])[None]
+                (read,) = self.heads.listen(ear.followed_by(silence), self.config.present_above)
+                ended += self._token(ear, source, read, -1)
         return ended
 
     def observe(self, batch: TokenBatch) -> list[Event]:
         """Take audio tokens in, in order of `index`; returns the runs that ended as events."""
+        return [event for ended in self.by_token(batch) for event in ended]
+
+    def by_token(self, batch: TokenBatch) -> list[list[Event]]:
+        """As `observe`, but with the runs that ended at each of the tokens."""
         assert batch.last_ns is not None
-        ended: list[Event] = []
-        marks = torch.stack([batch.index, batch.stamp_ns, batch.last_ns], dim=1).tolist()
-        for features, mark, source, pose in zip(
-            batch.features(), marks, batch.source.tolist(), batch.pose_id.tolist(), strict=True
-        ):
+        ended: list[list[Event]] = [[] for _ in range(len(batch))]
+        features, sources, poses = batch.features(), batch.source.tolist(), batch.pose_id.tolist()
+        marks = list(zip(batch.index.tolist(), batch.stamp_ns.tolist(), batch.last_ns.tolist(), strict=True))
+        # A token is read when its successor comes. All those of a microphone are read at once, which saves time; only
+        # the numbers of runs depend on how the tokens of several microphones take turns.
+        waiting: dict[int, Iterator[Heard]] = {}
+        for source in dict.fromkeys(sources):
             ear = self._ears.setdefault(source, _Ear([], []))
-            if ear.features:
-                before = ear.features[-2] if len(ear.features) > 1 else torch.zeros_like(features)
-                ended += self._token(ear, source, before, features, pose)
-            ear.features = [*ear.features[-1:], features.clone()]
-            ear.marks = [*ear.marks[-1:], mark]
+            mine = features if len(set(sources)) == 1 else features[batch.source == source]
+            waiting[source] = iter(self.heads.listen(ear.followed_by(mine), self.config.present_above))
+        for row, (source, mark) in enumerate(zip(sources, marks, strict=True)):
+            ear = self._ears[source]
+            if ear.marks:
+                ended[row] = self._token(ear, source, next(waiting[source]), poses[row])
+            ear.features = [*ear.features[-1:], features[row]]
+            ear.marks = [*ear.marks[-1:], list(mark)]
+        for source in waiting:  # copies, so that the whole batch need not stay
+            self._ears[source].features = [row.clone() for row in self._ears[source].features]
         return ended
 
-    def _token(self, ear: _Ear, source: int, before: Tensor, after: Tensor, pose: int) -> list[Event]:
-        """Read the newest token of a microphone between its neighbours."""
+    def _token(self, ear: _Ear, source: int, read: Heard, pose: int) -> list[Event]:
+        """The newest token of a microphone, once it is read between its neighbours."""
         index, stamp, last = ear.marks[-1]
-        read = self.heads.listen(before, ear.features[-1], after, self.config.present_above)
-        presence = float(read.presence)
+        presence = read.presence
         heard = presence > self.config.present_above
         run, ended = ear.run, []
         if run is not None:
@@ -98,7 +114,7 @@ class SoundSegmenter:
             run.take(read.key, presence, index)
             run.reach(index, last)
             run.frames += 1
-            run.repeats += float(read.onsets)
+            run.repeats += read.onsets
         ear.run = run
         return ended
 

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from salmonn_node.memory.events import MODALITIES
 from salmonn_node.memory.token_batch import TokenBatch
 
 Turn = tuple[str, TokenBatch]
+
+
+class _Piece(NamedTuple):
+    """Tokens that are held back: rows `start` to `stop` of a batch, reached at a stamp."""
+
+    reached_ns: int
+    batch: TokenBatch
+    start: int
+    stop: int
+
+    def tokens(self) -> TokenBatch:
+        whole = self.stop - self.start == len(self.batch)
+        return self.batch if whole else self.batch.select(slice(self.start, self.stop))
 
 
 class StampOrder:
@@ -26,7 +38,7 @@ class StampOrder:
 
     def __init__(self, wait_ns: int) -> None:
         self.wait_ns = wait_ns
-        self._held: dict[str, deque[tuple[int, TokenBatch]]] = {name: deque() for name in MODALITIES}
+        self._held: dict[str, deque[_Piece]] = {name: deque() for name in MODALITIES}
         self._reached_ns = dict.fromkeys(MODALITIES, -1)
 
     def copy(self) -> StampOrder:
@@ -39,17 +51,16 @@ class StampOrder:
     @property
     def nbytes(self) -> int:
         """Bytes of the tokens that are held back."""
-        held = [batch for name in MODALITIES for _, batch in self._held[name]]
+        held = [piece.tokens() for name in MODALITIES for piece in self._held[name]]
         return sum(batch.features().nbytes + batch.table().nbytes for batch in held)
 
     def push(self, modality: str, batch: TokenBatch) -> list[Turn]:
-        """Take tokens in, and return what is due by now, in order: patch by patch, sound token by sound token."""
+        """Take tokens in, and return what is due by now, in order: patch by patch, sound between patches at once."""
         assert batch.last_ns is not None
         start, stamps = 0, batch.last_ns.tolist()
         for stop in _ends(modality, batch):
-            piece = batch if stop - start == len(batch) else batch.select(slice(start, stop))
             self._reached_ns[modality] = max(self._reached_ns[modality], stamps[stop - 1])
-            self._held[modality].append((self._reached_ns[modality], piece))
+            self._held[modality].append(_Piece(self._reached_ns[modality], batch, start, stop))
             start = stop
         return self._due(waiting=self.wait_ns > 0)
 
@@ -58,22 +69,29 @@ class StampOrder:
         return self._due(waiting=False)
 
     def _due(self, waiting: bool) -> list[Turn]:
-        turns: list[Turn] = []
+        due: list[tuple[str, _Piece]] = []
         # Of equal stamps the pictures go first.
-        while heads := [(held[0][0], MODALITIES.index(name), name) for name, held in self._held.items() if held]:
+        while heads := [
+            (held[0].reached_ns, MODALITIES.index(name), name) for name, held in self._held.items() if held
+        ]:
             stamp, _, name = min(heads)
             other_ns = min(self._reached_ns.values())  # this one has come at least to `stamp`
             lag_ns = self._reached_ns[name] - stamp
             if waiting and 0 <= other_ns < stamp and lag_ns < self.wait_ns:
                 break
-            turns.append((name, self._held[name].popleft()[1]))
-        return turns
+            piece = self._held[name].popleft()
+            if due and name == "audio" and due[-1][0] == name and due[-1][1].batch is piece.batch:
+                due[-1] = name, due[-1][1]._replace(stop=piece.stop)  # one selection of rows instead of many
+            else:
+                due.append((name, piece))
+        return [(name, piece.tokens()) for name, piece in due]
 
     def forget(self, after_ns: int, before_ns: int) -> None:
         """Drop what is held back of an interval."""
         for name, held in self._held.items():
-            stay = [(stamp, batch.select(~batch.within(after_ns, before_ns or 1))) for stamp, batch in held]
-            self._held[name] = deque((stamp, batch) for stamp, batch in stay if len(batch))
+            all_of_it = [(piece.reached_ns, piece.tokens()) for piece in held]
+            stay = [(stamp, batch.select(~batch.within(after_ns, before_ns or 1))) for stamp, batch in all_of_it]
+            self._held[name] = deque(_Piece(stamp, batch, 0, len(batch)) for stamp, batch in stay if len(batch))
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON values; `restore` continues bit for bit."""
@@ -81,10 +99,10 @@ class StampOrder:
         depth = 0
         for name, held in self._held.items():
             if held:
-                batch = TokenBatch.concat([piece for _, piece in held])
+                batch = TokenBatch.concat([piece.tokens() for piece in held])
                 depth = max(depth, 0 if batch.deepstack is None else batch.deepstack.shape[0])
                 tensors |= {f"{name}.features": batch.features(), f"{name}.table": batch.table()}
-        lengths = {name: [[stamp, len(batch)] for stamp, batch in held] for name, held in self._held.items()}
+        lengths = {name: [[p.reached_ns, p.stop - p.start] for p in held] for name, held in self._held.items()}
         return tensors, {"reached_ns": dict(self._reached_ns), "held": lengths, "depth": depth}
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
@@ -98,7 +116,7 @@ class StampOrder:
             batch = TokenBatch.from_table(tensors[f"{name}.features"], tensors[f"{name}.table"], depth)
             start = 0
             for stamp, length in meta["held"][name]:
-                self._held[name].append((int(stamp), batch.select(slice(start, start + length))))
+                self._held[name].append(_Piece(int(stamp), batch, start, start + length))
                 start += length
 
 
@@ -106,5 +124,5 @@ def _ends(modality: str, batch: TokenBatch) -> list[int]:
     """Where the patches of a batch end, or its single tokens of sound."""
     if modality == "audio":
         return list(range(1, len(batch) + 1))
-    counts = torch.unique_consecutive(batch.patch, return_counts=True)[1]
-    return [int(end) for end in counts.cumsum(0)]
+    numbers = batch.patch.tolist()
+    return [*(i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1]), len(numbers)]
