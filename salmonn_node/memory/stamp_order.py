@@ -13,7 +13,7 @@ from salmonn_node.memory.token_batch import TokenBatch
 Turn = tuple[str, TokenBatch]
 
 
-class _Piece(NamedTuple):
+class _HeldBack(NamedTuple):
     """Tokens that are held back: rows `start` to `stop` of a batch, reached at a stamp."""
 
     reached_ns: int
@@ -38,7 +38,7 @@ class StampOrder:
 
     def __init__(self, wait_ns: int) -> None:
         self.wait_ns = wait_ns
-        self._held: dict[str, deque[_Piece]] = {name: deque() for name in MODALITIES}
+        self._held: dict[str, deque[_HeldBack]] = {name: deque() for name in MODALITIES}
         self._reached_ns = dict.fromkeys(MODALITIES, -1)
 
     def copy(self) -> StampOrder:
@@ -60,7 +60,7 @@ class StampOrder:
         start, stamps = 0, batch.last_ns.tolist()
         for stop in _ends(modality, batch):
             self._reached_ns[modality] = max(self._reached_ns[modality], stamps[stop - 1])
-            self._held[modality].append(_Piece(self._reached_ns[modality], batch, start, stop))
+            self._held[modality].append(_HeldBack(self._reached_ns[modality], batch, start, stop))
             start = stop
         return self._due(waiting=self.wait_ns > 0)
 
@@ -69,7 +69,7 @@ class StampOrder:
         return self._due(waiting=False)
 
     def _due(self, waiting: bool) -> list[Turn]:
-        due: list[tuple[str, _Piece]] = []
+        due: list[tuple[str, _HeldBack]] = []
         # Of equal stamps the pictures go first.
         while heads := [
             (held[0].reached_ns, MODALITIES.index(name), name) for name, held in self._held.items() if held
@@ -91,7 +91,7 @@ class StampOrder:
         for name, held in self._held.items():
             all_of_it = [(piece.reached_ns, piece.tokens()) for piece in held]
             stay = [(stamp, batch.select(~batch.within(after_ns, before_ns or 1))) for stamp, batch in all_of_it]
-            self._held[name] = deque(_Piece(stamp, batch, 0, len(batch)) for stamp, batch in stay if len(batch))
+            self._held[name] = deque(_HeldBack(stamp, batch, 0, len(batch)) for stamp, batch in stay if len(batch))
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The whole state as tensors and JSON values; `restore` continues bit for bit."""
@@ -116,7 +116,7 @@ class StampOrder:
             batch = TokenBatch.from_table(tensors[f"{name}.features"], tensors[f"{name}.table"], depth)
             start = 0
             for stamp, length in meta["held"][name]:
-                self._held[name].append(_Piece(int(stamp), batch, start, start + length))
+                self._held[name].append(_HeldBack(int(stamp), batch, start, start + length))
                 start += length
 
 
