@@ -20,6 +20,13 @@ from salmonn_node.stream.answers import AnswerType
 from salmonn_node.stream.observations import SECOND_NS
 
 PRESENT = 0.75  # an event is credible from this probability on; chosen on training worlds
+# A memory is long once so many sights went in, ten times what it keeps. By then mistakes have gathered that are as
+# heavy and last as long as what is real: only how sure the name is, and how often it comes, tells them. A sight whose
+# name is less sure than PRESENT is not credible there, unless it is about as sure as the surest of a name that came
+# this often a day since it first came. Chosen on training worlds.
+LONG, OFTEN, ABOUT = 3200, 5.0, 0.1
+DAY_NS = 86_400 * SECOND_NS
+NEWEST = 3  # sights that say which colour a thing of a room has: the latest, but one alone may err
 SEEN_MASS = 0.3  # of a sound's time in which something was in view, below which nothing was seen when it was heard
 HEARD_NS = 1_000_000_000  # a word this far from a sight was still said in front of it
 AUDIO_TOKEN_NS = SECOND_NS // 2
@@ -89,6 +96,8 @@ class EventReading:
         self._rooms = names.probabilities("room", places) if len(places) else torch.empty(0, 0)
         heard = _stacked([e.direction for e in self.sounds])
         self._heard = names.probabilities("sound", heard) if len(heard) else torch.empty(0, 0)
+        self._long = sum(1 + met_before(e) for e in self.sights) >= LONG
+        self._until_ns = max((e.last_ns for e in self.sights), default=0)
 
     def _number(self, attribute: str, label: str) -> int:
         return self.names.labels[attribute].index(label)
@@ -115,9 +124,19 @@ class EventReading:
             return Fitting()
         every = tuple(events[i] for i in chosen)
         signs = signs_of(every, [float(sure[i]) for i in chosen])
-        credible = self.names.credibility(kind, signs).tolist()
-        mine = tuple(e for e, c in zip(every, credible, strict=True) if c >= PRESENT)
-        return Fitting(mine, max(credible), every, signs)
+        credible = self.names.credibility(kind, signs)
+        if self._long and kind == "thing":
+            credible = torch.where(self._doubtful(every, sure[chosen]), torch.minimum(credible, sure[chosen]), credible)
+        mine = tuple(e for e, c in zip(every, credible.tolist(), strict=True) if c >= PRESENT)
+        return Fitting(mine, float(credible.max()), every, signs)
+
+    def _doubtful(self, sights: Sequence[Event], sure: Tensor) -> Tensor:
+        """(n,) bool: which sights of one name may be mistakes in a long memory, by how sure (n,) the name is."""
+        days = max(1.0, (self._until_ns - min(e.first_ns for e in sights)) / DAY_NS)
+        least = PRESENT
+        if sum(1 + met_before(e) for e in sights) >= OFTEN * days:
+            least = min(least, float(sure.max()) - ABOUT)
+        return sure < least
 
     # -- forms ----------------------------------------------------------------------------------------------------
 
@@ -181,26 +200,23 @@ class EventReading:
         return Finding(tuple(f.events[-1] for f in there), str(len(there)), sure, count=len(there))
 
     def colour(self, slots: Slots) -> Finding:
-        """Of the things of a shape in a room the colour with the most events."""
+        """Of the things of a shape in a room the colour that the newest credible sights have."""
         if not self.sights:
             return Finding()
-        fit = (
-            self._looks["shape"][:, self._number("shape", slots["shape"])]
-            * self._rooms[:, self._number("room", slots["room"])]
-        )
-        met = torch.tensor([1 + met_before(e) for e in self.sights])
-        mass = (fit * met)[:, None] * self._looks["colour"]
-        total = mass.sum(0)
-        best = int(total.argmax())
-        chosen = ((self._looks["colour"][:, best] * fit) >= FITS * FITS).nonzero()[:, 0].tolist()
-        mine = tuple(self.sights[i] for i in chosen)
-        if not mine:
+        colours, rooms = self.names.labels["colour"], self._rooms[:, self._number("room", slots["room"])]
+        there: list[tuple[int, str]] = []
+        present = {}
+        for colour in colours:
+            found = self.thing(colour, slots["shape"])
+            present[colour] = found.present
+            there += [(row, colour) for row in map(self.sights.index, found.events) if rooms[row] >= FITS]
+        if not there:
             return Finding(probability=0.9)
-        present = float(self.names.credibility("thing", signs_of(mine, [float(fit[i]) for i in chosen])).max())
-        if present < PRESENT:
-            return Finding(probability=1 - present)
-        share = float(total[best] / total.sum().clamp_min(1e-9))
-        return Finding(_strongest(mine), self.names.labels["colour"][best], present * share)
+        newest = [row for row, _ in sorted(there)[-NEWEST:]]
+        mass = (rooms[newest, None] * self._looks["colour"][newest]).sum(0)
+        best = colours[int(mass.argmax())]
+        mine = tuple(self.sights[row] for row, colour in sorted(there) if colour == best)
+        return Finding(_strongest(mine), best, present[best] * float(mass.max() / mass.sum())) if mine else Finding()
 
     def seen_when_heard(self, slots: Slots) -> Finding:
         """What was in view at the last time of a sound."""

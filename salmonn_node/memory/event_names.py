@@ -21,6 +21,9 @@ LOOKS, PLACES, SOUNDS = ("colour", "shape"), ("room",), ("sound",)
 # Signs of an event for what it shows being there: its weight and length, how many are alike, how sure the name is.
 SIGNS = 4
 FITS = 0.5  # an event fits a name from this probability on
+# More alike ones than these say nothing more: what comes again for days is as real as what came again for hours, and
+# the read-outs were fitted on memories of hours. Chosen on training worlds.
+ALIKE_MOST = 20.0
 
 
 class EventNames(nn.Module):
@@ -93,7 +96,7 @@ class EventNames(nn.Module):
 
 def signs_of(events: Sequence[Event], sure: Sequence[float]) -> Tensor:
     """(n, SIGNS) signs for whether events of one name, with the probabilities of that name, were really there."""
-    met = sum(1.0 + met_before(e) for e in events)
+    met = min(ALIKE_MOST, sum(1.0 + met_before(e) for e in events))
     amounts = torch.tensor([[e.weight, float(e.frames), met] for e in events]).reshape(-1, 3).log1p()
     return torch.cat([amounts, torch.tensor(list(sure)).reshape(-1, 1)], dim=1)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from answering.named_events import sight, sound
 from safetensors.torch import save
-from torch import Tensor
 
 from salmonn_node.answering.event_answers import EventAnswers
 from salmonn_node.answering.event_reader import EventReading, length_s
@@ -25,8 +25,6 @@ from salmonn_node.stream.answers import Answer, AnswerType, Outcome, PoseKind, Q
 from salmonn_node.stream.observations import SECOND_NS, Pose
 from salmonn_node.stream.transforms import from_rpy
 
-CAMERA, MICROPHONE = 0, 1
-
 
 @pytest.fixture(scope="module")
 def model() -> VideoSalmonnS:
@@ -37,41 +35,6 @@ def model() -> VideoSalmonnS:
 def parts(model: VideoSalmonnS) -> EventParts:
     assert model.event_parts is not None
     return model.event_parts
-
-
-def key_of(names: EventNames, *labels: tuple[str, str]) -> Tensor:
-    """A key that the read-outs give these names: found by following their gradient."""
-    layers = [names.read[attribute] for attribute, _ in labels]
-    key = torch.zeros(layers[0].weight.shape[1], requires_grad=True)  # type: ignore[arg-type]
-    optimizer = torch.optim.Adam([key], 0.1)
-    for _ in range(300):
-        rows = [layer(torch.nn.functional.normalize(key + 1e-3, dim=0))[None] for layer in layers]
-        wanted = [torch.tensor([names.labels[attribute].index(label)]) for attribute, label in labels]
-        loss = sum(torch.nn.functional.cross_entropy(r, w) for r, w in zip(rows, wanted, strict=True))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[union-attr]
-        optimizer.step()
-    return torch.nn.functional.normalize(key.detach(), dim=0)
-
-
-def sight(names: EventNames, colour: str, shape: str, first_s: int, last_s: int, room: str = "hall") -> Event:
-    frames = last_s - first_s + 1
-    look, view = key_of(names, ("colour", colour), ("shape", shape)), key_of(names, ("room", room))
-    return Event(
-        first_s, "visual", CAMERA, first_s * SECOND_NS, last_s * SECOND_NS, frames * look, frames * view,
-        float(frames), frames, pose_id=first_s, tokens=(8 * first_s, 8 * first_s, 8 * last_s), region=1,
-    )  # fmt: skip
-
-
-def sound(names: EventNames, name: str, first_s: int, seconds: float, repeats: float = 1.0) -> Event:
-    tokens = round(2 * seconds)
-    last_ns = first_s * SECOND_NS + (tokens - 1) * SECOND_NS // 2
-    view = torch.zeros(names.sizes[0])
-    key = tokens * key_of(names, ("sound", name))
-    return Event(
-        first_s, "audio", MICROPHONE, first_s * SECOND_NS, last_ns, key, view, float(tokens), tokens, repeats,
-        tokens=(2 * first_s, 2 * first_s, 2 * first_s + tokens - 1),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
