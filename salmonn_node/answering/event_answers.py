@@ -7,6 +7,7 @@ the checkpoint's vocabulary must know the words. Otherwise the language model an
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -88,11 +89,10 @@ class EventAnswers:
         if events is None or events.partial or not (inside := _inside(question, view, events)):
             return None
         asked = self.understood(question.text, kind)
-        if asked is None:
+        read = None if asked is None else self._how(asked, question, kind)
+        if read is None:
             return None
-        reading = self._reading(asked, question, kind, EventReading(self.parts.names, *inside))
-        if reading is None:
-            return None
+        reading = read(EventReading(self.parts.names, *inside))
         probability = reading.probability
         confidence = math.nan if calibration is None else self.confidence(kind, probability)
         answer = replace(blank, answer_type=kind, confidence=confidence)
@@ -122,19 +122,20 @@ class EventAnswers:
             return replace(answer, text=text, pose=pose, pose_kind=whose, map_id=pose.map_id)
         return answer
 
-    def _reading(
-        self, asked: QuestionReading, question: Question, kind: AnswerType, events: EventReading
-    ) -> Finding | None:
+    def _how(
+        self, asked: QuestionReading, question: Question, kind: AnswerType
+    ) -> Callable[[EventReading], Finding] | None:
+        """How events are read for what is asked; None where the network must answer."""
         if asked.form in ORDER and kind == AnswerType.CHOICE and len(question.choices) == 2:
             named = [self.understood(choice) for choice in question.choices]
             slots = [n.slots for n in named if n is not None and n.form == NAME]
             if len(slots) < 2 or any(set(s) != set(ORDER[asked.form]) for s in slots):
                 return None
-            return events.order(*slots)
+            return lambda events: events.order(*slots)
         form = FORMS.get(asked.form)
         if form is None or form.answer != kind or set(form.slots) != set(asked.slots):
             return None
-        return form.read(events, asked.slots)
+        return lambda events: form.read(events, asked.slots)
 
     def confidence(self, kind: AnswerType, probability: float) -> float:
         """Calibrated probability that an answer of this type from events is right."""

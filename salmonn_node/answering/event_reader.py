@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from salmonn_node.memory.event_names import FITS, LOOKS, EventNames, met_before, signs_of
-from salmonn_node.memory.events import Event
+from salmonn_node.memory.events import Event, directions
 from salmonn_node.stream.answers import AnswerType
 from salmonn_node.stream.observations import SECOND_NS
 
@@ -91,11 +91,14 @@ class EventReading:
         self.names = names
         self.sights = sorted(sights, key=lambda e: (e.first_ns, e.last_ns, e.number))
         self.sounds = sorted(sounds, key=lambda e: (e.first_ns, e.last_ns, e.number))
-        looks, places = _stacked([e.direction for e in self.sights]), _stacked([e.place for e in self.sights])
-        self._looks = {name: names.probabilities(name, looks) if len(looks) else torch.empty(0, 0) for name in LOOKS}
-        self._rooms = names.probabilities("room", places) if len(places) else torch.empty(0, 0)
-        heard = _stacked([e.direction for e in self.sounds])
-        self._heard = names.probabilities("sound", heard) if len(heard) else torch.empty(0, 0)
+        self._rooms = self._heard = torch.empty(0, 0)
+        self._looks = dict.fromkeys(LOOKS, self._rooms)
+        if self.sights:
+            looks = directions([e.key for e in self.sights])
+            self._looks = {name: names.probabilities(name, looks) for name in LOOKS}
+            self._rooms = names.probabilities("room", directions([e.view for e in self.sights]))
+        if self.sounds:
+            self._heard = names.probabilities("sound", directions([e.key for e in self.sounds]))
         self._long = sum(1 + met_before(e) for e in self.sights) >= LONG
         self._until_ns = max((e.last_ns for e in self.sights), default=0)
 
@@ -350,10 +353,6 @@ def length_s(event: Event) -> float:
     """Seconds that an event lasted: a sight until the end of its last second, a sound until that of its last token."""
     more_ns = AUDIO_TOKEN_NS if event.modality == "audio" else SECOND_NS
     return (event.last_ns - event.first_ns + more_ns) / SECOND_NS
-
-
-def _stacked(keys: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(keys)) if keys else torch.empty(0, 0)
 
 
 def _strongest(events: Sequence[Event]) -> tuple[Event, ...]:
