@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from salmonn_node.memory.readout_file import about_readout, save_readout
 from salmonn_node.model.language import LanguageModel
+from salmonn_node.model.text_states import text_states
 
 OTHER = "other"
 HIDDEN = 128
@@ -143,6 +144,4 @@ def question_states(language: LanguageModel, ids: Tensor) -> Tensor:
     Attention is causal, so what follows the end of a shorter question does not change its states.
     """
     rows = language.embed(ids.to(language.lm_head.weight.device))
-    where = torch.arange(ids.shape[1], device=rows.device).expand(3, len(ids), -1)
-    out = language.decoder(inputs_embeds=rows, attention_mask=None, position_ids=where, use_cache=False)
-    return torch.cat([rows, out.last_hidden_state], dim=-1).float()
+    return torch.cat([rows, text_states(language.decoder, rows)], dim=-1).float()
