@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,11 +16,7 @@ from salmonn_node.model.blocks import Block
 from salmonn_node.model.chat_format import ASSISTANT, END
 from salmonn_node.model.config import SalmonnConfig
 from salmonn_node.model.language import LanguageModel, PromptTokens
-from salmonn_node.model.prompt import (
-    marked_patches,
-    place_positions,
-    text_positions,
-)
+from salmonn_node.model.prompt import marked_patches
 from salmonn_node.model.scene_view import SceneView
 from salmonn_node.model.tokenizer import TextTokenizer
 
@@ -55,25 +54,32 @@ class Prompt:
         return (self.memory >= 0) & (self.memory < self.visual_tokens)
 
 
+_Values = int | Sequence[int] | npt.NDArray[np.int64]
+
+
 class _Rows:
-    """Rows of a prompt under construction."""
+    """Rows of a prompt under construction: id, three positions, memory token and block of each.
+
+    Arrays, because a prompt has hundreds of short runs, and a small tensor takes several times as long to make.
+    """
 
     def __init__(self) -> None:
-        self.ids: list[Tensor] = []
-        self.positions: list[Tensor] = []
-        self.memory: list[Tensor] = []
-        self.block: list[Tensor] = []
+        self.runs: list[npt.NDArray[np.int64]] = []
         self.length = 0
 
-    def add(self, ids: Tensor, positions: Tensor, memory: Tensor | None, block: int) -> None:
-        self.ids.append(ids)
-        self.positions.append(positions)
-        self.memory.append(torch.full_like(ids, -1) if memory is None else memory)
-        self.block.append(torch.full_like(ids, block))
-        self.length += len(ids)
+    def add(self, count: int, ids: _Values, positions: Sequence[_Values], memory: _Values, block: int) -> None:
+        run = np.empty((6, count), np.int64)
+        run[0], run[1], run[2], run[3], run[4], run[5] = ids, *positions, memory, block
+        self.runs.append(run)
+        self.length += count
 
     def text(self, ids: Sequence[int], pointer: int, block: int = -1) -> None:
-        self.add(torch.tensor(ids, dtype=torch.int64), text_positions(pointer, len(ids)), None, block)
+        where = np.arange(pointer, pointer + len(ids))
+        self.add(len(ids), ids, (where, where, where), -1, block)
+
+    def table(self) -> Tensor:
+        """(6, L) int64."""
+        return torch.from_numpy(np.concatenate(self.runs, axis=1))
 
 
 def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: SalmonnConfig) -> Prompt:
@@ -92,13 +98,15 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
     opening = config.chat.opening + before
     prefix = tokenizer.encode(opening)
     visual, audio = _ranges(view.visual), view.audio
-    heard = audio.index.contiguous() if audio is not None else torch.zeros(0, dtype=torch.int64)
+    heard = audio.index.numpy() if audio is not None else np.zeros(0, np.int64)
+    heard_at = heard.tolist()
     offset = len(view.visual) if view.visual is not None else 0
+    places = view.visual.place.long().numpy() if view.visual is not None else np.zeros(0, np.int64)
 
     shown: list[tuple[int, Block, tuple[int, int], list[tuple[int, int, int]]]] = []
     for number, block in enumerate(view.blocks):
         kept = visual.get(block.patch, (0, 0)) if block.patch >= 0 else (0, 0)
-        sound = _kept_sound(block, heard)
+        sound = _kept_sound(block, heard_at)
         if all_marks or kept[0] < kept[1] or sound:
             shown.append((number, block, kept, sound))
     marks = set(range(len(shown))) if all_marks else set(marked_patches(len(shown), True, max_marks))
@@ -121,15 +129,12 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
             mark = first_mark if i == 0 and first_mark is not None else tokenizer.encode(block.mark)
             rows.text([*mark, specials.vision_start] if block.grid[0] else mark, pointer, number)
         if low < high:
-            assert view.visual is not None
-            places = view.visual.place[low:high].long()
-            at = start + block.video_position
-            where = place_positions(at, places, block.grid[1]) if block.placed else (at + places).expand(3, -1)
-            rows.add(torch.full_like(places, specials.video_pad), where, torch.arange(low, high), number)
+            at, place = start + block.video_position, places[low:high]
+            where = (at, at + place // block.grid[1], at + place % block.grid[1]) if block.placed else (at + place,) * 3
+            rows.add(high - low, specials.video_pad, where, np.arange(low, high), number)
         for first, last, gone in sound:
-            where = (heard[first:last] + (start + block.audio_position - gone)).expand(3, -1)
-            pads = torch.full((last - first,), specials.audio_pad)
-            rows.add(pads, where, torch.arange(first, last) + offset, number)
+            when = heard[first:last] + (start + block.audio_position - gone)
+            rows.add(last - first, specials.audio_pad, (when,) * 3, np.arange(first, last) + offset, number)
         if marked and block.grid[0]:
             rows.text([specials.vision_end], start + block.audio_position + block.audio_count, number)
 
@@ -137,13 +142,14 @@ def prompt_of(view: SceneView, question: str, tokenizer: TextTokenizer, config: 
     pointer = start + view.next_position
     tail = _tail(after, tokenizer, config)
     rows.text(tail, pointer)
-    ids = torch.cat(rows.ids)
+    table = rows.table()
+    ids = table[0]
     turns = (ids == specials.im_start).nonzero()[:, 0]
     return Prompt(
         ids,
-        torch.cat(rows.positions, dim=1),
-        torch.cat(rows.memory),
-        torch.cat(rows.block),
+        table[1:4],
+        table[4],
+        table[5],
         min(question_start, rows.length - 2),
         int(turns[2]) + 2 if len(turns) >= 3 else rows.length - 1,
         pointer + len(tail),
@@ -189,11 +195,11 @@ def _ranges(batch: TokenBatch | None) -> dict[int, tuple[int, int]]:
     return {p: (e - c, e) for p, c, e in zip(patches.tolist(), counts.tolist(), ends.tolist(), strict=True)}
 
 
-def _kept_sound(block: Block, heard: Tensor) -> list[tuple[int, int, int]]:
+def _kept_sound(block: Block, heard: Sequence[int]) -> list[tuple[int, int, int]]:
     """Rows [first, last) of a block's kept audio tokens, with the offset from token index to place in the block."""
     found, passed = [], 0
     for first, count in block.audio:
-        low, high = torch.searchsorted(heard, torch.tensor([first, first + count])).tolist()
+        low, high = bisect_left(heard, first), bisect_left(heard, first + count)
         if low < high:
             found.append((low, high, first - passed))
         passed += count
