@@ -85,12 +85,14 @@ class EventAnswers:
             picture_size: as that of `evidence_of_events`.
             calibration: without one, there is no confidence.
         """
-        events = view.events
-        if events is None or events.partial or not (inside := _inside(question, view, events)):
+        if view.events is None or view.events.partial:
+            return None
+        if _inside(question, view, view.events) is None:
             return None
         asked = self.understood(question.text, kind)
         read = None if asked is None else self._how(asked, question, kind)
-        if read is None:
+        events = None if read is None else view.told()
+        if read is None or events is None or (inside := _inside(question, view, events)) is None:
             return None
         reading = read(EventReading(self.parts.names, *inside))
         probability = reading.probability

@@ -35,6 +35,7 @@ class MemoryView:
         counters: counters of the memory at this instant, see `StreamMemory.counters`.
         unindexed: (modality, source, stamp) -> moment and pose that the evidence index did not hold at this instant.
         events: the event memory at this instant, a copy of the view's own; None without one. No window restricts it.
+        untold: (modality, tokens) that are part of the view, but not yet of its events; see `told`.
     """
 
     visual: TokenBatch | None
@@ -49,6 +50,17 @@ class MemoryView:
     counters: dict[str, int] = field(default_factory=dict)
     unindexed: dict[tuple[str, str, int], tuple[Moment, Pose | None]] = field(default_factory=dict)
     events: EventMemory | None = None
+    untold: tuple[tuple[str, TokenBatch], ...] = ()
+
+    def told(self) -> EventMemory | None:
+        """A copy of `events` that has also seen and heard what is untold, as if the stream ended here."""
+        if self.events is None:
+            return None
+        events = self.events.snapshot()
+        for modality, batch in self.untold:
+            events.observe(modality, batch)
+        events.finish()
+        return events
 
     def __len__(self) -> int:
         return sum(0 if batch is None else len(batch) for batch in (self.visual, self.audio))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from salmonn_node.memory.event_memory import EventMemory
 from salmonn_node.memory.stream_memory import StreamMemory
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.model.blocks import AudioRun
@@ -85,24 +84,15 @@ class SceneBuilder:
                 audio.append(audio_batch(following, tokens, sound.start_ns, memory.source_id(name)))
                 runs.append(AudioRun(heard, sound.start_ns, count, TOKEN_NS))
                 heard += count
-        if base.events is not None:
-            _observe_tail(base.events, visual, audio)
+        # Most questions that the network answers do not read events, so the tail is told only to those that do.
+        untold = tuple([*(("visual", batch) for batch in visual), *(("audio", batch) for batch in audio)])
         laid, after = timeline.layout(blocks, runs)
         wanted = [memory.source_id(name) for name in sources if name in memory.sources]
         tail = _within(visual, after_ns, before_ns, sources, wanted)
         if tail is not None and self.ttt is not None and base.fast_weights is not None:
             tail = replace(tail, z=_through_fast_weights(tail, self.ttt, base.fast_weights))
-        base = base.extended(tail, _within(audio, after_ns, before_ns, sources, wanted))
+        base = replace(base, untold=untold).extended(tail, _within(audio, after_ns, before_ns, sources, wanted))
         return SceneView.of(base, laid, after, prefill)
-
-
-def _observe_tail(events: EventMemory, visual: Sequence[TokenBatch], audio: Sequence[TokenBatch]) -> None:
-    """Let the view's own copy of the event memory see and hear the provisional tail."""
-    for batch in visual:
-        events.observe("visual", batch)
-    for batch in audio:
-        events.observe("audio", batch)
-    events.finish()
 
 
 @torch.no_grad()
