@@ -242,6 +242,26 @@ def test_a_view_keeps_its_events_while_the_stream_goes_on() -> None:
     assert all(torch.equal(tensor, after[0][name]) for name, tensor in before[0].items())
 
 
+def test_a_view_tells_its_events_what_waits_and_keeps_them_as_they_are() -> None:
+    memory, further = make_memory(rule="ends"), make_memory(rule="ends")
+    seen, listened = noisy(20, 6)
+    listened = listened.select(slice(0, 36))
+    tail = seen.select(slice(18 * CELLS, None))
+    flow(memory, seen.select(slice(0, 18 * CELLS)), listened, [])
+    flow(further, seen, listened, [])
+    view, events = replace(memory.view(), untold=(("visual", tail),)), further.events
+    assert view.events is not None
+    assert events is not None
+    before = view.events.to_tensors()
+    events.finish()
+    for _ in range(2):
+        told = view.told()
+        assert told is not None
+        assert told.to_tensors()[1] == events.to_tensors()[1]
+        assert all(torch.equal(tensor, events.to_tensors()[0][name]) for name, tensor in told.to_tensors()[0].items())
+    assert view.events.to_tensors()[1] == before[1]
+
+
 def later(seen: TokenBatch, listened: TokenBatch, patches: int) -> tuple[TokenBatch, TokenBatch]:
     """The same stream, as one that follows so many patches."""
     moved = []
