@@ -14,7 +14,8 @@ import numpy as np
 
 from salmonn_node.answering.confidence import Calibration, scaled
 from salmonn_node.answering.event_evidence import evidence_of_events
-from salmonn_node.answering.event_reader import FORMS, ORDER, EventReading, Finding, forms_of
+from salmonn_node.answering.event_forms import FORMS, ORDER, forms_of
+from salmonn_node.answering.event_reader import EventReading, Finding
 from salmonn_node.answering.evidence import PictureSize
 from salmonn_node.answering.grounding import Grounding
 from salmonn_node.answering.known_words import known_share

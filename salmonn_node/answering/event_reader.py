@@ -1,31 +1,24 @@
-"""Reads the event memory: which events fit what a question asks about, and what they say.
+"""Reads the event memory: what the events that fit a question say.
 
 A question comes as a form and slots (`model/question_head.py`). Events are weighed by how well their keys fit the
-slots (`memory/event_names.py`). Times and lengths are the stamps of the event that is pointed at; what is a name is
+slots (`answering/named_events.py`). Times and lengths are the stamps of the event that is pointed at; what is a name is
 read from its keys. Where no event fits, the answer is that nothing was observed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from salmonn_node.memory.event_names import FITS, LOOKS, EventNames, met_before, signs_of
-from salmonn_node.memory.events import Event, directions
-from salmonn_node.stream.answers import AnswerType
+from salmonn_node.answering.named_events import Fitting, NamedEvents
+from salmonn_node.memory.event_names import FITS, LOOKS
+from salmonn_node.memory.events import Event
 from salmonn_node.stream.observations import SECOND_NS
 
-PRESENT = 0.75  # an event is credible from this probability on; chosen on training worlds
-# A memory is long once so many sights went in, ten times what it keeps. By then mistakes have gathered that are as
-# heavy and last as long as what is real: only how sure the name is, and how often it comes, tells them. A sight whose
-# name is less sure than PRESENT is not credible there, unless it is about as sure as the surest of a name that came
-# this often a day since it first came. Chosen on training worlds.
-LONG, OFTEN, ABOUT = 3200, 5.0, 0.1
-DAY_NS = 86_400 * SECOND_NS
 NEWEST = 3  # sights that say which colour a thing of a room has: the latest, but one alone may err
 SEEN_MASS = 0.3  # of a sound's time in which something was in view, below which nothing was seen when it was heard
 HEARD_NS = 1_000_000_000  # a word this far from a sight was still said in front of it
@@ -54,94 +47,11 @@ class Finding:
     of_object: bool = False
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """Events that fit a name.
-
-    Attributes:
-        events: the credible ones in order of time.
-        present: 0..1, how likely it is that what they show was there.
-        every: all of them, also those that are not credible.
-        signs: (n, SIGNS) of all, None where nothing fits.
-    """
-
-    events: tuple[Event, ...] = ()
-    present: float = 0.0
-    every: tuple[Event, ...] = ()
-    signs: Tensor | None = None
-
-    @property
-    def there(self) -> bool:
-        """Whether it was there."""
-        return bool(self.events)
-
-
 Slots = Mapping[str, str]
 
 
-class EventReading:
-    """Reads the events of one view.
-
-    Args:
-        names: read-outs of names.
-        sights, sounds: the events that the question may see, in any order.
-    """
-
-    def __init__(self, names: EventNames, sights: Sequence[Event], sounds: Sequence[Event]) -> None:
-        self.names = names
-        self.sights = sorted(sights, key=lambda e: (e.first_ns, e.last_ns, e.number))
-        self.sounds = sorted(sounds, key=lambda e: (e.first_ns, e.last_ns, e.number))
-        self._rooms = self._heard = torch.empty(0, 0)
-        self._looks = dict.fromkeys(LOOKS, self._rooms)
-        if self.sights:
-            looks = directions([e.key for e in self.sights])
-            self._looks = {name: names.probabilities(name, looks) for name in LOOKS}
-            self._rooms = names.probabilities("room", directions([e.view for e in self.sights]))
-        if self.sounds:
-            self._heard = names.probabilities("sound", directions([e.key for e in self.sounds]))
-        self._long = sum(1 + met_before(e) for e in self.sights) >= LONG
-        self._until_ns = max((e.last_ns for e in self.sights), default=0)
-
-    def _number(self, attribute: str, label: str) -> int:
-        return self.names.labels[attribute].index(label)
-
-    def thing(self, colour: str, shape: str) -> Fitting:
-        """Sights of a thing."""
-        if not self.sights:
-            return Fitting()
-        both = (
-            self._looks["colour"][:, self._number("colour", colour)]
-            * self._looks["shape"][:, self._number("shape", shape)]
-        )
-        return self._fitting("thing", self.sights, both)
-
-    def sound(self, name: str) -> Fitting:
-        """Times when a sound was heard."""
-        if not self.sounds:
-            return Fitting()
-        return self._fitting("sound", self.sounds, self._heard[:, self._number("sound", name)])
-
-    def _fitting(self, kind: str, events: Sequence[Event], sure: Tensor) -> Fitting:
-        chosen = (sure >= FITS).nonzero()[:, 0].tolist()
-        if not chosen:
-            return Fitting()
-        every = tuple(events[i] for i in chosen)
-        signs = signs_of(every, [float(sure[i]) for i in chosen])
-        credible = self.names.credibility(kind, signs)
-        if self._long and kind == "thing":
-            credible = torch.where(self._doubtful(every, sure[chosen]), torch.minimum(credible, sure[chosen]), credible)
-        mine = tuple(e for e, c in zip(every, credible.tolist(), strict=True) if c >= PRESENT)
-        return Fitting(mine, float(credible.max()), every, signs)
-
-    def _doubtful(self, sights: Sequence[Event], sure: Tensor) -> Tensor:
-        """(n,) bool: which sights of one name may be mistakes in a long memory, by how sure (n,) the name is."""
-        days = max(1.0, (self._until_ns - min(e.first_ns for e in sights)) / DAY_NS)
-        least = PRESENT
-        if sum(1 + met_before(e) for e in sights) >= OFTEN * days:
-            least = min(least, float(sure.max()) - ABOUT)
-        return sure < least
-
-    # -- forms ----------------------------------------------------------------------------------------------------
+class EventReading(NamedEvents):
+    """Reads the events of one view, one method for each form of question."""
 
     def _subject(self, slots: Slots) -> Fitting:
         return self.sound(slots["sound"]) if "sound" in slots else self.thing(slots["colour"], slots["shape"])
@@ -172,7 +82,7 @@ class EventReading:
         found = self._subject(slots)
         if not found.there:
             return Finding(probability=1 - found.present)
-        chance, number = self._rooms[self.sights.index(found.events[-1])].max(0)
+        chance, number = self.rooms[self.sights.index(found.events[-1])].max(0)
         return Finding(found.events[-1:], self.names.labels["room"][int(number)], found.present * float(chance))
 
     def how_long(self, slots: Slots) -> Finding:
@@ -206,7 +116,7 @@ class EventReading:
         """Of the things of a shape in a room the colour that the newest credible sights have."""
         if not self.sights:
             return Finding()
-        colours, rooms = self.names.labels["colour"], self._rooms[:, self._number("room", slots["room"])]
+        colours, rooms = self.names.labels["colour"], self.rooms[:, self.number("room", slots["room"])]
         there: list[tuple[int, str]] = []
         present = {}
         for colour in colours:
@@ -216,7 +126,7 @@ class EventReading:
         if not there:
             return Finding(probability=0.9)
         newest = [row for row, _ in sorted(there)[-NEWEST:]]
-        mass = (rooms[newest, None] * self._looks["colour"][newest]).sum(0)
+        mass = (rooms[newest, None] * self.looks["colour"][newest]).sum(0)
         best = colours[int(mass.argmax())]
         mine = tuple(self.sights[row] for row, colour in sorted(there) if colour == best)
         return Finding(_strongest(mine), best, present[best] * float(mass.max() / mass.sum())) if mine else Finding()
@@ -233,7 +143,7 @@ class EventReading:
         for i, sight in enumerate(self.sights):
             overlap = min(until, sight.last_ns + SECOND_NS) - max(sound.first_ns - SECOND_NS // 2, sight.first_ns)
             if overlap > 0:
-                mass += overlap / SECOND_NS * torch.outer(self._looks["colour"][i], self._looks["shape"][i])
+                mass += overlap / SECOND_NS * torch.outer(self.looks["colour"][i], self.looks["shape"][i])
                 shown.append(sight)
         if not shown and float(sound.view.norm()) > 0:
             key = functional.normalize(sound.view, dim=0)[None]
@@ -262,7 +172,7 @@ class EventReading:
         mass, spoken = torch.zeros(len(words)), []
         for sight in found.events:
             for i, sound in enumerate(self.sounds):
-                chance = self._heard[i] * words
+                chance = self.heard[i] * words
                 if sight.overlaps(sound, HEARD_NS) and float(chance.sum()) >= FITS:
                     mass += chance
                     spoken.append(sound)
@@ -281,7 +191,7 @@ class EventReading:
         """The last digit."""
         digits = [i for i, label in enumerate(self.names.labels["sound"]) if label.startswith("digit_")]
         for i in reversed(range(len(self.sounds))):
-            chance = self._heard[i]
+            chance = self.heard[i]
             if float(chance[digits].sum()) >= FITS:
                 best = digits[int(chance[digits].argmax())]
                 return Finding(
@@ -298,55 +208,6 @@ class EventReading:
         earlier = int(starts[1] < starts[0])
         events = (found[earlier].events[0], found[1 - earlier].events[0])
         return Finding(events, "", found[0].present * found[1].present, choice=earlier)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a form is read: the reading, the slots that it needs, and the type of its answer."""
-
-    read: Callable[[EventReading, Slots], Finding]
-    slots: tuple[str, ...]
-    answer: AnswerType
-
-
-_THING, _SOUND = ("colour", "shape"), ("sound",)
-FORMS: dict[str, Form] = {
-    "existence_thing": Form(EventReading.exists, _THING, AnswerType.BINARY),
-    "existence_sound": Form(EventReading.exists, _SOUND, AnswerType.BINARY),
-    "when_first_thing": Form(EventReading.first, _THING, AnswerType.TIME),
-    "when_first_sound": Form(EventReading.first, _SOUND, AnswerType.TIME),
-    "when_last_thing": Form(EventReading.last, _THING, AnswerType.TIME),
-    "when_last_sound": Form(EventReading.last, _SOUND, AnswerType.TIME),
-    "where_object": Form(EventReading.where_object, _THING, AnswerType.POSITION),
-    "where_robot_thing": Form(EventReading.last, _THING, AnswerType.POSITION),
-    "where_robot_sound": Form(EventReading.last, _SOUND, AnswerType.POSITION),
-    "room": Form(EventReading.room, _THING, AnswerType.TEXT),
-    "how_long_thing": Form(EventReading.how_long, _THING, AnswerType.DURATION),
-    "how_long_sound": Form(EventReading.how_long, _SOUND, AnswerType.DURATION),
-    "count_sound": Form(EventReading.count_sound, _SOUND, AnswerType.COUNT),
-    "count_things": Form(EventReading.count_things, ("shape",), AnswerType.COUNT),
-    "colour": Form(EventReading.colour, ("shape", "room"), AnswerType.TEXT),
-    "seen_when_heard": Form(EventReading.seen_when_heard, _SOUND, AnswerType.TEXT),
-    "said_while_seeing": Form(EventReading.said_while_seeing, _THING, AnswerType.TEXT),
-    "said_last_digit": Form(EventReading.said_last_digit, (), AnswerType.TEXT),
-}
-# Which of two came first: what the two are stands in the choices.
-ORDER = {"order_things": _THING, "order_sounds": _SOUND}
-# Forms that the network answers, with the slots that they fill: a question may mean them too.
-LEFT: dict[str, tuple[tuple[str, ...], AnswerType]] = {
-    "door_now": (("room",), AnswerType.CHOICE),
-    "door_earlier": (("room",), AnswerType.CHOICE),
-    "still_there": (_THING, AnswerType.BINARY),
-    "appeared": (("room",), AnswerType.TEXT),
-    "gone": (("room",), AnswerType.TEXT),
-}
-
-
-def forms_of(kind: AnswerType) -> dict[str, tuple[str, ...] | None]:
-    """The forms of questions that want an answer of this type, each with the slots that it fills, None for any."""
-    forms: dict[str, tuple[str, ...] | None] = {name: form.slots for name, form in FORMS.items() if form.answer == kind}
-    forms |= {name: slots for name, (slots, answer) in LEFT.items() if answer == kind}
-    return forms | (dict.fromkeys(ORDER) if kind == AnswerType.CHOICE else {})
 
 
 def length_s(event: Event) -> float:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from answering.named_events import key_of, sight
 
-from salmonn_node.answering.event_reader import LONG, PRESENT, EventReading
+from salmonn_node.answering.event_reader import EventReading
+from salmonn_node.answering.named_events import LONG, PRESENT
 from salmonn_node.memory.event_names import EventNames
 from salmonn_node.memory.events import Event
 from salmonn_node.model.checkpoint import load

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from salmonn_node.answering.event_reader import PRESENT, EventReading, Fitting
+from salmonn_node.answering.named_events import PRESENT, Fitting, NamedEvents
 from salmonn_node.lab.training.audio import CLASSES, token_labels
 from salmonn_node.lab.training.event_scores import CELLS, audio_batch, visual_batch
 from salmonn_node.lab.training.question_texts import SLOTS
@@ -118,7 +118,7 @@ def fit_credibility(
     for tokens in streams:
         seconds = [CUT_S * (tokens.truth.seconds * (i + 1) // (pieces * CUT_S)) for i in range(pieces)]
         for second, memory in zip(seconds, memories(heads, tokens, seconds), strict=True):
-            reading = EventReading(names, memory.events("visual"), memory.events("audio"))
+            reading = NamedEvents(names, memory.events("visual"), memory.events("audio"))
             known = index(tokens.truth, second)
             for colour in SLOTS["colour"]:
                 for shape in SLOTS["shape"]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from salmonn_node.answering import event_reader
+from salmonn_node.answering import event_forms
 from salmonn_node.lab.training.loop import Figures
 from salmonn_node.lab.training.question_texts import FORMS, PAIRS, SLOTS, QuestionText, draw
 from salmonn_node.model.language import LanguageModel
@@ -23,8 +23,8 @@ TEXTS = 56_000  # drawn and encoded once; in 3000 steps each is met three or fou
 SORTED = 16  # batches that are sorted by length together
 SMOOTH = 0.01  # label smoothing: a form that was never met must not look certain
 # The type of answer that each form is asked with.
-KINDS = {name: form.answer for name, form in event_reader.FORMS.items()}
-KINDS |= {name: kind for name, (_, kind) in event_reader.LEFT.items()} | dict.fromkeys(PAIRS, AnswerType.CHOICE)
+KINDS = {name: form.answer for name, form in event_forms.FORMS.items()}
+KINDS |= {name: kind for name, (_, kind) in event_forms.LEFT.items()} | dict.fromkeys(PAIRS, AnswerType.CHOICE)
 
 
 def fit(
