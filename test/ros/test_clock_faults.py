@@ -15,17 +15,20 @@ from .harness import PATIENCE_S, SECOND_NS, NodeProcess, Robot
 
 pytestmark = pytest.mark.ros
 
-# what is wrong: the camera's stamp at a time and a tick, what is counted, what is said
-FAULTS: dict[str, tuple[Callable[[int, int], int], str, str]] = {
-    "20 s ahead": (lambda t, tick: t + 20 * SECOND_NS, "dropped.stamp_far_ahead", "s ahead of the other sources"),
-    "restarts": (lambda t, tick: (5 + tick % 8) * SECOND_NS, "dropped.stamp_far_behind", "behind the other sources"),
-    "4 s behind": (lambda t, tick: t - 4 * SECOND_NS, "queued", "odd.stamp_offset_s: "),
+# If the camera's first image is the first message of all, a session begins with it. The other sources then move the
+# session, and the camera's stamps are those of the old one.
+REFUSED = ("dropped.stamp_far_ahead", "dropped.stamp_far_behind", "dropped.stamp_of_old_session")
+# what is wrong: the camera's stamp at a time and a tick, what is counted (any of these), what is said
+FAULTS: dict[str, tuple[Callable[[int, int], int], tuple[str, ...], str]] = {
+    "20 s ahead": (lambda t, tick: t + 20 * SECOND_NS, REFUSED, "s ahead of the other sources"),
+    "restarts": (lambda t, tick: (5 + tick % 8) * SECOND_NS, REFUSED, "behind the other sources"),
+    "4 s behind": (lambda t, tick: t - 4 * SECOND_NS, ("queued",), "odd.stamp_offset_s: "),
 }
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_camera_whose_clock_is_off_is_named_and_all_else_goes_on(robot: Robot, tmp_path: Path, kind: str) -> None:
-    stamp_of, count, said = FAULTS[kind]
+    stamp_of, counts, said = FAULTS[kind]
     arguments = {
         "use_sim_time": "true",
         "cameras": "[odd]",
@@ -44,14 +47,15 @@ def test_a_camera_whose_clock_is_off_is_named_and_all_else_goes_on(robot: Robot,
 
     def told() -> bool:
         others = min(int(value(source, "queued") or 0) for source in ("microphone", "pose"))
-        return said in value("odd", "clock") and int(value("odd", count) or 0) > 0 and others >= 40
+        counted = any(int(value("odd", count) or 0) for count in counts)
+        return said in value("odd", "clock") and counted and others >= 40
 
     try:
         Memory(robot.node, name).startup(PATIENCE_S)
         deadline = time.monotonic() + PATIENCE_S
         tick = 0
         while not told():
-            shown = [value("odd", key) for key in ("clock", "message", count)]
+            shown = [value("odd", key) for key in ("clock", "message", *counts)]
             assert time.monotonic() < deadline, f"after {tick} messages of each source diagnostics show {shown}"
             t = robot.step(0.1)
             robot.sounds.publish(robot.sound(t))
