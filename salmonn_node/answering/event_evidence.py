@@ -54,7 +54,7 @@ def _evidence(
 ) -> Evidence:
     modality, source = MODALITY[event.modality], view.sources[event.source]
     more_ns = AUDIO_TOKEN_NS if event.modality == "audio" else 0
-    moment, place = index.of_tokens(modality, [event.tokens[0]])[0], -1
+    moment, place = _sharpest_moment(event, modality, view, index), -1
     if moment is not None:
         place = event.tokens[0] - moment.token_start
     middle, pose = _moment_at((event.first_ns + event.last_ns) // 2, modality, source, view, index)
@@ -81,13 +81,19 @@ def _moment_at(
     stamp_ns: int, modality: str, source: str, view: MemoryView, index: EvidenceIndex
 ) -> tuple[Moment | None, Pose | None]:
     """The moment that covers a stamp, indexed or not, and its pose where that is not in the index."""
-    found = index.nearest(source, stamp_ns)
-    if found is not None and found.interval.start_ns <= stamp_ns <= found.interval.end_ns:
-        return found, None
-    for (kind, name, start_ns), (moment, pose) in view.unindexed.items():
-        if (kind, name) == (modality, source) and start_ns <= stamp_ns <= moment.interval.end_ns:
-            return moment, pose
-    return found, None
+    # What was not indexed when the view was made counts as such, though the index may have gone on since.
+    tail = [key for key in view.unindexed if key[:2] == (modality, source) and key[2] <= stamp_ns]
+    return view.unindexed[max(tail)] if tail else (index.nearest(source, stamp_ns), None)
+
+
+def _sharpest_moment(event: Event, modality: str, view: MemoryView, index: EvidenceIndex) -> Moment | None:
+    """The moment of the event's sharpest token; None where that was not indexed when the view was made."""
+    batch, committed = (
+        (view.visual, view.visual_committed) if modality == "vision" else (view.audio, view.audio_committed)
+    )
+    if batch is not None and bool((batch.index[~committed] == event.tokens[0]).any()):
+        return None
+    return index.of_tokens(modality, [event.tokens[0]])[0]
 
 
 def _region(place: int, event: Event, view: MemoryView, size: tuple[int, int]) -> Region | None:
