@@ -10,8 +10,8 @@ import torch
 
 from salmonn_node.answering.event_evidence import evidence_of_events
 from salmonn_node.ingest.placed_moments import PlacedMoments
-from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.events import Event
+from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.stream.moment import SOUND_TOKENS, Moment
