@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from salmonn_node.ingest.admission import Admission
 from salmonn_node.memory.evidence_index import EvidenceIndex
-from salmonn_node.stream.moment import SOUND_TOKENS, Moment
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import Interval, Pose
 from salmonn_node.stream.pose_track import PoseTrack
 
@@ -91,16 +91,12 @@ class PlacedMoments:
                 continue
             tail = batch.select(~committed)
             first = {(view.sources[s], t): i for s, t, i in zip(*_columns(tail), strict=True)}
-            stamps: dict[str, list[int]] = {}
             for (source, stamp_ns), kept in zip(first, self._evidence.of_tokens(modality, first.values()), strict=True):
-                moment, mine = self._newest.get(source), stamps.setdefault(source, [])
-                mine.append(stamp_ns)
+                moment = self._newest.get(source)
                 if kept is None and moment is not None:
-                    # The tail of sound begins with its window, so that its moments begin where they will in the index.
-                    start_ns = mine[(len(mine) - 1) // SOUND_TOKENS * SOUND_TOKENS] if modality == "audio" else stamp_ns
                     picture = moment.thumbnail if moment.interval.start_ns == stamp_ns else b""
-                    moment = replace(moment, interval=Interval(start_ns, start_ns), thumbnail=picture)
-                    found[modality, source, stamp_ns] = moment, self._track.at(start_ns)
+                    moment = replace(moment, interval=Interval(stamp_ns, stamp_ns), thumbnail=picture)
+                    found[modality, source, stamp_ns] = moment, self._track.at(stamp_ns)
         return found
 
     def clear(self) -> None:
