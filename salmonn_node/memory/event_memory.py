@@ -183,17 +183,14 @@ class EventMemory:
 
     def _settle(self, modality: str) -> None:
         until = self._newest_ns[modality] - self.config.settle_ns
-        if not self._ended[modality]:
-            return
         ripe = [e for e in self._ended[modality] if e.last_ns < until]
         if not ripe:
             return
         self._ended[modality] = [e for e in self._ended[modality] if e.last_ns >= until]
         other = "audio" if modality == "visual" else "visual"
-        partners, slack = self.events(other), self.config.slack_ns
+        partners = self.events(other)
         for event in ripe:
-            low, high = event.first_ns - slack, event.last_ns + slack
-            met = [p for p in partners if p.last_ns >= low and p.first_ns <= high]
+            met = [p for p in partners if event.overlaps(p, self.config.slack_ns)]
             event.together = tuple(p.number for p in met)
             size = self.heads.key_sizes[0 if modality == "audio" else 1]
             keys = sum((p.direction for p in met), torch.zeros(size))

@@ -112,15 +112,8 @@ class Event:
         """Whether the two touch in time, give or take `slack_ns`."""
         return self.first_ns <= other.last_ns + slack_ns and other.first_ns <= self.last_ns + slack_ns
 
-    def take(self, key: Tensor, weight: float, index: int) -> None:
-        """Add a token's key with its weight."""
-        self.key = self.key + weight * key
-        self.weight += weight
-        if weight > self.sharpness:
-            self.sharpness, self.tokens = weight, (index, *self.tokens[1:])
-
-    def take_all(self, tokens: Sequence[tuple[npt.NDArray[np.float32], float, int]]) -> None:
-        """As `take` for one token (key, weight, index) after the other, to the bit."""
+    def take(self, tokens: Sequence[tuple[npt.NDArray[np.float32], float, int]]) -> None:
+        """Add tokens (key, weight, index), one after the other."""
         total = self.key.numpy()
         for key, weight, index in tokens:
             total = total + weight * key

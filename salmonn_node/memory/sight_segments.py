@@ -82,7 +82,7 @@ class SightSegmenter:
                     self.open.append(run)
                 run.view = torch.from_numpy(run.view.numpy() + view)
                 run.frames += 1
-                run.take_all([(key[cell], weight[cell], index[cell]) for cell in group])
+                run.take([(key[cell], weight[cell], index[cell]) for cell in group])
                 for cell in group:
                     run.region |= 1 << place[cell]
                 run.reach(index[group[0]], stamp)

@@ -111,7 +111,7 @@ class SoundSegmenter:
                     self._number, "audio", source, stamp, last, zero, torch.zeros(self.heads.key_sizes[0]), pose_id=pose
                 )
                 self._number += 1
-            run.take(read.key, presence, index)
+            run.take([(read.key.numpy(), presence, index)])
             run.reach(index, last)
             run.frames += 1
             run.repeats += read.onsets

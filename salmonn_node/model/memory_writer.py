@@ -15,7 +15,7 @@ from salmonn_node.model.pending_input import PART, PendingInput, WaitingFrame, W
 from salmonn_node.model.stream_encoder import TOKEN_NS, StreamEncoder, audio_batch, sound_tokens
 from salmonn_node.model.timeline import Timeline
 from salmonn_node.model.tokenizer import TextTokenizer
-from salmonn_node.stream.moment import SOUND_TOKENS, Moment
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS, AudioSpan, Frame, Interval
 
 # Two frames of a camera that are further apart than this do not share a temporal patch.
@@ -25,6 +25,7 @@ JOIN_NS = SECOND_NS // 25
 # Prune blocks without a kept token each time this many blocks have closed.
 PRUNE_EVERY = 32
 # Audio tokens per moment of evidence.
+MOMENT_TOKENS = 4
 
 
 class MemoryWriter:
@@ -230,8 +231,8 @@ class MemoryWriter:
             self.place_sound(pending.timeline, AudioRun(first, start_ns, len(batch), TOKEN_NS))
             self._settle(memory, pending)
         moments = []
-        for low in range(0, len(batch), SOUND_TOKENS):
-            high = min(low + SOUND_TOKENS, len(batch))
+        for low in range(0, len(batch), MOMENT_TOKENS):
+            high = min(low + MOMENT_TOKENS, len(batch))
             interval = Interval(start_ns + low * TOKEN_NS, start_ns + high * TOKEN_NS)
             moments.append(Moment("audio", first + low, first + high, interval, source, frame_id))
         return moments

@@ -9,7 +9,6 @@ from typing import Any
 from salmonn_node.stream.observations import Interval
 
 MODALITIES = ("vision", "audio")
-SOUND_TOKENS = 4  # of a moment of sound, counted from the start of its window: two seconds
 
 
 @dataclass(frozen=True)

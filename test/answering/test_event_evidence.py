@@ -14,7 +14,8 @@ from salmonn_node.memory.events import Event
 from salmonn_node.memory.evidence_index import EvidenceIndex
 from salmonn_node.memory.memory_view import MemoryView
 from salmonn_node.memory.token_batch import TokenBatch
-from salmonn_node.stream.moment import SOUND_TOKENS, Moment
+from salmonn_node.model.memory_writer import MOMENT_TOKENS
+from salmonn_node.stream.moment import Moment
 from salmonn_node.stream.observations import SECOND_NS as S
 from salmonn_node.stream.observations import Interval, Pose
 
@@ -23,7 +24,9 @@ TOKENS, WINDOW_S = 10, 4  # half seconds of sound from second 4 on, which wait f
 
 def moment(row: int) -> Moment:
     start_ns = WINDOW_S * S + row * S // 2
-    return Moment("audio", row, row + SOUND_TOKENS, Interval(start_ns, start_ns + SOUND_TOKENS * S // 2), "mic", "ear")
+    return Moment(
+        "audio", row, row + MOMENT_TOKENS, Interval(start_ns, start_ns + MOMENT_TOKENS * S // 2), "mic", "ear"
+    )
 
 
 def placed() -> tuple[PlacedMoments, EvidenceIndex]:
@@ -33,7 +36,7 @@ def placed() -> tuple[PlacedMoments, EvidenceIndex]:
     for second in range(1, 12):
         x = np.array([float(second), 0.0, 0.0])
         assert moments.add_pose(Pose(second * S, "map", x, np.array([0.0, 0.0, 0.0, 1.0]))) == "taken"
-    moments.note_newest(moment(TOKENS - SOUND_TOKENS))
+    moments.note_newest(moment(TOKENS - MOMENT_TOKENS))
     return moments, index
 
 
@@ -60,7 +63,7 @@ def test_the_end_of_sound_keeps_its_pose_when_the_index_goes_on(first: int, shar
     event = Event(0, "audio", 0, *stamps, *keys, 2.0, 2, 1.0, tokens=(first, first, first + 1))
     options = {"limit": 1, "pictures": False, "sharpest": sharpest}
     (before,) = evidence_of_events([event], waiting, index, **options)
-    for row in range(0, TOKENS, SOUND_TOKENS):
+    for row in range(0, TOKENS, MOMENT_TOKENS):
         moments.add(moment(row))
     (since,) = evidence_of_events([event], waiting, index, **options)
     assert before.pose is not None
