@@ -153,6 +153,26 @@ def calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins
     return error
 
 
+def exact_calibration_error(confidence: Sequence[float], draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Calibration error that confidences which are exactly right would show on this many answers, by chance alone.
+
+    Args:
+        confidence: (n,) confidence of each answer; in each draw an answer is right with just this probability.
+        draws: number of draws.
+        seed: seed of the draws.
+
+    Returns:
+        The mean over the draws, and the value that one draw in ten exceeds.
+
+    Raises:
+        ValueError: as `fit_temperature`.
+    """
+    p = np.asarray(confidence, np.float64)
+    random = np.random.default_rng(seed)
+    errors = [calibration_error(p, random.random(len(p)) < p) for _ in range(draws)]  # type: ignore[arg-type]
+    return float(np.mean(errors)), float(np.quantile(errors, 0.9))
+
+
 def risk_coverage(confidence: Sequence[float], correct: Sequence[bool]) -> list[tuple[float, float]]:
     """The risk-coverage curve: (share answered, share of those wrong) when only the most confident answers are given.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        help="JSON lines, one for each arm and set; what the same weights did there is not run again",
+        help="JSON lines, one for each arm and set; what the same weights did on the same streams is not run again",
     )
 
 
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             model = models[arm]
             weights = fingerprint(model)
             row = done.get((chosen.name, arm, weights))
-            if row is None:
+            # A set that has grown is another set, so its older row does not stand.
+            if row is None or row.get("settings") != asdict(chosen):
                 streams = streams or list(streams_of(chosen, args.work, reference.network, report))
                 figures = score(model, streams, chosen, arm, report)
                 row = {"set": chosen.name, "arm": arm, "weights": weights, **figures}

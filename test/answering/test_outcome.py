@@ -12,6 +12,7 @@ from answering.oracle_network import START, Line, oracle_answerer
 from salmonn_node.answering.confidence import (
     Calibration,
     calibration_error,
+    exact_calibration_error,
     fit_temperature,
     read_calibration,
     risk_coverage,
@@ -114,6 +115,10 @@ def test_a_fitted_temperature_makes_overconfident_answers_calibrated() -> None:
     temperature = fit_temperature(stated, right)
     assert temperature == pytest.approx(3.0, rel=0.1)
     assert calibration_error(scaled(stated, temperature), right) < 0.03 < calibration_error(stated, right)
+    for answers, by_chance in ((100, 0.08), (4000, 0.015)):  # few answers show an error even where there is none
+        mean, ninth_decile = exact_calibration_error(true[:answers], draws=100, seed=1)
+        assert mean == pytest.approx(by_chance, rel=0.2)
+        assert mean < ninth_decile < 1.6 * mean
     curve = risk_coverage(stated, right)
     assert curve[-1] == (1.0, pytest.approx(1 - right.mean()))
     assert curve[len(curve) // 4][1] < curve[-1][1]

@@ -47,7 +47,7 @@ HOURS_DENSE = WorldSet("hours_dense", 2_101, 1, 0, 7_200)
 HELD_OUT = WorldSet("held_out", 400_000, 20, 2)
 # A hundred times the visual budget: three and a half hours in one flat per world.
 LONG_SPARSE = WorldSet("long", 420_000, 3, 1, 12_800)
-LONG_DENSE = WorldSet("long", 430_000, 1, 0, 12_800)
+LONG_DENSE = WorldSet("long", 430_000, 3, 0, 12_800)
 
 
 def shard_path(folder: Path, worlds: WorldSet, seed: int) -> Path:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from salmonn_node.answering.confidence import calibration_error
+from salmonn_node.answering.confidence import calibration_error, exact_calibration_error
 from salmonn_node.evaluation.arms import DEFAULT_ARM
 from salmonn_node.evaluation.equal_bytes import changes
 from salmonn_node.evaluation.scores import Judgement, accuracy, bootstrap
@@ -105,17 +105,36 @@ def score(
         for kind in sorted({j.record.kind for j in answerable})
         if (mine := [j for j in answerable if j.record.kind == kind])
     }
-    figures = {name: round(value, 4) for name, value in table(found).items()}
-    sure = [j for j in found if not math.isnan(j.confidence)]
-    error = calibration_error([j.confidence for j in sure], [j.correct for j in sure]) if sure else math.nan
+    sure = [j.confidence for j in found if not math.isnan(j.confidence)]
+    exact = exact_calibration_error(sure, draws=300) if sure else (math.nan, math.nan)
+    by_stream: dict[str, list[Judgement]] = {}
+    for judgement in found:
+        by_stream.setdefault(judgement.record.stream, []).append(judgement)
     return {
-        **figures,
+        **_figures(found),
         "answerable_n": len(answerable),
-        "calibration_error": round(error, 4),
+        "confident_n": len(sure),
+        "calibration_error_if_exact": [round(value, 4) for value in exact],
         "low": round(low, 4),
         "high": round(high, 4),
+        "intervals": {name: _interval(found, name) for name in ("abstention_f1", "hit")},
         "ages": ages,
         "kinds": kinds,
+        "by_stream": {name: _figures(mine) for name, mine in by_stream.items()},
         "settings": asdict(chosen),
         "s": round(time.monotonic() - started, 1),
     }
+
+
+def _figures(found: Sequence[Judgement]) -> dict[str, float]:
+    figures = {name: round(value, 4) for name, value in table(found).items()}
+    return figures | {"calibration_error": round(_calibration_error(found), 4)}
+
+
+def _interval(found: Sequence[Judgement], name: str) -> list[float]:
+    return [round(end, 4) for end in bootstrap(found, lambda picked: table(picked)[name], samples=300)]
+
+
+def _calibration_error(found: Sequence[Judgement]) -> float:
+    sure = [j for j in found if not math.isnan(j.confidence)]
+    return calibration_error([j.confidence for j in sure], [j.correct for j in sure]) if sure else math.nan

@@ -41,5 +41,5 @@ SETS = (
     EvalSet("dense-1x", 128, 8, 40, True),
     EvalSet("dense-4x", 512, 5, 60, True),
     EvalSet("dense-16x", 2048, 3, 100, True),
-    EvalSet("dense-100x", 0, 1, 150, True),
+    EvalSet("dense-100x", 0, 3, 150, True),
 )

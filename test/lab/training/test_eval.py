@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from lab.training.banked import tokens
 from salmonn_node.cli import main
 from salmonn_node.lab.training import eval_scores
 from salmonn_node.lab.training.eval_plot import write_plot
-from salmonn_node.lab.training.eval_scores import arm_model, fingerprint
+from salmonn_node.lab.training.eval_scores import arm_model, fingerprint, score
 from salmonn_node.lab.training.eval_sets import SETS
 from salmonn_node.lab.training.evaluate import perfect, records
 from salmonn_node.lab.training.told_questions import ToldQuestions, slots_of
@@ -74,7 +75,24 @@ def test_rows_belong_to_the_weights_that_made_them(
     rows.write_text("".join(json.dumps(row | {"weights": "others"}) + "\n" for row in found))
     assert main(command) == 0
     assert len(runs) == 2
+    rows.write_text("".join(json.dumps(row | {"settings": row["settings"] | {"streams": 1}}) + "\n" for row in found))
+    assert main(command) == 0
+    assert len(runs) == 3  # the set had fewer streams then
     assert "most common answer" in plot.read_text()
+
+
+def test_a_row_tells_of_each_stream_and_what_chance_does_to_its_figures() -> None:
+    chosen = next(s for s in SETS if s.name == "dense-1x")
+    row = score(arm_model("tiny", "default"), [tokens(48), tokens(80)], replace(chosen, questions=20))
+    streams = row["by_stream"]
+    assert isinstance(streams, dict)
+    assert list(streams) == ["dense-1x-0", "dense-1x-1"]
+    assert sum(s["n"] for s in streams.values()) == row["n"] == 40
+    mean, ninth_decile = row["calibration_error_if_exact"]  # type: ignore[misc]
+    assert 0 < mean < ninth_decile < 1
+    for name, (low, high) in row["intervals"].items():  # type: ignore[attr-defined]
+        assert low <= row[name] <= high
+    assert 0 < row["confident_n"] <= 40  # type: ignore[operator]
 
 
 def test_the_plot_shows_the_default_and_its_bounds(tmp_path: Path) -> None:
