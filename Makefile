@@ -18,7 +18,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USE_PEP517 := 1
 
-.PHONY: setup demo test test-full test-launch test-other-python lint golden mutation soak licences sbom clean
+.PHONY: setup demo test test-full test-gpu test-launch test-other-python lint golden mutation soak licences sbom clean
 
 setup: $(READY)
 
@@ -77,8 +77,8 @@ test: lint
 test-full: lint
 	@ldconfig -p | grep -q libOSMesa || { echo "Rendering needs OSMesa: apt-get install libosmesa6"; exit 1; }
 	@$(PIP) -e '.[ros,ui,test,report,rtx,video,world,ray]' datasets
-	$(BIN)/python -m pytest -m "not launch" --timeout 3600 --ignore test/ui
-	$(BIN)/python -m pytest -m "not launch" --timeout 3600 test/ui
+	$(BIN)/python -m pytest -m "not launch and not gpu" --timeout 3600 --ignore test/ui
+	$(BIN)/python -m pytest -m "not launch and not gpu" --timeout 3600 test/ui
 	@$(MAKE) --no-print-directory test-launch || { echo "The tests passed, but the launch files were not tested."; exit 1; }
 
 # The launch files under the Jazzy sources of launch and launch_ros, which no package index has. Clones that you have
@@ -90,6 +90,10 @@ test-launch: $(TEST_READY)
 	clone ros2 launch 3.4.3 && clone ros2 launch_ros 0.26.6 && clone osrf osrf_pycommon 2.1.6 || \
 		{ echo "GitHub cannot be reached. Name a folder with clones: make LAUNCH_SOURCES=FOLDER test-launch"; exit 1; }
 	LAUNCH_SOURCES=$(LAUNCH_SOURCES) $(BIN)/python -m pytest -m launch test/launching --timeout 900
+
+# On a machine with a GPU that torch can use.
+test-gpu: $(TEST_READY)
+	$(BIN)/python -m pytest -m gpu test/gpu
 
 # Another interpreter, for example: make test-other-python PYTHON=python3.13. It tests the rooms that need neither torch
 # nor ROS, in an environment of its own (200 MB). `make PYTHON=python3.13 VENV=.venv-3.13 test` tests everything.

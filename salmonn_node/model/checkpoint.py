@@ -129,7 +129,7 @@ def prepare(folder: Folder, **changes: Any) -> Prepared:
     index = index_of(folder)
     kind = changes.get("weights", folder.config.weights)
     name = digest(folder) + (f"-{kind}" if kind != "full" else "")
-    calibration = calibration_of(folder.path, name)
+    calibration = calibration_of(folder.path, name, kind)
     chat = folder.config.chat if calibration is None else overridden(folder.config.chat, calibration)
     config = folder.config.replace(**{"chat": chat} | changes)
     off = _switched_off(folder.config, config)

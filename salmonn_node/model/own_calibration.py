@@ -7,11 +7,15 @@ share, nor in the package. It takes precedence over the file in the checkpoint's
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import tempfile
 from pathlib import Path
 
 CALIBRATION = "calibration.json"
+
+log = logging.getLogger(__name__)
 
 
 def own_calibration(checkpoint: str) -> Path:
@@ -31,12 +35,33 @@ def own_calibration(checkpoint: str) -> Path:
     return Path(data) / "salmonn_node" / "calibrations" / f"{checkpoint}.json"
 
 
-def calibration_of(folder: Path, checkpoint: str) -> Path | None:
-    """Path of the calibration to use: the team's own, or the one in the checkpoint's folder. None if there is none."""
+def calibration_of(folder: Path, checkpoint: str, weights: str = "full") -> Path | None:
+    """Path of the calibration to use: the team's own, or the one in the checkpoint's folder. None if there is none.
+
+    Args:
+        folder: the checkpoint's folder. Its calibration is for the weights as they are there.
+        checkpoint: id of the weights as they will run.
+        weights: "full", or how they are quantised. Then the folder's calibration is left out, with a warning, unless
+            it names these weights.
+    """
     files = [folder / CALIBRATION]
+    if weights != "full" and files[0].is_file() and not _made_for(files[0], checkpoint):
+        log.warning(
+            "%s is for the weights in full. With %s there is no calibration, so answers have no confidence. "
+            "Make one: salmonn calibrate --weights %s",
+            *(files.pop(), weights, weights),
+        )
     with contextlib.suppress(ValueError):  # without a home there is no calibration of one's own
         files.insert(0, own_calibration(checkpoint))
     return next((file for file in files if file.is_file()), None)
+
+
+def _made_for(path: Path, checkpoint: str) -> bool:
+    """Whether a calibration names these weights. A file that cannot be read is left to who uses it, to refuse it."""
+    try:
+        return bool(json.loads(path.read_bytes())["checkpoint"] == checkpoint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -139,9 +139,10 @@ def _filled(wanted: Collection[str] | None, found: Mapping[str, str], known: boo
 
 @torch.no_grad()
 def question_states(language: LanguageModel, ids: Tensor) -> Tensor:
-    """(B, L, 2 D) float32: embeddings of the ids (B, L) beside the language model's normed last states.
+    """(B, L, 2 D) float32 on the CPU: embeddings of the ids (B, L) beside the language model's normed last states.
 
+    The head runs on the CPU, wherever the language model lies: it is too small to gain anything elsewhere.
     Attention is causal, so what follows the end of a shorter question does not change its states.
     """
     rows = language.embed(ids.to(language.lm_head.weight.device))
-    return torch.cat([rows, text_states(language.decoder, rows)], dim=-1).float()
+    return torch.cat([rows, text_states(language.decoder, rows)], dim=-1).float().cpu()

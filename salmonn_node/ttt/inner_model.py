@@ -90,8 +90,8 @@ def normalise_target(u: Tensor, norm: Norm) -> Tensor:
     """Targets gamma (u - mean) / (std + 1e-8) + beta for u (..., G, N, D). Unlike the layer norm, std is unbiased."""
     D = u.shape[-1]
     x_hat, _, rstd = torch.native_layer_norm(u, (D,), None, None, 1e-30)
-    # x_hat = (u - mean) rstd, and std = sqrt(D / (D - 1)) / rstd.
-    return norm.scaled(x_hat / (rstd * LN_EPS + math.sqrt(D / (D - 1))))
+    # x_hat = (u - mean) rstd, and std = sqrt(D / (D - 1)) / rstd. On a GPU rstd is float32 even for bf16 rows.
+    return norm.scaled(x_hat / (rstd * LN_EPS + math.sqrt(D / (D - 1))).to(x_hat.dtype))
 
 
 def linearise(X: Tensor, W: InnerWeights) -> Linearisation:

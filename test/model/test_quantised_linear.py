@@ -120,3 +120,11 @@ def test_the_plan_counts_quantised_weights():
     assert smallest.total < small.total < full.total - (5 << 30)
     with pytest.raises(ValueError, match="weights"):
         config.replace(weights="int3")
+
+
+def test_quantised_weights_run_without_the_calibration_of_the_full_ones(caplog):
+    assert load("tiny").checkpoint.calibration is not None
+    model = load("tiny", weights="int8")
+    assert model.checkpoint.calibration is None
+    assert "calibration.json is for the weights in full" in caplog.text
+    assert "salmonn calibrate --weights int8" in caplog.text

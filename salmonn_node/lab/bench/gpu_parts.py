@@ -16,6 +16,7 @@ from salmonn_node.engines.runtime import BackendName, EngineSettings, load
 from salmonn_node.engines.spec import DTYPES
 from salmonn_node.engines.timing import seconds
 from salmonn_node.engines.wrappers import StaticAudio, StaticVision, cast_copy, spec_of, weights_sha256
+from salmonn_node.lab.bench.persist import SHAPES, full_state
 from salmonn_node.memory.token_batch import TokenBatch
 from salmonn_node.memory.token_memory import TokenMemory, TokenMemoryConfig
 from salmonn_node.model.config import SalmonnConfig
@@ -24,6 +25,7 @@ from salmonn_node.model.language import LanguageModel, PromptTokens
 from salmonn_node.model.network import Network
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
+Shape = tuple[int, int, int, int]  # B, heads, rows, channels
 WAYS: tuple[tuple[str, BackendName, bool], ...] = (
     ("torch", "torch", False),
     ("torch_graph", "torch_graph", False),
@@ -31,6 +33,21 @@ WAYS: tuple[tuple[str, BackendName, bool], ...] = (
     ("tensorrt", "tensorrt", False),
     ("tensorrt_rtx", "tensorrt_rtx", False),
 )
+
+
+aten = torch.ops.aten
+ATTENTION = (
+    aten._scaled_dot_product_flash_attention,
+    aten._scaled_dot_product_efficient_attention,
+    aten._scaled_dot_product_cudnn_attention,
+    aten._scaled_dot_product_flash_attention_for_cpu,
+)
+
+
+def attention_flops(query: Shape, key: Shape, value: Shape, *_: object, **__: object) -> int:
+    """Count an attention with fewer heads of keys than of queries too, which torch's own counter refuses."""
+    batch, heads, rows, width = query
+    return 2 * batch * heads * rows * key[2] * (width + value[3])
 
 
 class Bench:
@@ -48,7 +65,7 @@ class Bench:
 
     def floor_ms(self, call: Callable[[], object]) -> float:
         """Counted operations of a call divided by the measured matrix rate, in milliseconds."""
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=dict.fromkeys(ATTENTION, attention_flops)) as counter:
             call()
         return round(1e3 * counter.get_total_flops() / self.flops_per_s, 4)
 
@@ -208,6 +225,17 @@ def ingest(bench: Bench) -> dict[str, Any]:
     return {"stream_s": 2 * patches, "wall_s": round(taken, 3), "times_real_time": round(2 * patches / taken, 2)}
 
 
+def snapshot(bench: Bench) -> dict[str, Any]:
+    """Time a snapshot's copy of a full memory on the device, for which ingest waits, and its way to the host."""
+    shape = SHAPES["8B" if bench.config.name != "tiny" else "tiny"]
+    state = {name: tensor.to(bench.device) for name, tensor in full_state(shape).items()}
+    return {
+        "mib": round(sum(tensor.nbytes for tensor in state.values()) / 2**20),
+        "pause_ms": bench.ms(lambda: {name: tensor.clone() for name, tensor in state.items()}),
+        "to_host_ms": bench.ms(lambda: {name: tensor.cpu() for name, tensor in state.items()}),
+    }
+
+
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "rates": rates,
     "vision": vision,
@@ -216,4 +244,5 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "token_memory": token_memory,
     "language": language,
     "ingest": ingest,
+    "snapshot": snapshot,
 }

@@ -40,6 +40,9 @@ def render(figures: dict[str, Any] | None) -> str:
         ("language model, prefill of 16384 tokens", _cell(text, "prefill_ms", 0), _cell(text, "prefill_floor_ms", 0)),
         ("language model, decoding one token after it", _cell(text, "decode_ms"), _cell(text, "decode_floor_ms")),
     ]
+    kept = f.get("snapshot", {})
+    size = f" ({kept['mib']} MiB)" if "mib" in kept else ""
+    rows.append((f"snapshot, copy on the device, for which ingest waits{size}", _cell(kept, "pause_ms"), ""))
     lines += [f"| {name} | {value} | {floor} |" for name, value, floor in rows]
     times = _cell(f.get("ingest", {}), "times_real_time", 1)
     lines += [
