@@ -98,7 +98,7 @@ def footprint(parser: argparse.ArgumentParser) -> None:
 
 def gpu(parser: argparse.ArgumentParser) -> None:
     """Arguments of `salmonn bench gpu`."""
-    parts = ("rates", "vision", "audio", "fast_weights", "token_memory", "language", "ingest")
+    parts = ("rates", "vision", "audio", "fast_weights", "token_memory", "language", "ingest", "snapshot")
     parser.add_argument("--profile", default="video_salmonn_s_8b", help="network to measure (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="tiny and short; runs without a GPU too")
     parser.add_argument("--root", type=Path, help="folder of TensorRT plans")

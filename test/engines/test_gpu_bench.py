@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
 
 from salmonn_node import cli
 from salmonn_node.lab.bench import gpu_report
+from salmonn_node.lab.bench.gpu_parts import ATTENTION, PARTS, attention_flops
 
 
 def test_dry_run_takes_every_figure_and_marks_itself(tmp_path):
-    assert cli.main(["bench", "gpu", "--dry-run", "--json", str(tmp_path / "gpu.json")]) == 0
+    parts = [word for part in PARTS for word in ("--only", part)]
+    assert cli.main(["bench", "gpu", "--dry-run", "--json", str(tmp_path / "gpu.json"), *parts]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())["gpu"]
     assert found["dry_run"] is True
     assert found["vision"]["torch_ms"] > 0
@@ -20,12 +25,18 @@ def test_dry_run_takes_every_figure_and_marks_itself(tmp_path):
     assert found["token_memory"]["step_ms"] > 0
     assert found["language"]["prefill_ms"] > found["language"]["prefill_floor_ms"] * 0.1
     assert found["ingest"]["times_real_time"] > 0
+    assert found["snapshot"]["pause_ms"] > 0
     assert gpu_report.render(found) == gpu_report.render(None), "a dry run fills no cell"
 
 
-def test_without_a_gpu_the_bench_refuses():
-    import torch
+def test_attention_with_fewer_heads_of_keys_is_counted():
+    query, key = torch.zeros(1, 8, 5, 16), torch.zeros(1, 2, 5, 16)
+    with FlopCounterMode(display=False, custom_mapping=dict.fromkeys(ATTENTION, attention_flops)) as counter:
+        scaled_dot_product_attention(query, key, key, enable_gqa=True)
+    assert counter.get_total_flops() == 2 * 8 * 5 * 5 * (16 + 16)
 
+
+def test_without_a_gpu_the_bench_refuses():
     if torch.cuda.is_available():
         pytest.skip("not shown here: there is a GPU")
     with pytest.raises(RuntimeError, match="torch sees no GPU"):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,25 +50,34 @@ def test_quantised_weights_answer_as_on_a_cpu(tmp_path, weights):
 
 
 @pytest.mark.parametrize("optimizer", ["static", "sgd", "hf", "damped"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3), (torch.bfloat16, 0.05)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-3), (torch.bfloat16, 0.03)])
 @torch.no_grad()
-def test_the_fast_weights_are_those_of_a_cpu(optimizer, dtype, tolerance):
+def test_the_fast_weights_are_as_near_the_exact_ones_as_on_a_cpu(optimizer, dtype, tolerance):
     torch.manual_seed(0)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    config = TTTConfig(
-        hidden_size=256, num_heads=4, mini_batch=64, lag_distance=32, optimizer=optimizer, state_dtype=wide
-    )
-    layer = TTTLayer(config).to(dtype)
+    layer = fast_weights(optimizer, torch.float32).to(dtype)
     tokens = torch.randn(256, 256, dtype=dtype)
-    places = torch.arange(256)[:, None].repeat(1, 3)
-    found = []
-    for where in ("cpu", "cuda"):
-        moved = copy.deepcopy(layer).to(where)
-        state = moved.init_state()
-        out = moved.observe(tokens.to(where), places.to(where), state)
-        found.append((out.double().cpu(), *(part.double().cpu() for part in state.weights)))
-    for name, here, there in zip(("out", "W1", "b1", "W2", "b2"), *found, strict=True):
-        assert (there - here).norm() <= tolerance * here.norm(), name
+    exact_layer = fast_weights(optimizer, torch.float64).double()
+    exact_layer.load_state_dict({name: tensor.double() for name, tensor in layer.state_dict().items()})
+    exact = observed(exact_layer, tokens.double())
+    here, there = observed(layer, tokens), observed(layer.cuda(), tokens.cuda())
+    for name, wanted, cpu, gpu in zip(("out", "W1", "b1", "W2", "b2"), exact, here, there, strict=True):
+        error, known = (float((found - wanted).norm()) for found in (gpu, cpu))
+        assert error <= max(2 * known, tolerance * float(wanted.norm())), (name, error, known)
+
+
+def fast_weights(optimizer: str, state_dtype: torch.dtype) -> TTTLayer:
+    return TTTLayer(
+        TTTConfig(
+            hidden_size=256, num_heads=4, mini_batch=64, lag_distance=32, optimizer=optimizer, state_dtype=state_dtype
+        )
+    )
+
+
+def observed(layer: TTTLayer, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """What four mini-batches give, and the fast weights after them."""
+    state = layer.init_state()
+    out = layer.observe(tokens, torch.arange(256, device=tokens.device)[:, None].repeat(1, 3), state)
+    return [out.double().cpu(), *(part.double().cpu() for part in state.weights)]
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -14,6 +14,8 @@ from demo_answers import demo_answers, rounded
 
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="not shown here: there is a GPU; see test/gpu/")
+
 
 def test_the_stand_in_refuses_what_a_gpu_refuses():
     with another_device():
