@@ -113,28 +113,33 @@ def scaled(probability: Floats, temperature: float) -> Floats:
     return 1 / (1 + np.exp(-(np.log(p) - np.log1p(-p)) / temperature))
 
 
-def fit_temperature(probability: Sequence[float], correct: Sequence[bool]) -> float:
+def fit_temperature(probability: Sequence[float], correct: Sequence[bool], smoothed: bool = False) -> float:
     """Fit the temperature in 0.05..20 that minimises the negative log-likelihood of judged answers.
 
     Args:
         probability: (n,) raw probability of each answer.
         correct: (n,) whether each answer was right.
+        smoothed: fit to (r + 1) / (r + 2) instead of 1 and 1 / (w + 2) instead of 0, with r right and w wrong answers
+            (Platt 1999), so that answers which were all right do not become certain.
 
     Raises:
         ValueError: there are no answers, the lengths differ, or a probability is outside 0..1.
     """
     p, right = _checked(probability, correct)
+    wrong = len(right) - int(right.sum())
+    high, low = ((len(right) - wrong + 1) / (len(right) - wrong + 2), 1 / (wrong + 2)) if smoothed else (1.0, 0.0)
+    target = np.where(right, high, low)
 
     def loss(log_temperature: float) -> float:
         q = np.clip(scaled(p, math.exp(log_temperature)), CLIP, 1 - CLIP)
-        return -float(np.mean(np.where(right, np.log(q), np.log1p(-q))))
+        return -float(np.mean(target * np.log(q) + (1 - target) * np.log1p(-q)))
 
     # The loss is convex in 1/T, so it has one minimum in log T too, and a ternary search finds it.
-    low, high = math.log(0.05), math.log(20.0)
+    first, last = math.log(0.05), math.log(20.0)
     for _ in range(STEPS):
-        a, b = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (low, b) if loss(a) <= loss(b) else (a, high)
-    return math.exp((low + high) / 2)
+        a, b = first + (last - first) / 3, last - (last - first) / 3
+        first, last = (first, b) if loss(a) <= loss(b) else (a, last)
+    return math.exp((first + last) / 2)
 
 
 def calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:

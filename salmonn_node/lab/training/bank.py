@@ -44,6 +44,9 @@ CALIBRATE = WorldSet("calibrate", 300_000, 16, 2)
 # Hours of one flat, to see how likely what was told as an event was really there.
 HOURS_SPARSE = WorldSet("hours_sparse", 2_100, 1, 1, 7_200)
 HOURS_DENSE = WorldSet("hours_dense", 2_101, 1, 0, 7_200)
+# Flats of hours that nothing else is fitted to, for the temperatures of confidences of answers from events.
+CONFIDENCE_DENSE = WorldSet("confidence", 2_110, 3, 0, 12_800)
+CONFIDENCE_SPARSE = WorldSet("confidence", 2_113, 2, 1, 12_800)
 HELD_OUT = WorldSet("held_out", 400_000, 20, 2)
 # A hundred times the visual budget: three and a half hours in one flat per world.
 LONG_SPARSE = WorldSet("long", 420_000, 3, 1, 12_800)

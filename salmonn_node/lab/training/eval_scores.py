@@ -46,7 +46,7 @@ def fingerprint(model: VideoSalmonnS) -> str:
     parts = model.event_parts
     if parts is None:
         return model.checkpoint.id
-    sha = hashlib.sha256(repr(BESIDE).encode())
+    sha = hashlib.sha256(repr((BESIDE, sorted(parts.names.temperature.items()))).encode())
     for part in (parts.heads, parts.names, parts.questions):
         for name, tensor in sorted(part.state_dict().items()):
             sha.update(name.encode() + tensor.cpu().numpy().tobytes())

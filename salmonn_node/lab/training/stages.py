@@ -13,6 +13,7 @@ import torch
 from salmonn_node.lab.training import (
     audio,
     bank,
+    event_confidence,
     event_heads,
     event_parts,
     event_scores,
@@ -29,7 +30,7 @@ from salmonn_node.lab.training.language import Batches
 from salmonn_node.lab.training.lessons import Lesson, thinned
 from salmonn_node.lab.training.loop import Figures
 from salmonn_node.lab.training.packing import Packed
-from salmonn_node.lab.training.streams import Bank, encode, read_bank
+from salmonn_node.lab.training.streams import Bank, Tokens, encode, read_bank
 from salmonn_node.lab.training.work import REHEARSED_STEPS, Work
 from salmonn_node.memory.event_heads import EventHeads
 from salmonn_node.model.event_parts import EVENT_HEADS, EVENT_NAMES, QUESTION_HEAD, EventParts
@@ -141,22 +142,29 @@ def answer_from_events(work: Work) -> Lines:
     if all(path.exists() for path in paths):
         return
     network = work.network("encoders", "further").eval()
-    hours = [bank.HOURS_SPARSE, bank.HOURS_DENSE]
-    if work.rehearsal:
-        hours = [replace(worlds, seconds=bank.SECONDS) for worlds in hours]
-    for worlds in hours:
-        bank.render(work.folder, worlds)
-    long = [stream for worlds in hours for stream in read_bank(work.folder, worlds, network).streams]
+    hours = _flats(work, network, bank.HOURS_SPARSE, bank.HOURS_DENSE)
+    others = _flats(work, network, bank.CONFIDENCE_DENSE, bank.CONFIDENCE_SPARSE)
     heads = EventHeads.load(work.states / Path(EVENT_HEADS).name)
     model = VideoSalmonnS(work.config, network, work.tokenizer, CheckpointInfo("training", "tiny", trained=True))
     steps = REHEARSED_STEPS if work.rehearsal else question_head.STEPS
     parts: EventParts | None = None
-    for fitted, figures in event_parts.fit(model, heads, work.bank(work.train).streams, long, steps=steps):
+    streams, most = work.bank(work.train).streams, work.count(event_confidence.QUESTIONS)
+    for fitted, figures in event_parts.fit(model, heads, streams, hours, others, steps=steps, most=most):
         parts = fitted
         yield figures
     assert parts is not None
     parts.names.save(paths[0])
     parts.questions.save(paths[1])
+
+
+def _flats(work: Work, network: Network, *sets: bank.WorldSet) -> list[Tokens]:
+    """Render and encode worlds of hours; one of minutes for each set in a rehearsal."""
+    found: list[Tokens] = []
+    for whole in sets:
+        worlds = replace(whole, seconds=bank.SECONDS, count=1) if work.rehearsal else whole
+        bank.render(work.folder, worlds)
+        found += read_bank(work.folder, worlds, network).streams
+    return found
 
 
 def planned(work: Work) -> Lines:
