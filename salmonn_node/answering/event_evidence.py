@@ -54,7 +54,7 @@ def _evidence(
 ) -> Evidence:
     modality, source = MODALITY[event.modality], view.sources[event.source]
     more_ns = AUDIO_TOKEN_NS if event.modality == "audio" else 0
-    moment, place = _sharpest_moment(event, modality, view, index), -1
+    moment, place = _sharpest_moment(event, modality, source, view, index), -1
     if moment is not None:
         place = event.tokens[0] - moment.token_start
     middle, pose = _moment_at((event.first_ns + event.last_ns) // 2, modality, source, view, index)
@@ -86,13 +86,16 @@ def _moment_at(
     return view.unindexed[max(tail)] if tail else (index.nearest(source, stamp_ns), None)
 
 
-def _sharpest_moment(event: Event, modality: str, view: MemoryView, index: EvidenceIndex) -> Moment | None:
+def _sharpest_moment(event: Event, modality: str, source: str, view: MemoryView, index: EvidenceIndex) -> Moment | None:
     """The moment of the event's sharpest token; None where that was not indexed when the view was made."""
     batch, committed = (
         (view.visual, view.visual_committed) if modality == "vision" else (view.audio, view.audio_committed)
     )
-    if batch is not None and bool((batch.index[~committed] == event.tokens[0]).any()):
-        return None
+    if batch is not None:
+        # Most tokens that wait for the fast weights are indexed: only an unfinished patch or window is not.
+        waiting = (~committed & (batch.index == event.tokens[0])).nonzero()[:1, 0].tolist()
+        if any((modality, source, int(batch.stamp_ns[row])) in view.unindexed for row in waiting):
+            return None
     return index.of_tokens(modality, [event.tokens[0]])[0]
 
 

@@ -71,3 +71,19 @@ def test_the_end_of_sound_keeps_its_pose_when_the_index_goes_on(first: int, shar
     assert before.pose.position[0] == WINDOW_S + first / 2
     assert (since.pose.stamp_ns, *since.pose.position) == (before.pose.stamp_ns, *before.pose.position)
     assert (since.interval, since.frame_id) == (before.interval, before.frame_id)
+
+
+def test_what_waits_for_the_fast_weights_but_is_indexed_keeps_its_sharpest_moment() -> None:
+    moments, index = placed()
+    for row in range(0, TOKENS, MOMENT_TOKENS):
+        moments.add(moment(row))
+    view = waiting_sound()
+    view = replace(view, unindexed=moments.unindexed(view))
+    assert not view.unindexed
+    keys, stamps = (torch.zeros(4), torch.zeros(4)), (WINDOW_S * S, WINDOW_S * S + (TOKENS - 1) * S // 2)
+    event = Event(0, "audio", 0, *stamps, *keys, 2.0, 2, 1.0, tokens=(0, 0, TOKENS - 1))
+    (sharpest,) = evidence_of_events([event], view, index, limit=1, pictures=False, sharpest=True)
+    (middle,) = evidence_of_events([event], view, index, limit=1, pictures=False)
+    assert sharpest.pose is not None
+    assert middle.pose is not None
+    assert (sharpest.pose.position[0], middle.pose.position[0]) == (WINDOW_S, WINDOW_S + 2)
