@@ -15,9 +15,10 @@ from salmonn_node.model.quantised_linear import LAYERS, saved_bytes
 # Longest time mark in tokens, including vision_start and vision_end, if every digit is a token.
 MARK_TOKENS = 16
 QUESTION_TOKENS = 512
-# Memory besides tensors. On a GPU: the CUDA context, the allocator's slack and cuBLAS (an estimate, not measured).
+# Memory besides tensors. On a GPU: the CUDA context, the allocator's slack and what the kernels work in, as measured
+# once on an H100 with the shapes of Qwen3-VL-2B (bench/RESULTS.md, "On a GPU").
 # On a CPU: the interpreter and its libraries, as measured by `salmonn bench footprint` before loading.
-BESIDE = {"cuda": ("CUDA context", 1_200 << 20), "cpu": ("Python and libraries", 440 << 20)}
+BESIDE = {"cuda": ("CUDA context and kernels", 2_600 << 20), "cpu": ("Python and libraries", 440 << 20)}
 
 
 @dataclass(frozen=True)
