@@ -18,7 +18,7 @@ QUESTION_TOKENS = 512
 # Memory besides tensors. On a GPU: the CUDA context, the allocator's slack and what the kernels work in, as measured
 # once on an H100 with the shapes of Qwen3-VL-2B (bench/RESULTS.md, "On a GPU").
 # On a CPU: the interpreter and its libraries, as measured by `salmonn bench footprint` before loading.
-BESIDE = {"cuda": ("CUDA context and kernels", 2_600 << 20), "cpu": ("Python and libraries", 440 << 20)}
+BESIDE = {"cuda": ("CUDA and its kernels", 2_600 << 20), "cpu": ("Python and libraries", 440 << 20)}
 
 
 @dataclass(frozen=True)
