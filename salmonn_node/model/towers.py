@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import WhisperConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLVisionConfig
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLVisionModel
@@ -34,12 +35,37 @@ def whisper_config(audio: AudioConfig) -> WhisperConfig:
     )
 
 
+class PatchEmbed(nn.Module):
+    """Rows of a patch's pixels to rows of the vision model's width.
+
+    The kernel of the convolution covers the patch and never moves, so it is one matrix product. On a GPU, cuDNN has no
+    fast way for such a convolution in bf16: seconds a call and gigabytes were seen (huggingface/transformers #45750,
+    pytorch/pytorch #174051). On the CPU the convolution stays, so that its last bits do.
+
+    Args:
+        convolution: weight (width, channels, 2, patch, patch) and bias.
+    """
+
+    def __init__(self, convolution: nn.Conv3d) -> None:
+        super().__init__()
+        self.proj = convolution
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels (n, channels * 2 * patch * patch) to (n, width)."""
+        weight = self.proj.weight
+        rows = pixels.to(weight.dtype)
+        if rows.is_cpu:
+            return self.proj(rows.view(-1, *weight.shape[1:])).view(-1, len(weight))
+        return functional.linear(rows, weight.flatten(1), self.proj.bias)
+
+
 class VisionTower(nn.Module):
     """Qwen3-VL's vision model over temporal patches of one camera grid. Patches do not attend to each other."""
 
     def __init__(self, config: SalmonnConfig) -> None:
         super().__init__()
         self.visual = Qwen3VLVisionModel._from_config(vision_config(config), attn_implementation="sdpa")
+        self.visual.patch_embed = PatchEmbed(self.visual.patch_embed.proj)
 
     @property
     def merge(self) -> int:

@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import pytest
 import torch
 from another_device import Elsewhere, another_device
 from demo_answers import demo_answers, rounded
+from torch import nn
 
+from salmonn_node.model.towers import PatchEmbed
 from salmonn_node.ttt.layer import TTTConfig, TTTLayer
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="not shown here: there is a GPU; see test/gpu/")
@@ -51,3 +54,16 @@ def test_the_fast_weights_keep_their_types_on_another_device(optimizer):
         there = moved.observe(tokens.to("cuda"), places.to("cuda"), moved.init_state())
         assert there.dtype == torch.bfloat16
         torch.testing.assert_close(there.cpu(), here, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_patches_are_embedded_by_a_product_that_equals_the_convolution(dtype):
+    torch.manual_seed(0)
+    embed = PatchEmbed(nn.Conv3d(3, 32, (2, 16, 16), stride=(2, 16, 16))).to(dtype)
+    pixels = torch.rand(24, 3 * 2 * 16 * 16)
+    here = embed(pixels)
+    with another_device(), mock.patch.object(nn.Conv3d, "forward", side_effect=AssertionError("a convolution ran")):
+        there = copy.deepcopy(embed).to("cuda")(pixels.to("cuda")).cpu()
+    assert here.dtype == there.dtype == dtype
+    torch.testing.assert_close(there, here, rtol=0.02, atol=1e-5 if dtype == torch.float32 else 0.02)
