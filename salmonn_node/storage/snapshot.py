@@ -99,6 +99,21 @@ def this_machine() -> dict[str, str]:
             "threads": str(torch.get_num_threads())}  # fmt: skip
 
 
+def written_elsewhere(manifest: Manifest) -> str:
+    """How the machine that wrote a snapshot differs from this one, in words; "" where it does not."""
+    differs = [
+        f"{name} {manifest.machine.get(name, 'unknown')}, here {here}"
+        for name, here in this_machine().items()
+        if manifest.machine.get(name) != here
+    ]
+    if not differs:
+        return ""
+    return (
+        f"snapshot {manifest.number} was written elsewhere ({'; '.join(differs)}): "
+        "what came after it is encoded again here, and its last digits may differ"
+    )
+
+
 def snapshot_directories(root: Path) -> list[tuple[int, Path]]:
     """Snapshots under `root` with their numbers, the newest first. Unfinished ones are not included."""
     if not root.is_dir():

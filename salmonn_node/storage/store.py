@@ -26,8 +26,8 @@ from salmonn_node.storage.snapshot import (
     Manifest,
     read_tensors,
     snapshot_directories,
-    this_machine,
     write_snapshot,
+    written_elsewhere,
 )
 from salmonn_node.storage.state import State
 from salmonn_node.stream.observations import Interval
@@ -160,8 +160,8 @@ class MemoryStore:
                     report.lose(loss)
             load(tensors, manifest.state["values"])
             self.evidence.rewind(manifest.state["evidence"])
-            if manifest.machine != this_machine():
-                report.notes.append(f"snapshot {manifest.number} was written by {manifest.machine}")
+            if elsewhere := written_elsewhere(manifest):
+                report.notes.append(elsewhere)
         else:
             self.evidence.rewind({})
         for record in restorer.follow(0 if manifest is None else manifest.segment):

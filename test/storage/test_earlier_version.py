@@ -67,6 +67,10 @@ class Loaded:
         self.persistence = Persistence(self.observer, self.store, snapshot_period_s=0.0)
         self.report: RestoreReport = self.persistence.restore()
 
+    def notes(self) -> list[str]:
+        """What the restore reports, but for the machine, which is another one than that of then."""
+        return [note for note in self.report.notes if "was written elsewhere" not in note]
+
     def close(self) -> None:
         self.observer.close()
         self.persistence.close()
@@ -133,7 +137,7 @@ def assert_answers(observer: Observer, expected: list[dict[str, Any]]) -> None:
 
 def test_a_memory_of_an_earlier_version_answers_and_goes_on(root: Path, model: VideoSalmonnS):
     memory = Loaded(root, "m", model)
-    assert (memory.report.snapshot, memory.report.notes) == (1, [])
+    assert (memory.report.snapshot, memory.notes()) == (1, [])
     assert memory.report.records > 0
     assert_as_expected(memory.observer, EXPECTED["stored"])
     assert_answers(memory.observer, EXPECTED["answers"])
@@ -151,6 +155,6 @@ def test_a_memory_of_an_earlier_version_answers_and_goes_on(root: Path, model: V
 
 def test_the_session_before_that_an_earlier_version_kept_loads(root: Path, model: VideoSalmonnS):
     memory = Loaded(root, "m-previous", model)
-    assert (memory.report.snapshot, memory.report.notes) == (1, [])
+    assert (memory.report.snapshot, memory.notes()) == (1, [])
     assert_as_expected(memory.observer, EXPECTED["previous"])
     memory.close()
