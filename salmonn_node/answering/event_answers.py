@@ -95,7 +95,8 @@ class EventAnswers:
         events = None if read is None else view.told()
         if read is None or events is None or (inside := _inside(question, view, events)) is None:
             return None
-        reading = read(EventReading(self.parts.names, *inside))
+        now_ns = min(question.before_ns or view.newest_ns, view.newest_ns)
+        reading = read(EventReading(self.parts.names, *inside, now_ns))
         probability = reading.probability
         confidence = math.nan if calibration is None else self.confidence(kind, probability)
         answer = replace(blank, answer_type=kind, confidence=confidence)

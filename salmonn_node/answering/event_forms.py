@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from salmonn_node.answering.event_changes import appeared, gone
 from salmonn_node.answering.event_reader import EventReading, Finding, Slots
 from salmonn_node.stream.answers import AnswerType
 
@@ -38,6 +39,8 @@ FORMS: dict[str, Form] = {
     "seen_when_heard": Form(EventReading.seen_when_heard, _SOUND, AnswerType.TEXT),
     "said_while_seeing": Form(EventReading.said_while_seeing, _THING, AnswerType.TEXT),
     "said_last_digit": Form(EventReading.said_last_digit, (), AnswerType.TEXT),
+    "appeared": Form(appeared, ("room",), AnswerType.TEXT),
+    "gone": Form(gone, ("room",), AnswerType.TEXT),
 }
 # Which of two came first: what the two are stands in the choices.
 ORDER = {"order_things": _THING, "order_sounds": _SOUND}
@@ -46,8 +49,6 @@ LEFT: dict[str, tuple[tuple[str, ...], AnswerType]] = {
     "door_now": (("room",), AnswerType.CHOICE),
     "door_earlier": (("room",), AnswerType.CHOICE),
     "still_there": (_THING, AnswerType.BINARY),
-    "appeared": (("room",), AnswerType.TEXT),
-    "gone": (("room",), AnswerType.TEXT),
 }
 
 

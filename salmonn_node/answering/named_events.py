@@ -49,16 +49,19 @@ class NamedEvents:
     Args:
         names: read-outs of names.
         sights, sounds: the events that the question may see, in any order.
+        now_ns: when the question's stream ends; 0: with the last event.
 
     Attributes:
         sights, sounds: the same in order of time.
+        now_ns: as given, or the end of the last event.
         looks: attribute -> (sights, labels) probabilities of colours and shapes.
         rooms: (sights, labels) of rooms.
         heard: (sounds, labels) of sounds.
     """
 
-    def __init__(self, names: EventNames, sights: Sequence[Event], sounds: Sequence[Event]) -> None:
+    def __init__(self, names: EventNames, sights: Sequence[Event], sounds: Sequence[Event], now_ns: int = 0) -> None:
         self.names = names
+        self.now_ns = now_ns or max((e.last_ns for e in (*sights, *sounds)), default=0)
         self.sights = sorted(sights, key=lambda e: (e.first_ns, e.last_ns, e.number))
         self.sounds = sorted(sounds, key=lambda e: (e.first_ns, e.last_ns, e.number))
         self.rooms = self.heard = torch.empty(0, 0)
