@@ -17,6 +17,8 @@ from salmonn_node.client import Memory
 
 from .harness import PATIENCE_S, NodeProcess, Robot
 
+RESEND_S = 20.0  # diagnostics come once a second
+
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
@@ -76,10 +78,20 @@ def memory(node: NodeProcess, robot: Robot) -> Memory:
 def seen(robot: Robot, node: NodeProcess) -> int:
     """Three images a second apart, all seen at x = 2 m, whichever two make a temporal patch; gives the last stamp."""
     frames = robot.steady("memory", "frames")
-    for _ in range(3):
+    robot.step()  # the test before may have set the clock back: an image less than a second after its last is left out
+
+    def show() -> int:
         stamp = robot.step()
         robot.poses.publish(robot.odometry(stamp - 50_000_000, 2.0))
         robot.poses.publish(robot.odometry(stamp + 50_000_000, 2.0))
         robot.images.publish(robot.image(stamp))
-    robot.wait(lambda: robot.count("memory", "frames") >= frames + 3, PATIENCE_S, "the images are taken")
+        return stamp
+
+    stamp = [show() for _ in range(3)][-1]
+    for _ in range(round(PATIENCE_S / RESEND_S)):
+        if robot.becomes(lambda: robot.count("memory", "frames") >= frames + 3, RESEND_S):
+            break
+        stamp = show()  # images are sent at best effort: on a loaded machine one may be lost
+    else:
+        pytest.fail(f"three images were not taken\n{robot.diagnostics}")
     return stamp
