@@ -14,7 +14,7 @@ from torch.nn import functional
 from salmonn_node.answering.event_reader import EventReading, Finding, Slots
 from salmonn_node.memory.event_names import FITS
 from salmonn_node.memory.events import Event
-from salmonn_node.stream.observations import SECOND_NS
+from salmonn_node.stream.observations import SECOND_NS, Interval
 
 # Both chosen on training flats. Sights of a room, with none of another room between them, are of one visit up to this
 # gap; and a visit with a sight as new as this still goes on, so it is not the last one yet.
@@ -35,18 +35,25 @@ class Stay:
 
     Attributes:
         room: column of the room's label.
-        rows: its sights, by their place in `EventReading.sights`.
-        first_ns, last_ns: when its sights began and ended.
+        sights: what was seen in it, in order of time; at least one.
     """
 
     room: int
-    rows: list[int]
-    first_ns: int
-    last_ns: int
+    sights: list[Event]
+
+    @property
+    def first_ns(self) -> int:
+        """When its first sight began."""
+        return self.sights[0].first_ns
+
+    @property
+    def last_ns(self) -> int:
+        """When its last sight ended."""
+        return max(e.last_ns for e in self.sights)
 
     def shows(self, sight: Event) -> bool:
-        """Whether a sight lies in the visit, in part at least."""
-        return sight.last_ns >= self.first_ns and sight.first_ns <= self.last_ns
+        """Whether a sight lies in the stay, in part at least."""
+        return Interval(self.first_ns, self.last_ns).overlaps(Interval(sight.first_ns, sight.last_ns))
 
 
 def visits(reading: EventReading) -> list[Stay]:
@@ -54,16 +61,13 @@ def visits(reading: EventReading) -> list[Stay]:
     found: list[Stay] = []
     if not reading.sights:
         return found
-    sure, rooms = reading.rooms.max(1)
-    for row, sight in enumerate(reading.sights):
-        if float(sure[row]) < FITS:
+    for sight, sure, room in zip(reading.sights, *(x.tolist() for x in reading.rooms.max(1)), strict=True):
+        if sure < FITS:
             continue
-        room = int(rooms[row])
         if found and found[-1].room == room and sight.first_ns - found[-1].last_ns <= GAP_NS:
-            found[-1].rows.append(row)
-            found[-1].last_ns = max(found[-1].last_ns, sight.last_ns)
+            found[-1].sights.append(sight)
         else:
-            found.append(Stay(room, [row], sight.first_ns, sight.last_ns))
+            found.append(Stay(room, [sight]))
     return found
 
 
@@ -88,36 +92,32 @@ def _changed(reading: EventReading, name: str, new: bool) -> Finding:
     before, after = mine[-2:]
     if not _known(reading, before, after):
         return Finding()
+    inside = {e for e, chance in zip(reading.sights, reading.rooms[:, room].tolist(), strict=True) if chance >= FITS}
+    shown, other = (after, before) if new else (before, after)
     candidates = []
     for colour in reading.names.labels["colour"]:
         for shape in reading.names.labels["shape"]:
-            found = reading.thing(colour, shape) if shape != WALKS else None
-            if found is None or not found.there:
+            if shape == WALKS:
                 continue
+            found = reading.thing(colour, shape)
             # It was there if a credible sight says so; it was not if no sight at all does.
-            here, every = (
-                [e for e in sights if float(reading.rooms[reading.sights.index(e), room]) >= FITS]
-                for sights in (found.events, found.every)
+            seen = [e for e in found.events if e in inside and shown.shows(e)]
+            elsewhen = any(
+                e in inside and (e.first_ns < after.first_ns if new else e.last_ns > before.last_ns)
+                for e in found.every
             )
-            if new:
-                seen = [e for e in here if after.shows(e)]
-                elsewhen = any(e.first_ns < after.first_ns for e in every)
-            else:
-                seen = [e for e in here if before.shows(e)]
-                elsewhen = any(e.last_ns > before.last_ns for e in every)
             if seen and not elsewhen:
                 candidates.append((reading.names.thing(colour, shape), found.present, seen))
     if len(candidates) != 1:
         return Finding()
     text, present, seen = candidates[0]
     sight = seen[0] if new else seen[-1]
-    place = _same_place(sight, [reading.sights[row] for row in (before if new else after).rows])
-    return Finding((sight, place), text, present * (NEW if new else GONE))
+    return Finding((sight, _same_place(sight, other.sights)), text, present * (NEW if new else GONE))
 
 
 def _known(reading: EventReading, before: Stay, after: Stay) -> bool:
     """Whether the memory still holds what was seen from one visit to the other, by the numbers of its sights."""
-    numbers = [reading.sights[row].number for row in (*before.rows, *after.rows)]
+    numbers = [e.number for e in (*before.sights, *after.sights)]
     first, last = min(numbers), max(numbers)
     return sum(first <= e.number <= last for e in reading.sights) >= KNOWN * (last - first + 1)
 

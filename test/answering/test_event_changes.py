@@ -59,7 +59,10 @@ def test_what_came_and_what_went_are_told_with_the_place_on_both_visits(names, s
 
 def test_visits_are_told_apart_by_other_rooms_and_by_long_gaps(names, seen):
     reading = EventReading(names, seen, [])
-    found = [(names.labels["room"][v.room], v.first_ns // SECOND_NS, v.rows) for v in visits(reading)]
+    found = [
+        (names.labels["room"][v.room], v.first_ns // SECOND_NS, [reading.sights.index(e) for e in v.sights])
+        for v in visits(reading)
+    ]
     assert found == [
         ("kitchen", 0, [0, 1]),
         ("office", 60, [2]),
